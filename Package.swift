@@ -1,0 +1,97 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target of ours: Swift 6 language mode, unsafe constructs spelled out, no warning tolerated.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// Tests and generated code deal in macros and messages that predate strict memory safety.
+let relaxed: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+let package = Package(
+    name: "telemetry-wal",
+    products: [
+        .library(name: "WALFormat", targets: ["WALFormat"]),
+        .library(name: "TelemetryWAL", targets: ["TelemetryWAL"]),
+        .library(name: "TelemetryReplay", targets: ["TelemetryReplay"]),
+        .library(name: "OTLPExporter", targets: ["OTLPExporter"]),
+        .library(name: "FileExporter", targets: ["FileExporter"]),
+        .executable(name: "walctl", targets: ["walctl"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-system.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-protobuf.git", from: "1.30.0"),
+        .package(url: "https://github.com/apple/swift-nio.git", from: "2.80.0"),
+        .package(url: "https://github.com/swift-server/async-http-client.git", from: "1.28.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .target(
+            name: "CWALLinux",
+            cSettings: [.enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error)]),
+        .target(name: "WALFormat", dependencies: ["CLZ4", "CWALLinux"], swiftSettings: strict),
+        .target(
+            name: "WALStorage",
+            dependencies: ["CWALLinux", .product(name: "SystemPackage", package: "swift-system")],
+            swiftSettings: strict),
+        .target(
+            name: "TelemetryWAL",
+            dependencies: [
+                "WALFormat", "WALStorage", "CWALLinux",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "TelemetryReplay",
+            dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: strict),
+        .target(
+            name: "OTLPProtocol",
+            dependencies: ["WALFormat", .product(name: "SwiftProtobuf", package: "swift-protobuf")],
+            exclude: ["Protos"],
+            swiftSettings: relaxed),
+        .target(
+            name: "OTLPExporter",
+            dependencies: [
+                "TelemetryReplay", "OTLPProtocol", "CZlib",
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "FileExporter",
+            dependencies: [
+                "TelemetryReplay", "OTLPProtocol", "WALStorage",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "walctl",
+            dependencies: [
+                "TelemetryWAL", "TelemetryReplay", "OTLPProtocol", "OTLPExporter", "FileExporter",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "tools/walctl",
+            swiftSettings: strict),
+        .target(
+            name: "TestSupport", dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")], path: "Tests/Support", swiftSettings: relaxed),
+        .testTarget(name: "WALFormatTests", dependencies: ["WALFormat", "TestSupport"], swiftSettings: relaxed),
+        .testTarget(name: "WALStorageTests", dependencies: ["WALStorage", "TestSupport"], swiftSettings: relaxed),
+        .testTarget(
+            name: "TelemetryWALTests", dependencies: ["TelemetryWAL", "TestSupport"], swiftSettings: relaxed),
+    ]
+)

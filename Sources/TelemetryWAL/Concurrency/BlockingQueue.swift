@@ -1,0 +1,59 @@
+/// Runs closures that block, one after the other, on a thread of its own that is started with the first of them and
+/// ends with the queue.
+final class BlockingQueue: Sendable {
+    private final class State {
+        var work: [@Sendable () -> Void] = []
+        var isStopping = false
+        var thread: WorkerThread?
+    }
+
+    private let name: String
+    private let lock = Lock()
+    private let arrival = Condition()
+    // Safe to share: touched under `lock` only.
+    private nonisolated(unsafe) let state = State()
+
+    init(name: String) { self.name = name }
+
+    deinit {
+        let lock = self.lock
+        let arrival = self.arrival
+        lock.withLock {
+            unsafe state.isStopping = true
+            arrival.signal()
+        }
+    }
+
+    /// Runs the closure on the queue's thread and returns what it does.
+    func run<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
+        await withCheckedContinuation { continuation in
+            lock.withLock {
+                unsafe state.work.append { continuation.resume(returning: body()) }
+                if unsafe state.thread == nil { unsafe state.thread = start() }
+                arrival.signal()
+            }
+        }
+    }
+
+    private func start() -> WorkerThread {
+        nonisolated(unsafe) let state = unsafe self.state
+        let lock = self.lock
+        let arrival = self.arrival
+        return WorkerThread(name: name) {
+            lock.lock()
+            while true {
+                if unsafe !state.work.isEmpty {
+                    let next = unsafe state.work.removeFirst()
+                    lock.unlock()
+                    next()
+                    lock.lock()
+                } else if unsafe state.isStopping {
+                    break
+                } else {
+                    arrival.wait(lock)
+                }
+            }
+            lock.unlock()
+        }
+    }
+}

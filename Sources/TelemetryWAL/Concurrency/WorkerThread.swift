@@ -1,0 +1,36 @@
+import CWALLinux
+import Glibc
+
+/// A thread of our own, for work that blocks and therefore must not run on Swift's cooperative threads.
+@safe final class WorkerThread: Sendable {
+    private let thread: pthread_t
+
+    private final class Body: Sendable {
+        let name: String
+        let run: @Sendable () -> Void
+        init(name: String, run: @escaping @Sendable () -> Void) {
+            self.name = name
+            self.run = run
+        }
+    }
+
+    /// Starts a thread. `name` shows in tools like `top -H`; Linux keeps its first 15 bytes.
+    init(name: String, _ run: @escaping @Sendable () -> Void) {
+        let body = unsafe Unmanaged.passRetained(Body(name: name, run: run)).toOpaque()
+        var thread = pthread_t()
+        let status = unsafe pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument = unsafe argument else { return nil }
+                let body = unsafe Unmanaged<Body>.fromOpaque(argument).takeRetainedValue()
+                unsafe cwal_name_thread(body.name)
+                body.run()
+                return nil
+            }, body)
+        precondition(status == 0, "no thread to be had: error \(status)")
+        self.thread = thread
+    }
+
+    /// Waits for the thread's end. Once at most.
+    func join() { _ = pthread_join(thread, nil) }
+}

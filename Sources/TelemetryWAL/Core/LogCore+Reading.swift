@@ -1,0 +1,129 @@
+import WALFormat
+import WALStorage
+
+extension LogCore {
+    /// The files that hold a tenant's records (or anyone's, for nil), from a sequence number on, or from a place in
+    /// the journal on. Under the lock.
+    func readableFiles(
+        tenantIndex: Int?, from sequence: UInt64, behind position: (fileSequence: UInt64, offset: UInt64)?
+    ) -> [ReadableFile] {
+        files.compactMap { file in
+            var start = file.header.commitsStart
+            var end = file.endOffset
+            if let tenantIndex {
+                guard let extent = file.extents[tenantIndex], extent.lastSequence >= sequence else { return nil }
+                start = extent.firstOffset
+                end = max(end, start)
+            }
+            if let position {
+                if file.sequence < position.fileSequence { return nil }
+                if file.sequence == position.fileSequence { start = max(start, position.offset) }
+            }
+            guard start < end else { return nil }
+            return ReadableFile(name: file.name, header: file.header, range: start..<end, damage: file.damage)
+        }
+    }
+
+    /// Keeps files from being used again while a reader is in them. Under the lock.
+    func pin(_ sequences: [UInt64], by change: Int) {
+        for index in files.indices where sequences.contains(files[index].sequence) { files[index].pins += change }
+        if change < 0 { reclaim() }
+    }
+
+    // MARK: - Acknowledging
+
+    /// Makes a subscriber known, so that it holds back what it has not acknowledged. Under the lock.
+    func register(_ subscriber: TenantName) {
+        guard state.cursors[subscriber] == nil else { return }
+        let record = ControlRecord.subscriber(name: subscriber, isRegistered: true)
+        state.apply(record)
+        pendingSubscribers.append(record)
+        admission.fileStart = fileStartBound()
+        committerWake.signal()
+    }
+
+    /// Forgets a subscriber and what it held back.
+    func unregister(_ subscriber: TenantName) {
+        guard state.cursors[subscriber] != nil else { return }
+        pendingSubscribers.append(.subscriber(name: subscriber, isRegistered: false))
+        pendingCursors = pendingCursors.filter { $0.key.subscriber != subscriber }
+        committerWake.signal()
+    }
+
+    /// Notes that a subscriber has a tenant's records through a sequence number. Under the lock. Never moves a cursor
+    /// back, nor past what is durable.
+    func acknowledge(_ subscriber: TenantName, tenant: TenantName, through sequence: UInt64) -> CommitOutcome? {
+        guard let index = state.index(of: tenant) else { return nil }
+        register(subscriber)
+        let limit = min(sequence, state.tenants[index].nextSequence - 1)
+        guard limit > state.acknowledgedThrough(subscriber, tenant: index) else { return nil }
+        let key = CursorKey(subscriber: subscriber, tenantIndex: index)
+        pendingCursors[key] = max(pendingCursors[key] ?? 0, limit)
+        if committerDozes { committerWake.signal() }
+        return acknowledgementOutcome
+    }
+
+    /// Writes pending acknowledgements now and waits until they are durable.
+    func flushAcknowledgements() throws(WALError) {
+        lock.lock()
+        defer { lock.unlock() }
+        while isCommitting { outcomeOrRoomWait() }
+        guard !pendingCursors.isEmpty || !pendingSubscribers.isEmpty else { return }
+        if let refusal { throw refusal }
+        let outcome = acknowledgementOutcome
+        commitControlHoldingLock()
+        if let result = outcome.result { try result.get() }
+    }
+
+    private func outcomeOrRoomWait() { roomCondition.wait(lock) }
+
+    // MARK: - Closing
+
+    /// Commits what is staged, writes the mark of a clean close, ends the threads, gives the lock up.
+    func close() throws(WALError) {
+        lock.lock()
+        if isClosing {
+            lock.unlock()
+            return
+        }
+        isClosing = true
+        while isCommitting || (hasStagedGroups && refusal == nil) {
+            if isCommitting { roomCondition.wait(lock) } else { commitNextGroupHoldingLock() }
+        }
+        // A log that never had a file has nothing to mark.
+        if refusal == nil, machine.current != nil { commitControlHoldingLock(closing: true) }
+        let failure = refusal
+        let file = currentFile
+        stopHoldingLock(.closed)
+        lock.unlock()
+        for thread in threads { thread.join() }
+        threads = []
+        var flushFailure: StorageError?
+        if options.durability == .processCrash, failure == nil {
+            do throws(StorageError) { try file?.synchronize() } catch { flushFailure = error }
+        }
+        lock.withLock {
+            currentFile = nil
+            spares = []
+            storageLock = nil
+        }
+        if let failure { throw failure }
+        if let flushFailure { throw .storage(flushFailure) }
+    }
+
+    /// Ends the threads without writing: as if the process had died.
+    func abandon() {
+        lock.withLock { stopHoldingLock(.closed) }
+    }
+
+    private func stopHoldingLock(_ reason: WALError) {
+        isClosing = true
+        isStopped = true
+        machine.close()
+        if refusal == nil { refusal = reason }
+        committerWake.broadcast()
+        preparerWake.broadcast()
+        outcomeConditions.forEach { $0.broadcast() }
+        wakeRoomWaiters()
+    }
+}

@@ -1,0 +1,115 @@
+import WALFormat
+import WALStorage
+
+/// The root directory of a log: whether it is one, its `FORMAT`, its lock.
+struct LogRoot<Storage: JournalStorage> {
+    let storage: Storage
+
+    /// Entries that a log's root may have before its FORMAT is written.
+    private static var ownEntries: Set<String> {
+        ["LOCK", "FORMAT", "FORMAT.tmp", "journal", "tenants", "quarantine", "lost+found"]
+    }
+
+    /// Takes the writer's lock and reads the format, creating what is missing. Throws `.notALog` for a directory that
+    /// holds other things, and never writes to one.
+    func openForWriting() throws(WALError) -> (RootFormat, Storage.Lock) {
+        if let foreign = try catching({ () throws(StorageError) in try foreignEntry() }) {
+            throw .notALog(
+                path: storage.rootDescription,
+                reason: "the directory holds other things (\(foreign)); give an empty or a new one")
+        }
+        let lock = try catching { () throws(StorageError) in
+            try storage.prepareDirectories()
+            return try storage.lockForWriting()
+        }
+        let required = try catching { () throws(StorageError) in try storage.requiredBlockSize() }
+        if let format = try readFormat(rewriting: true) {
+            guard required <= format.blockSize else {
+                throw .unsupportedFormat(
+                    path: storage.rootDescription,
+                    reason: "this device needs blocks of \(required) bytes, the log has \(format.blockSize)")
+            }
+            return (format, lock)
+        }
+        var generator = SystemRandomNumberGenerator()
+        let format = RootFormat(
+            logIdentifier: LogIdentifier(using: &generator),
+            blockSize: max(FormatLimits.defaultBlockSize, required), created: wallClockNanoseconds())
+        try catching { () throws(StorageError) in try storage.replace("FORMAT", with: format.encoded()) }
+        return (format, lock)
+    }
+
+    /// Reads the format of an existing log, changing nothing. Throws `.notALog` where there is none.
+    func openForReading() throws(WALError) -> RootFormat {
+        guard try catching({ () throws(StorageError) in try storage.exists("") }) else {
+            throw .notALog(path: storage.rootDescription, reason: "no such directory")
+        }
+        guard let format = try readFormat(rewriting: false) else {
+            throw .notALog(path: storage.rootDescription, reason: "it has neither a FORMAT file nor journal files")
+        }
+        return format
+    }
+
+    private func foreignEntry() throws(StorageError) -> String? {
+        guard try storage.exists(""), try !storage.exists("FORMAT") else { return nil }
+        return try storage.entries(of: "").filter { !Self.ownEntries.contains($0) }.min()
+    }
+
+    /// The format as FORMAT has it, or, where that file is damaged or gone, as the journal files' headers have it.
+    private func readFormat(rewriting: Bool) throws(WALError) -> RootFormat? {
+        var fault = "there is no FORMAT file"
+        if try catching({ () throws(StorageError) in try storage.exists("FORMAT") }) {
+            let bytes = try catching { () throws(StorageError) in
+                try storage.contents(of: "FORMAT", limit: RootFormat.fileLength)
+            }
+            do throws(FormatError) {
+                return try bytes.withRawSpan { (span: RawSpan) throws(FormatError) in try RootFormat.decode(span) }
+            } catch {
+                if error.cause == .version {
+                    throw .unsupportedFormat(path: storage.rootDescription + "/FORMAT", reason: error.description)
+                }
+                fault = error.description
+            }
+        }
+        let hasJournal = try catching { () throws(StorageError) in try storage.exists("journal") }
+        guard hasJournal else { return nil }
+        let names = try catching { () throws(StorageError) in try storage.entries(of: "journal") }
+            .filter { JournalFileName.number(of: $0) != nil }
+        if names.isEmpty {
+            if fault.hasPrefix("there is no") { return nil }
+            throw .notALog(path: storage.rootDescription + "/FORMAT", reason: fault)
+        }
+        for name in names.sorted() {
+            guard let format = try format(fromHeaderOf: name) else { continue }
+            if rewriting {
+                try catching { () throws(StorageError) in try storage.replace("FORMAT", with: format.encoded()) }
+            }
+            return format
+        }
+        throw .notALog(
+            path: storage.rootDescription + "/FORMAT", reason: "\(fault), and no journal file's header can replace it")
+    }
+
+    private func format(fromHeaderOf name: String) throws(WALError) -> RootFormat? {
+        let bytes = try catching { () throws(StorageError) in
+            try storage.contents(of: "journal/" + name, limit: 2 * FormatLimits.maximumBlockSize)
+        }
+        return bytes.withRawSpan { span in
+            var blockSize = FormatLimits.defaultBlockSize
+            while blockSize <= FormatLimits.maximumBlockSize {
+                for base in [0, blockSize] {
+                    if let header = try? JournalFileHeader.decode(span, at: base, blockSize: blockSize) {
+                        return RootFormat(
+                            logIdentifier: header.logIdentifier, blockSize: blockSize, created: header.created)
+                    }
+                }
+                blockSize *= 2
+            }
+            return nil
+        }
+    }
+
+    private func catching<Value>(_ body: () throws(StorageError) -> Value) throws(WALError) -> Value {
+        do throws(StorageError) { return try body() } catch { throw .storage(error) }
+    }
+}

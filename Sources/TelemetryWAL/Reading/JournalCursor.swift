@@ -1,0 +1,205 @@
+import WALFormat
+import WALStorage
+
+/// A stretch of a journal file that readers go through.
+struct ReadableFile: Sendable {
+    var name: String
+    var header: JournalFileHeader
+    /// Offset of the first commit to read, and the end of the last one.
+    var range: Range<UInt64>
+    var damage: [Range<UInt64>]
+}
+
+/// Reads batches in the journal's order from a list of files. One thread at a time.
+///
+/// What it meets is checked again commit by commit: a file may have been taken out of the log and begun a new life
+/// under a reader in another process. Its epoch then tells, and the reader moves on to the next file: everything in
+/// the old life was delivered.
+struct JournalCursor<Storage: JournalStorage> {
+    let storage: Storage
+    let blockSize: Int
+    /// The last commit that may be shown.
+    var throughCommit: UInt64
+    private(set) var files: [ReadableFile]
+    private var file: Storage.File?
+    private var windowStart: UInt64 = 0
+    private var have = 0
+    private let buffer: AlignedBuffer
+    private let decompressor = LZ4FrameDecompressor()
+    /// Where the next commit is expected, with the file's sequence number.
+    private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
+
+    private static var windowLength: Int { 1 << 20 }
+
+    init(storage: Storage, blockSize: Int, files: [ReadableFile], throughCommit: UInt64) {
+        self.storage = storage
+        self.blockSize = blockSize
+        self.files = files
+        self.throughCommit = throughCommit
+        buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, blockSize))
+        if let first = files.first { position = (first.header.fileSequence, first.range.lowerBound) }
+    }
+
+    /// Gives the cursor more to read: what has been written since.
+    mutating func extend(_ files: [ReadableFile], throughCommit: UInt64) {
+        self.files = files
+        self.throughCommit = throughCommit
+        file = nil
+        have = 0
+    }
+
+    /// The batches of the next commit that has any for `selects`; nil at the end. `selects` is asked for each
+    /// frame's tenant and sequence numbers and says from which sequence number on it is wanted. Throws `.damaged` once
+    /// for each place whose bytes fail their checks; the next call goes on behind it.
+    mutating func next(
+        _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
+    ) throws(WALError) -> [RecordBatch]? {
+        while let current = files.first {
+            guard position.offset < current.range.upperBound else {
+                leaveFile()
+                continue
+            }
+            if let damage = current.damage.first(where: { $0.contains(position.offset) }) {
+                position.offset = damage.upperBound
+                continue
+            }
+            let available: Int
+            do throws(StorageError) {
+                available = try fill(current, atLeast: blockSize)
+            } catch { throw .storage(error) }
+            guard available >= blockSize else {
+                leaveFile()
+                continue
+            }
+            let at = Int(position.offset - windowStart)
+            guard case .valid(let header) = buffer.withBytes({ CommitHeader.read($0, at: at) }),
+                header.epoch == current.header.epoch, header.offset == position.offset
+            else {
+                try handleUnexpected(current, "no commit begins here")
+                continue
+            }
+            if header.commitNumber > throughCommit { return nil }
+            let batches: [RecordBatch]
+            do throws(StorageError) {
+                guard try fill(current, atLeast: header.commitLength) >= header.commitLength else {
+                    leaveFile()
+                    continue
+                }
+            } catch { throw .storage(error) }
+            do throws(FormatError) {
+                batches = try self.batches(of: header, selects)
+            } catch {
+                try handleUnexpected(current, error.description)
+                continue
+            }
+            position.offset += UInt64(header.commitLength)
+            if !batches.isEmpty { return batches }
+        }
+        return nil
+    }
+
+    private mutating func leaveFile() {
+        files.removeFirst()
+        file = nil
+        have = 0
+        if let next = files.first { position = (next.header.fileSequence, next.range.lowerBound) }
+    }
+
+    private func batches(
+        of header: CommitHeader, _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
+    ) throws(FormatError) -> [RecordBatch] {
+        let at = Int(position.offset - windowStart)
+        return try buffer.withBytes { (window: RawSpan) throws(FormatError) in
+            let bytes = window.extracting(at..<at + header.commitLength)
+            var batches: [RecordBatch] = []
+            for frame in try CommitDecoder.frames(of: header, in: bytes) {
+                guard let tenant = frame.header.tenant else { continue }
+                let sequences = frame.header.firstSequence...frame.header.lastSequence
+                guard let from = selects(tenant, sequences, frame.header.kinds), from <= sequences.upperBound,
+                    frame.isIntact
+                else { continue }
+                let body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
+                let start = try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
+                    try CommitDecoder.checkRecords(in: raw, count: frame.header.recordCount, isControl: false)
+                    var offset = 0
+                    var sequence = sequences.lowerBound
+                    while sequence < from {
+                        offset += RecordHeader.length + (try RecordHeader.decode(raw, at: offset)).payloadLength
+                        sequence += 1
+                    }
+                    return offset
+                }
+                batches.append(
+                    RecordBatch(
+                        tenant: tenant, sequences: max(from, sequences.lowerBound)...sequences.upperBound,
+                        kinds: frame.header.kinds, commitNumber: header.commitNumber, body: body, start: start))
+            }
+            return batches
+        }
+    }
+
+    /// Makes at least so many bytes from the position on present, if the file has them. Returns how many there are.
+    private mutating func fill(_ current: ReadableFile, atLeast needed: Int) throws(StorageError) -> Int {
+        if file == nil {
+            file = try storage.open("journal/" + current.name, forWriting: false)
+            windowStart = position.offset
+            have = 0
+        }
+        guard let file else { return 0 }
+        let windowEnd = windowStart + UInt64(have)
+        if position.offset < windowStart || position.offset > windowEnd {
+            windowStart = position.offset
+            have = 0
+        }
+        let ahead = Int(windowStart + UInt64(have) - position.offset)
+        if ahead >= needed { return ahead }
+        buffer.moveToFront(have - ahead..<have)
+        windowStart = position.offset
+        have = ahead
+        buffer.reserve(max(needed, Self.windowLength), keeping: have)
+        let readStart = windowStart + UInt64(have)
+        let length = Int(min(UInt64(buffer.capacity - have), current.header.capacity - readStart)) & ~(blockSize - 1)
+        if length > 0 {
+            have += try file.read(into: buffer, at: have, length: length, from: readStart) & ~(blockSize - 1)
+        }
+        return have
+    }
+
+    /// The expected commit is not there: the file has begun a new life, or it is damaged.
+    private mutating func handleUnexpected(_ current: ReadableFile, _ reason: String) throws(WALError) {
+        do throws(StorageError) {
+            let probe = AlignedBuffer(
+                capacity: FormatLimits.headerCopies * blockSize, alignment: max(4096, blockSize))
+            let count = try file?.read(into: probe, at: 0, length: probe.capacity, from: 0) ?? 0
+            let isSameLife = (0..<FormatLimits.headerCopies).contains { copy in
+                let header = probe.withBytes {
+                    try? JournalFileHeader.decode($0.extracting(0..<count), at: copy * blockSize, blockSize: blockSize)
+                }
+                return header?.epoch == current.header.epoch
+            }
+            guard isSameLife else {
+                leaveFile()
+                return
+            }
+        } catch { throw .storage(error) }
+        let damaged = position.offset
+        try seekNextCommit(current)
+        throw .damaged(path: "\(storage.rootDescription)/journal/\(current.name)", offset: damaged, reason: reason)
+    }
+
+    private mutating func seekNextCommit(_ current: ReadableFile) throws(WALError) {
+        position.offset += UInt64(blockSize)
+        while position.offset < current.range.upperBound {
+            do throws(StorageError) {
+                guard try fill(current, atLeast: blockSize) >= blockSize else { return }
+            } catch { throw .storage(error) }
+            let at = Int(position.offset - windowStart)
+            if case .valid(let header) = buffer.withBytes({ CommitHeader.read($0, at: at) }),
+                header.epoch == current.header.epoch, header.offset == position.offset
+            {
+                return
+            }
+            position.offset += UInt64(blockSize)
+        }
+    }
+}

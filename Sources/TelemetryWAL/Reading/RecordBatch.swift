@@ -1,0 +1,76 @@
+import WALFormat
+
+/// Consecutive records of one tenant, as one frame of the log holds them.
+public struct RecordBatch: Sendable {
+    public let tenant: TenantName
+    /// Sequence numbers of the batch's records.
+    public let sequences: ClosedRange<UInt64>
+    /// Kinds that occur in the batch.
+    public let kinds: RecordKindSet
+    /// Number of the commit that made the records durable.
+    public let commitNumber: UInt64
+    /// The frame's raw body, and where in it the batch's records begin.
+    private let body: [UInt8]
+    private let start: Int
+
+    init(
+        tenant: TenantName, sequences: ClosedRange<UInt64>, kinds: RecordKindSet, commitNumber: UInt64, body: [UInt8],
+        start: Int
+    ) {
+        self.tenant = tenant
+        self.sequences = sequences
+        self.kinds = kinds
+        self.commitNumber = commitNumber
+        self.body = body
+        self.start = start
+    }
+
+    /// Number of records, at least 1.
+    public var count: Int { Int(sequences.upperBound - sequences.lowerBound) + 1 }
+    /// Bytes of the records, their headers included.
+    public var byteCount: Int { body.count - start }
+
+    /// The records, in order. Payloads are slices of the batch's memory; nothing is copied.
+    public var records: Records { Records(batch: self) }
+
+    /// A record as it is read back.
+    public struct Record: Sendable {
+        public let sequence: UInt64
+        public let kind: RecordKind
+        /// Nanoseconds since 1970 (UTC); 0 where there is none.
+        public let timestamp: UInt64
+        public let payload: ArraySlice<UInt8>
+    }
+
+    /// The records of a batch, in order.
+    public struct Records: Sequence, Sendable {
+        let batch: RecordBatch
+
+        public struct Iterator: IteratorProtocol {
+            let batch: RecordBatch
+            var offset: Int
+            var sequence: UInt64
+
+            public mutating func next() -> Record? {
+                guard sequence <= batch.sequences.upperBound else { return nil }
+                let offset = self.offset
+                // The batch was checked when it was read.
+                guard let header = batch.body.withRawSpan({ try? RecordHeader.decode($0, at: offset) }),
+                    let kind = RecordKind(rawValue: header.kind)
+                else { return nil }
+                let payload = offset + RecordHeader.length
+                self.offset = payload + header.payloadLength
+                defer { sequence += 1 }
+                return Record(
+                    sequence: sequence, kind: kind, timestamp: header.timestamp,
+                    payload: batch.body[payload..<self.offset])
+            }
+        }
+
+        public func makeIterator() -> Iterator {
+            Iterator(batch: batch, offset: batch.start, sequence: batch.sequences.lowerBound)
+        }
+
+        public var underestimatedCount: Int { batch.count }
+    }
+}

@@ -1,0 +1,170 @@
+import WALFormat
+import WALStorage
+
+/// What a subscriber has not acknowledged yet, as batches: of one tenant or of all, in the journal's order. It ends
+/// where the durable log ends; iterating again later goes on from the cursors.
+///
+/// Its reads run on the log's own reader thread. A file that it is in is not used again until it has left it.
+public struct SubscriberRecords<Storage: JournalStorage>: AsyncSequence, Sendable {
+    public typealias Element = RecordBatch
+    public typealias Failure = WALError
+
+    let core: LogCore<Storage>
+    let tenant: TenantName?
+    let subscriber: TenantName
+
+    public func makeAsyncIterator() -> AsyncIterator {
+        AsyncIterator(walk: SubscriberWalk(core: core, tenant: tenant, subscriber: subscriber))
+    }
+
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        let walk: SubscriberWalk<Storage>
+
+        /// The next batch, nil at the durable end. Throws `.damaged` once for each place whose bytes fail their
+        /// checks, and goes on behind it with the next call.
+        public mutating func next() async throws(WALError) -> RecordBatch? { try await Self.advance(walk) }
+
+        public mutating func next(isolation actor: isolated (any Actor)?) async throws(WALError) -> RecordBatch? {
+            try await Self.advance(walk)
+        }
+
+        private static func advance(_ walk: SubscriberWalk<Storage>) async throws(WALError) -> RecordBatch? {
+            let result = await walk.core.readQueue.run { () -> Result<RecordBatch?, WALError> in
+                do throws(WALError) { return .success(try walk.next()) } catch { return .failure(error) }
+            }
+            return try result.get()
+        }
+    }
+}
+
+/// The walk itself.
+///
+/// Safe to share although unchecked: its variables are touched on the log's reader thread only, and by `deinit`.
+final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
+    let core: LogCore<Storage>
+    private let tenant: TenantName?
+    private let subscriber: TenantName
+    private var cursor: JournalCursor<Storage>
+    private var pinned: [UInt64] = []
+    private var pending: [RecordBatch] = []
+    /// What was acknowledged when the walk began, by tenant; looked up once a tenant.
+    private var start: [TenantName: UInt64] = [:]
+
+    init(core: LogCore<Storage>, tenant: TenantName?, subscriber: TenantName) {
+        self.core = core
+        self.tenant = tenant
+        self.subscriber = subscriber
+        cursor = JournalCursor(
+            storage: core.storage, blockSize: core.format.blockSize, files: [], throughCommit: 0)
+        core.lock.withLock { core.register(subscriber) }
+        extend(behind: nil)
+    }
+
+    deinit { core.lock.withLock { core.pin(pinned, by: -1) } }
+
+    /// Takes what the log holds now, behind a place. Returns whether there is anything.
+    @discardableResult
+    private func extend(behind position: (fileSequence: UInt64, offset: UInt64)?) -> Bool {
+        core.lock.withLock {
+            var index: Int?
+            var from: UInt64 = 1
+            if let tenant {
+                index = core.state.index(of: tenant)
+                guard let index else { return false }
+                from = core.state.acknowledgedThrough(subscriber, tenant: index) + 1
+            }
+            let files = core.readableFiles(tenantIndex: index, from: from, behind: position)
+            let sequences = files.map(\.header.fileSequence)
+            core.pin(sequences, by: 1)
+            core.pin(pinned, by: -1)
+            pinned = sequences
+            if let position, files.first?.header.fileSequence != position.fileSequence {
+                cursor = JournalCursor(
+                    storage: core.storage, blockSize: core.format.blockSize, files: files,
+                    throughCommit: core.durableThrough)
+            } else if position == nil {
+                cursor = JournalCursor(
+                    storage: core.storage, blockSize: core.format.blockSize, files: files,
+                    throughCommit: core.durableThrough)
+            } else {
+                cursor.extend(files, throughCommit: core.durableThrough)
+            }
+            return !files.isEmpty
+        }
+    }
+
+    func next() throws(WALError) -> RecordBatch? {
+        while pending.isEmpty {
+            let batches = try cursor.next { name, sequences, _ in
+                guard tenant == nil || tenant == name else { return nil }
+                let through = acknowledged(name)
+                return sequences.upperBound > through ? through + 1 : nil
+            }
+            unpinLeftFiles()
+            if let batches {
+                pending = batches.reversed()
+            } else {
+                let position = cursor.position
+                guard extend(behind: position.fileSequence == 0 ? nil : position) else { return nil }
+            }
+        }
+        return pending.popLast()
+    }
+
+    private func acknowledged(_ name: TenantName) -> UInt64 {
+        if let known = start[name] { return known }
+        let through = core.lock.withLock { () -> UInt64 in
+            core.state.index(of: name).map { core.state.acknowledgedThrough(subscriber, tenant: $0) } ?? 0
+        }
+        start[name] = through
+        return through
+    }
+
+    private func unpinLeftFiles() {
+        let current = Set(cursor.files.map(\.header.fileSequence))
+        let left = pinned.filter { !current.contains($0) }
+        guard !left.isEmpty else { return }
+        pinned.removeAll { !current.contains($0) }
+        core.lock.withLock { core.pin(left, by: -1) }
+    }
+}
+
+extension WriteAheadLogEngine {
+    /// What a subscriber has not acknowledged yet of one tenant. Registers the subscriber: from then on the log keeps
+    /// what it has not acknowledged.
+    public func records(of tenant: TenantName, subscriber: TenantName) -> SubscriberRecords<Storage> {
+        SubscriberRecords(core: core, tenant: tenant, subscriber: subscriber)
+    }
+
+    /// What a subscriber has not acknowledged yet, all tenants in the journal's order. Registers the subscriber.
+    public func records(subscriber: TenantName) -> SubscriberRecords<Storage> {
+        SubscriberRecords(core: core, tenant: nil, subscriber: subscriber)
+    }
+
+    /// Makes a subscriber known: from now on the log keeps what it has not acknowledged.
+    public func register(subscriber: TenantName) { core.lock.withLock { core.register(subscriber) } }
+
+    /// Forgets a subscriber; what only it had not acknowledged may then be reclaimed.
+    public func unregister(subscriber: TenantName) { core.lock.withLock { core.unregister(subscriber) } }
+
+    /// Notes that a subscriber has all of a tenant's records through the batch's last. Returns at once: the note
+    /// rides on the next commit, or follows within `idleMilliseconds`. A crash before that means that records are read
+    /// again, never that they are missed. Cursors never move back, nor past what is durable.
+    public func acknowledge(_ batch: RecordBatch, subscriber: TenantName) {
+        acknowledge(through: batch.sequences.upperBound, of: batch.tenant, subscriber: subscriber)
+    }
+
+    /// The same by sequence number.
+    public func acknowledge(through sequence: UInt64, of tenant: TenantName, subscriber: TenantName) {
+        core.lock.withLock { _ = core.acknowledge(subscriber, tenant: tenant, through: sequence) }
+    }
+
+    /// Returns when all acknowledgements given so far are durable. Throws `.failed`, `.closed`, `.journalFull`.
+    public func flushAcknowledgements() async throws(WALError) {
+        let core = self.core
+        let result = await core.readQueue.run { () -> Result<Void, WALError> in
+            do throws(WALError) { return .success(try core.flushAcknowledgements()) } catch { return .failure(error) }
+        }
+        try result.get()
+    }
+}

@@ -1,0 +1,200 @@
+import SystemPackage
+import WALFormat
+import WALStorage
+
+/// A read-only view of a log, for tools and other processes. It takes no lock and changes no byte.
+///
+/// Beside a living writer it shows what that writer had made durable when the view was opened: commits that a later
+/// commit vouches for. An idle writer vouches for its last commit within `idleMilliseconds`.
+public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
+    /// What reading the journal found.
+    public let report: RecoveryReport
+    /// The log's UUID, block size and time of creation.
+    public let format: RootFormat
+    /// Who writes the log at the moment.
+    public let writer: WriterPresence
+    /// The last commit that this view shows.
+    public let lastCommit: UInt64
+    private let storage: Storage
+    private let recovered: Contents
+
+    /// What recovery found, unchanged from then on.
+    private struct Contents: Sendable {
+        let state: LogState
+        let files: [LiveFile]
+    }
+
+    /// Opens a view of the log in a storage. Reads the journal; blocks meanwhile. `opensBodies` has every frame
+    /// decompressed and its records checked. Throws `.notALog`, `.unsupportedFormat`, `.storage`.
+    public init(
+        storage: Storage, opensBodies: Bool = false, progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
+    ) throws(WALError) {
+        self.storage = storage
+        format = try LogRoot(storage: storage).openForReading()
+        let recovery = Recovery(storage: storage, format: format, opensBodies: opensBodies, progress: progress)
+        do throws(StorageError) { writer = try storage.writer() } catch { throw .storage(error) }
+        var attempts = 0
+        while true {
+            attempts += 1
+            let recovered: RecoveredLog
+            do throws(WALError) {
+                recovered = try recovery.run()
+            } catch {
+                // A living writer removes files that it needs no more.
+                if case .storage(let cause) = error, cause.code == .notFound, writer != .none, attempts < 5 { continue }
+                throw error
+            }
+            // What a living writer is just writing may look damaged; damage that is there stays there.
+            if recovered.report.hasLoss, writer != .none, attempts < 3 { continue }
+            report = recovered.report
+            lastCommit = writer == .none ? recovered.lastCommit : recovered.durableThrough
+            self.recovered = Contents(state: recovered.state, files: recovered.files)
+            return
+        }
+    }
+
+    /// Tenants in the order in which they came.
+    public var tenants: [TenantStatus] { TenantStatus.all(in: recovered.state, files: recovered.files) }
+    /// Subscribers, by name.
+    public var subscribers: [TenantName] { recovered.state.subscribers }
+    /// The log's journal files, oldest first.
+    public var journalFiles: [JournalFileStatus] { recovered.files.map(JournalFileStatus.init) }
+
+    /// The records of a tenant, or of all tenants for nil, in the journal's order, from a sequence number on. An
+    /// unknown tenant has none.
+    public func records(of tenant: TenantName? = nil, from sequence: UInt64 = 1) -> StoredRecords<Storage> {
+        var files: [ReadableFile] = []
+        let index = tenant.flatMap { recovered.state.index(of: $0) }
+        if tenant == nil || index != nil {
+            files = recovered.files.compactMap { file in
+                var start = file.header.commitsStart
+                if let index {
+                    guard let extent = file.extents[index], extent.lastSequence >= sequence else { return nil }
+                    start = extent.firstOffset
+                }
+                guard start < file.endOffset else { return nil }
+                return ReadableFile(
+                    name: file.name, header: file.header, range: start..<file.endOffset, damage: file.damage)
+            }
+        }
+        return StoredRecords(
+            cursor: JournalCursor(
+                storage: storage, blockSize: format.blockSize, files: files, throughCommit: lastCommit),
+            tenant: tenant, from: sequence)
+    }
+
+    /// The commits of a journal file, damaged places left out, for tools that show a log's structure.
+    public func commits(inFileNamed name: String) throws(WALError) -> [CommitStatus] {
+        guard let file = recovered.files.first(where: { $0.name == name }) else { return [] }
+        return try CommitStatus.all(in: file, storage: storage, blockSize: format.blockSize)
+    }
+}
+
+extension WriteAheadLogReader where Storage == DirectStorage {
+    /// Opens a view of the log in a directory.
+    public convenience init(
+        at path: String, opensBodies: Bool = false, directIO: DirectIORequirement = .preferred,
+        progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
+    ) throws(WALError) {
+        try self.init(
+            storage: DirectStorage(root: FilePath(path), direct: directIO), opensBodies: opensBodies,
+            progress: progress)
+    }
+}
+
+/// Batches read one after the other. One thread at a time.
+public struct StoredRecords<Storage: JournalStorage> {
+    private var cursor: JournalCursor<Storage>
+    private let tenant: TenantName?
+    private let from: UInt64
+    private var pending: [RecordBatch] = []
+
+    init(cursor: JournalCursor<Storage>, tenant: TenantName?, from: UInt64) {
+        self.cursor = cursor
+        self.tenant = tenant
+        self.from = from
+    }
+
+    /// The next batch, nil at the end. Throws `.damaged` once for each place whose bytes fail their checks, and goes
+    /// on behind it with the next call; `.storage` where the device fails.
+    public mutating func next() throws(WALError) -> RecordBatch? {
+        while pending.isEmpty {
+            let (tenant, from) = (tenant, from)
+            guard let batches = try cursor.next({ name, _, _ in tenant == nil || tenant == name ? from : nil }) else {
+                return nil
+            }
+            pending = batches.reversed()
+        }
+        return pending.popLast()
+    }
+}
+
+/// A journal file, as tools show it.
+public struct JournalFileStatus: Sendable {
+    public let name: String
+    public let header: JournalFileHeader
+    /// Offset behind the last commit, bytes.
+    public let endOffset: UInt64
+    /// Tenants with records in the file.
+    public let tenantCount: Int
+    /// Damaged or unreadable byte ranges.
+    public let damage: [Range<UInt64>]
+
+    init(_ file: LiveFile) {
+        name = file.name
+        header = file.header
+        endOffset = file.endOffset
+        tenantCount = file.extents.count
+        damage = file.damage
+    }
+}
+
+/// A commit and its frames, as tools show them.
+public struct CommitStatus: Sendable {
+    public let header: CommitHeader
+    public let frames: [LocatedFrame]
+    /// What the control frames say.
+    public let control: [ControlRecord]
+
+    static func all<Storage: JournalStorage>(
+        in file: LiveFile, storage: Storage, blockSize: Int
+    ) throws(WALError) -> [CommitStatus] {
+        do throws(StorageError) {
+            let handle = try storage.open("journal/" + file.name, forWriting: false)
+            let buffer = AlignedBuffer(capacity: 1 << 20, alignment: max(4096, blockSize))
+            let decompressor = LZ4FrameDecompressor()
+            var commits: [CommitStatus] = []
+            var offset = file.header.commitsStart
+            while offset < file.endOffset {
+                if let damage = file.damage.first(where: { $0.contains(offset) }) {
+                    offset = damage.upperBound
+                    continue
+                }
+                guard try handle.read(into: buffer, at: 0, length: blockSize, from: offset) == blockSize,
+                    case .valid(let header) = buffer.withBytes({ CommitHeader.read($0, at: 0) }),
+                    header.epoch == file.header.epoch, header.offset == offset
+                else {
+                    offset += UInt64(blockSize)
+                    continue
+                }
+                buffer.reserve(header.commitLength)
+                let count = try handle.read(into: buffer, at: 0, length: header.commitLength, from: offset)
+                offset += UInt64(header.commitLength)
+                let status = buffer.withBytes { window -> CommitStatus in
+                    let bytes = window.extracting(0..<count)
+                    let frames = (try? CommitDecoder.frames(of: header, in: bytes)) ?? []
+                    var control: [ControlRecord] = []
+                    for frame in frames where frame.header.isControl {
+                        let body = try? CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
+                        control +=
+                            body?.withRawSpan { try? ControlRecord.decodeAll($0, count: frame.header.recordCount) }
+                            ?? []
+                    }
+                    return CommitStatus(header: header, frames: frames, control: control)
+                }
+                commits.append(status)
+            }
+            return commits
+        } catch { throw .storage(error) }
+    }
+}

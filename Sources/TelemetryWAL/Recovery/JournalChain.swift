@@ -1,0 +1,126 @@
+import WALFormat
+
+/// A journal file as it was found: its name, size, and what its header copies say.
+struct FoundFile {
+    var name: String
+    var size: UInt64
+    var copies: [Result<JournalFileHeader, FormatError>]
+    /// Where no copy is whole: the first commit in the file that proves itself, and whether a later one vouches for it.
+    var firstCommit: CommitHeader?
+    var isVouched = false
+}
+
+/// Which of the files found are the log, in order. Files are linked backwards: each header names the file before it;
+/// the newest is the one with the highest sequence number. No I/O.
+struct JournalChain {
+    struct Link {
+        var name: String
+        var header: JournalFileHeader
+        var size: UInt64
+        var isHeaderLost = false
+    }
+
+    /// The log's files, oldest first.
+    private(set) var links: [Link] = []
+    /// Files that are free for use.
+    private(set) var reusable: [String] = []
+    /// Sequence numbers that the chain names and no file has, each with the index in `links` of the file behind it.
+    private(set) var missing: [(sequence: UInt64, before: Int)] = []
+    private(set) var highestSequence: UInt64 = 0
+
+    /// Sorts files out. Notes in the report what is found on the way.
+    init(files: [FoundFile], logIdentifier: LogIdentifier, blockSize: Int, report: inout RecoveryReport) {
+        var bySequence: [UInt64: Link] = [:]
+        for file in files.sorted(by: { $0.name < $1.name }) {
+            let whole = file.copies.compactMap { try? $0.get() }
+            if let foreign = whole.first(where: { $0.logIdentifier != logIdentifier }) {
+                report.note(.fileForeign, file.name, 0, 0..<file.size, "it belongs to log \(foreign.logIdentifier)")
+                continue
+            }
+            if let header = whole.max(by: { $0.fileSequence < $1.fileSequence }) {
+                highestSequence = max(highestSequence, header.fileSequence)
+                if header.isSpare {
+                    report.count(.fileSpare)
+                    reusable.append(file.name)
+                } else {
+                    bySequence[header.fileSequence] = Link(name: file.name, header: header, size: file.size)
+                }
+                if whole.count == file.copies.count { report.count(.headerIntact) }
+                // Two different whole copies: the first write of a new life was torn between them.
+                if whole.count < file.copies.count, !header.isSpare {
+                    report.note(
+                        .headerCopyDamaged, file.name, header.fileSequence,
+                        0..<UInt64(blockSize * FormatLimits.headerCopies), "the other copy is whole and serves")
+                }
+                continue
+            }
+            guard let first = file.firstCommit, file.isVouched else {
+                report.count(.headerTorn)
+                reusable.append(file.name)
+                continue
+            }
+            highestSequence = max(highestSequence, first.fileSequence)
+            let header = JournalFileHeader(
+                logIdentifier: logIdentifier, epoch: first.epoch, fileSequence: first.fileSequence,
+                capacity: file.size, blockSize: blockSize, created: first.timestamp, firstCommit: first.commitNumber,
+                oldestLiveFileSequence: 0, previous: .init(lastCommit: first.commitNumber - 1),
+                recordsBefore: first.recordsBefore)
+            bySequence[first.fileSequence] = Link(
+                name: file.name, header: header, size: file.size, isHeaderLost: true)
+        }
+        follow(&bySequence, report: &report)
+        for link in bySequence.values {
+            report.count(link.header.fileSequence < (links.first?.header.fileSequence ?? 0) ? .fileSpare : .fileAbandoned)
+            reusable.append(link.name)
+        }
+        reusable.sort()
+        for (index, link) in links.enumerated() where link.isHeaderLost && index < links.count {
+            report.note(
+                .headerLost, link.name, link.header.fileSequence, 0..<link.header.commitsStart,
+                "its commits prove themselves and are used")
+        }
+    }
+
+    /// Walks from the newest file backwards.
+    private mutating func follow(_ bySequence: inout [UInt64: Link], report: inout RecoveryReport) {
+        guard let newest = bySequence.values.max(by: { $0.header.fileSequence < $1.header.fileSequence }) else { return }
+        var oldestLive = newest.isHeaderLost ? 1 : newest.header.oldestLiveFileSequence
+        var next: Link? = newest
+        while let link = next {
+            bySequence[link.header.fileSequence] = nil
+            links.append(link)
+            if links.count == 1 || oldestLive == 1 { oldestLive = max(oldestLive, link.header.oldestLiveFileSequence) }
+            let earlier = bySequence.keys.filter { $0 < link.header.fileSequence && $0 >= oldestLive }.max()
+            if link.isHeaderLost {
+                // Its link backwards is lost with it: the next lower number is the best there is.
+                next = earlier.flatMap { bySequence[$0] }
+                continue
+            }
+            let wanted = link.header.previous.fileSequence
+            if wanted < oldestLive { break }
+            next = bySequence[wanted]
+            if next == nil {
+                missing.append((wanted, links.count - 1))
+                next = earlier.flatMap { $0 < wanted ? bySequence[$0] : nil }
+            }
+        }
+        links.reverse()
+        missing = missing.map { ($0.sequence, links.count - 1 - $0.before) }
+    }
+}
+
+extension RecoveryReport {
+    /// Counts a case and, where it is one, keeps the finding.
+    mutating func note(
+        _ what: RecoveryCase, _ file: String, _ fileSequence: UInt64, _ byteRange: Range<UInt64>, _ detail: String,
+        commits: ClosedRange<UInt64>? = nil
+    ) {
+        count(what)
+        if what.isFinding {
+            findings.append(
+                Finding(
+                    what: what, file: file, fileSequence: fileSequence, byteRange: byteRange, commits: commits,
+                    detail: detail))
+        }
+    }
+}

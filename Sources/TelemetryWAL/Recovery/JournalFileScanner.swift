@@ -1,0 +1,144 @@
+import WALFormat
+
+/// A commit as recovery sees it: header, whose records, control records.
+struct ScannedCommit {
+    struct Frame {
+        var tenant: TenantName
+        var sequences: ClosedRange<UInt64>
+        var isIntact: Bool
+        /// The stored body's place in the file.
+        var range: Range<UInt64>
+    }
+
+    var header: CommitHeader
+    var frames: [Frame] = []
+    var control: [ControlRecord] = []
+    /// Why a control frame could not be used.
+    var controlFault: FormatError?
+    var end: UInt64 { header.offset + UInt64(header.commitLength) }
+    var recordCount: UInt64 { frames.reduce(0) { $0 + $1.sequences.upperBound - $1.sequences.lowerBound + 1 } }
+    var isIntact: Bool { controlFault == nil && frames.allSatisfy(\.isIntact) }
+}
+
+/// What stands in a journal file, in order.
+enum ScanEvent {
+    case commit(ScannedCommit)
+    /// Blocks that hold no usable commit of the file's present life. `claimsEpoch`: one of them begins like one.
+    case unusable(Range<UInt64>, claimsEpoch: Bool)
+    /// A commit whose header is whole and whose frame headers are not.
+    case headersDamaged(CommitHeader)
+}
+
+/// Walks over a journal file's bytes and tells what stands there, without deciding what it means. No I/O: it is
+/// handed windows of the file and says how far it came.
+struct JournalFileScanner {
+    let epoch: UInt64
+    let fileSequence: UInt64
+    let blockSize: Int
+    /// The file's end.
+    let end: UInt64
+    /// Whether bodies are decompressed and their records walked, beyond their checksum.
+    let opensBodies: Bool
+
+    /// Where the next look is due.
+    private(set) var offset: UInt64
+    private(set) var events: [ScanEvent] = []
+    private(set) var staleCommits: UInt64 = 0
+    private let decompressor = LZ4FrameDecompressor()
+
+    init(
+        epoch: UInt64, fileSequence: UInt64, blockSize: Int, start: UInt64, end: UInt64, opensBodies: Bool = false
+    ) {
+        self.epoch = epoch
+        self.fileSequence = fileSequence
+        self.blockSize = blockSize
+        self.offset = start
+        self.end = end
+        self.opensBodies = opensBodies
+    }
+
+    var isFinished: Bool { offset + UInt64(blockSize) > end }
+
+    /// Looks at a window whose first byte is the file's at `offset`. Returns the bytes that the next window must have
+    /// to get on, 0 when finished.
+    mutating func scan(_ window: RawSpan) -> Int {
+        var position = 0
+        while !isFinished {
+            guard position + blockSize <= window.byteCount else { return blockSize }
+            switch CommitHeader.read(window, at: position) {
+            case .absent:
+                markUnusable(claimsEpoch: false)
+                position += blockSize
+            case .broken(let claimed):
+                markUnusable(claimsEpoch: claimed == epoch)
+                position += blockSize
+            case .valid(let header):
+                guard header.epoch == epoch, header.fileSequence == fileSequence, header.offset == offset,
+                    header.commitLength.isMultiple(of: blockSize), offset + UInt64(header.commitLength) <= end
+                else {
+                    if header.epoch != epoch { staleCommits += 1 }
+                    markUnusable(claimsEpoch: header.epoch == epoch)
+                    position += blockSize
+                    continue
+                }
+                guard position + header.commitLength <= window.byteCount else { return header.commitLength }
+                take(header, window.extracting(position..<position + header.commitLength))
+                position += header.commitLength
+            }
+        }
+        return 0
+    }
+
+    private mutating func markUnusable(claimsEpoch: Bool) {
+        let block = offset..<offset + UInt64(blockSize)
+        if case .unusable(let range, let claimed)? = events.last, range.upperBound == offset {
+            events[events.count - 1] = .unusable(
+                range.lowerBound..<block.upperBound, claimsEpoch: claimed || claimsEpoch)
+        } else {
+            events.append(.unusable(block, claimsEpoch: claimsEpoch))
+        }
+        offset = block.upperBound
+    }
+
+    private mutating func take(_ header: CommitHeader, _ bytes: RawSpan) {
+        offset += UInt64(header.commitLength)
+        guard let frames = try? CommitDecoder.frames(of: header, in: bytes) else {
+            events.append(.headersDamaged(header))
+            return
+        }
+        var commit = ScannedCommit(header: header)
+        commit.frames.reserveCapacity(frames.count)
+        for frame in frames {
+            if let tenant = frame.header.tenant {
+                var isIntact = frame.isIntact
+                if isIntact, opensBodies { isIntact = isWellFormed(frame, in: bytes) }
+                commit.frames.append(
+                    ScannedCommit.Frame(
+                        tenant: tenant, sequences: frame.header.firstSequence...frame.header.lastSequence,
+                        isIntact: isIntact,
+                        range: header.offset + UInt64(frame.body.lowerBound)
+                            ..< header.offset + UInt64(frame.body.upperBound)))
+            } else {
+                do throws(FormatError) {
+                    let body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
+                    let count = frame.header.recordCount
+                    commit.control += try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
+                        try ControlRecord.decodeAll(raw, count: count)
+                    }
+                } catch { commit.controlFault = error }
+            }
+        }
+        events.append(.commit(commit))
+    }
+
+    private func isWellFormed(_ frame: LocatedFrame, in bytes: RawSpan) -> Bool {
+        do throws(FormatError) {
+            let body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
+            let count = frame.header.recordCount
+            try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
+                try CommitDecoder.checkRecords(in: raw, count: count, isControl: false)
+            }
+            return true
+        } catch { return false }
+    }
+}

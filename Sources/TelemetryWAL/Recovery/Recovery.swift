@@ -1,0 +1,180 @@
+import WALFormat
+import WALStorage
+
+/// Reads a log's files and lets `RecoveryMachine` decide: the thin shell around it that does the I/O. Changes nothing
+/// on disk.
+struct Recovery<Storage: JournalStorage> {
+    let storage: Storage
+    let format: RootFormat
+    /// Whether every frame is decompressed and its records walked.
+    var opensBodies = false
+    /// Told now and then how many bytes of how many are read.
+    var progress: (@Sendable (UInt64, UInt64) -> Void)?
+
+    /// Bytes read at a time.
+    private static var windowLength: Int { 4 << 20 }
+
+    /// Runs recovery from the first file to the last. Throws `.storage` where files cannot be opened; a device that
+    /// fails to read a range is no error but a finding.
+    func run() throws(WALError) -> RecoveredLog {
+        let found: [FoundFile]
+        do throws(StorageError) { found = try look() } catch { throw .storage(error) }
+        if let error = versionFault(found) { throw error }
+        do throws(StorageError) { return try recover(found) } catch { throw .storage(error) }
+    }
+
+    /// All journal files with what their headers say.
+    private func look() throws(StorageError) -> [FoundFile] {
+        let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
+        var found: [FoundFile] = []
+        for name in try storage.entries(of: "journal") where JournalFileName.number(of: name) != nil {
+            found.append(try look(at: name, buffer: buffer))
+        }
+        return found
+    }
+
+    private func recover(_ found: [FoundFile]) throws(StorageError) -> RecoveredLog {
+            let start = MonotonicTime.now
+            var report = RecoveryReport()
+            let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
+            let chain = JournalChain(
+                files: found, logIdentifier: format.logIdentifier, blockSize: format.blockSize, report: &report)
+            var machine = RecoveryMachine(chain: chain, report: report)
+            let total = chain.links.reduce(0) { $0 + min($1.size, $1.header.capacity) }
+            var read: UInt64 = 0
+            for link in chain.links {
+                let file = try storage.open("journal/" + link.name, forWriting: false)
+                var scanner = JournalFileScanner(
+                    epoch: link.header.epoch, fileSequence: link.header.fileSequence, blockSize: format.blockSize,
+                    start: link.header.commitsStart, end: min(link.size, link.header.capacity),
+                    opensBodies: opensBodies)
+                var unreadable: [Range<UInt64>] = []
+                try scan(file, with: &scanner, buffer: buffer, unreadable: &unreadable) { progress?(read + $0, total) }
+                read += min(link.size, link.header.capacity)
+                machine.take(scanner, unreadable: unreadable)
+            }
+            let highest = found.compactMap { JournalFileName.number(of: $0.name) }.max()
+            var recovered = machine.finish(nextFileNumber: highest.map { $0 + 1 } ?? 0)
+            recovered.report.bytesRead = read
+            recovered.report.duration = .nanoseconds(Int64(MonotonicTime.now.since(start)))
+            return recovered
+    }
+
+    /// A file of a newer format must stop the opening: what it holds is not known to be free.
+    private func versionFault(_ found: [FoundFile]) -> WALError? {
+        for file in found {
+            for case .failure(let error) in file.copies where error.cause == .version {
+                return .unsupportedFormat(
+                    path: storage.rootDescription + "/journal/" + file.name, reason: error.description)
+            }
+        }
+        return nil
+    }
+
+    /// Reads a file's header copies; where both are damaged, looks for commits that prove themselves.
+    private func look(at name: String, buffer: AlignedBuffer) throws(StorageError) -> FoundFile {
+        let file = try storage.open("journal/" + name, forWriting: false)
+        var found = FoundFile(name: name, size: try file.size(), copies: [])
+        let length = FormatLimits.headerCopies * format.blockSize
+        var unreadable: [Range<UInt64>] = []
+        let count = try read(file, into: buffer, at: 0, length: length, from: 0, unreadable: &unreadable)
+        for copy in 0..<FormatLimits.headerCopies {
+            do throws(FormatError) {
+                let header = try buffer.withBytes { (bytes: RawSpan) throws(FormatError) in
+                    try JournalFileHeader.decode(
+                        bytes.extracting(0..<count), at: copy * format.blockSize, blockSize: format.blockSize)
+                }
+                found.copies.append(.success(header))
+            } catch { found.copies.append(.failure(error)) }
+        }
+        let isBroken = found.copies.allSatisfy { if case .failure = $0 { true } else { false } }
+        if isBroken { try proveByCommits(&found, file: file, buffer: buffer) }
+        return found
+    }
+
+    private func proveByCommits(
+        _ found: inout FoundFile, file: Storage.File, buffer: AlignedBuffer
+    ) throws(StorageError) {
+        // The present life is the one with the highest file sequence; its epoch is read off its commits.
+        var best: CommitHeader?
+        var highestDurable: [UInt64: UInt64] = [:]
+        var offset = UInt64(FormatLimits.headerCopies * format.blockSize)
+        var unreadable: [Range<UInt64>] = []
+        while offset + UInt64(format.blockSize) <= found.size {
+            let length = Int(min(UInt64(Self.windowLength), found.size - offset)) & ~(format.blockSize - 1)
+            let count = try read(file, into: buffer, at: 0, length: length, from: offset, unreadable: &unreadable)
+            buffer.withBytes { bytes in
+                for position in stride(from: 0, to: count, by: format.blockSize) {
+                    guard case .valid(let header) = CommitHeader.read(bytes, at: position),
+                        header.offset == offset + UInt64(position)
+                    else { continue }
+                    highestDurable[header.epoch] = max(highestDurable[header.epoch] ?? 0, header.durableThrough)
+                    if best.map({ header.fileSequence > $0.fileSequence }) ?? true { best = header }
+                }
+            }
+            offset += UInt64(length)
+        }
+        found.firstCommit = best
+        if let best { found.isVouched = (highestDurable[best.epoch] ?? 0) >= best.commitNumber }
+    }
+
+    /// Feeds a file to a scanner, window by window.
+    private func scan(
+        _ file: Storage.File, with scanner: inout JournalFileScanner, buffer: AlignedBuffer,
+        unreadable: inout [Range<UInt64>], _ progress: (UInt64) -> Void
+    ) throws(StorageError) {
+        var windowStart = scanner.offset
+        var have = 0
+        var needed = format.blockSize
+        while !scanner.isFinished {
+            let consumed = Int(scanner.offset - windowStart)
+            buffer.moveToFront(consumed..<have)
+            have -= consumed
+            windowStart = scanner.offset
+            // A commit's length is known to be sound before memory is taken for it.
+            buffer.reserve(max(needed, Self.windowLength), keeping: have)
+            let readStart = windowStart + UInt64(have)
+            let length = Int(min(UInt64(buffer.capacity - have), scanner.end - readStart)) & ~(format.blockSize - 1)
+            guard length > 0 else { break }
+            let count = try read(file, into: buffer, at: have, length: length, from: readStart, unreadable: &unreadable)
+            guard count >= format.blockSize else { break }
+            have += count & ~(format.blockSize - 1)
+            let available = have
+            needed = buffer.withBytes { scanner.scan($0.extracting(0..<available)) }
+            progress(scanner.offset)
+        }
+    }
+
+    /// Reads a range; blocks that the device fails to give are noted, and read as zeros.
+    private func read(
+        _ file: Storage.File, into buffer: AlignedBuffer, at position: Int, length: Int, from offset: UInt64,
+        unreadable: inout [Range<UInt64>]
+    ) throws(StorageError) -> Int {
+        do throws(StorageError) {
+            return try file.read(into: buffer, at: position, length: length, from: offset)
+        } catch where error.code != .ioFailure { throw error } catch {
+            var done = 0
+            while done < length {
+                let block = offset + UInt64(done)
+                var count = format.blockSize
+                do throws(StorageError) {
+                    count = try file.read(
+                        into: buffer, at: position + done, length: format.blockSize, from: block)
+                } catch {
+                    if error.code != .ioFailure { throw error }
+                    let here = position + done
+                    buffer.withMutableBytes { $0.zero(here..<here + format.blockSize) }
+                    if unreadable.last?.upperBound == block {
+                        unreadable[unreadable.count - 1] =
+                            unreadable[unreadable.count - 1].lowerBound..<block + UInt64(format.blockSize)
+                    } else {
+                        unreadable.append(block..<block + UInt64(format.blockSize))
+                    }
+                }
+                done += count
+                if count < format.blockSize { break }
+            }
+            return done
+        }
+    }
+}

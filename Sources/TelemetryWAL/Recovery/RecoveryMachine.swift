@@ -1,0 +1,387 @@
+import WALFormat
+
+/// Decides what of the bytes found is the log: the decision table of SPEC.md ("Recovery"), case by case. No I/O: it is
+/// handed the events of each file's scan, oldest file first.
+///
+/// The idea: a commit that fails its check is either torn, and was then never acknowledged, or damaged, and was. What
+/// vouches for it decides: a later commit's durable-through, or the next file's header. Vouched for means damage,
+/// which is reported and passed over; not vouched for means that the log ended before it.
+struct RecoveryMachine {
+    let chain: JournalChain
+    private(set) var report: RecoveryReport
+    private(set) var state = LogState()
+    private(set) var files: [LiveFile] = []
+    private var takenFiles = 0
+
+    /// Number that the next commit must have; 0 while nothing is known.
+    private var expectedCommit: UInt64 = 1
+    /// Checksum that the next commit must repeat; nil where that is not known.
+    private var chainChecksum: UInt32?
+    private var recordsSoFar: UInt64 = 0
+    /// Whether sequence numbers are known, so that a jump means loss.
+    private var knowsState = false
+    /// The finding that a gap in sequence numbers belongs to.
+    private var openDamage: Int?
+    private var lossStart = 0
+    /// Highest commit that some later bytes say was durable.
+    private(set) var durableThrough: UInt64 = 0
+    private var previous = JournalFileHeader.Previous()
+    private var isClean = true
+
+    init(chain: JournalChain, report: RecoveryReport) {
+        self.chain = chain
+        self.report = report
+    }
+
+    // MARK: - A file
+
+    /// Takes the next file of the chain: what its scan found, and which ranges the device could not read.
+    mutating func take(_ scanner: JournalFileScanner, unreadable: [Range<UInt64>]) {
+        let index = takenFiles
+        takenFiles += 1
+        let link = chain.links[index]
+        let next = index + 1 < chain.links.count ? chain.links[index + 1] : nil
+        report.staleCommitsSkipped += scanner.staleCommits
+        report.count(.staleEpoch, Int(scanner.staleCommits))
+        enter(link, index: index)
+
+        var file = LiveFile(name: link.name, header: link.header, endOffset: link.header.commitsStart)
+        let seal = next.flatMap {
+            $0.header.previous.fileSequence == link.header.fileSequence && !$0.isHeaderLost ? $0.header.previous : nil
+        }
+        var vouched = seal?.lastCommit ?? (next.map { $0.header.firstCommit - 1 } ?? 0)
+        for case .commit(let commit) in scanner.events {
+            vouched = max(vouched, commit.header.durableThrough)
+        }
+        let ended = walk(scanner.events, file: &file, seal: seal, vouched: vouched, unreadable: unreadable)
+        if !ended, expectedCommit <= vouched {
+            let end = seal.map { max($0.endOffset, file.endOffset) } ?? link.header.capacity
+            damage(
+                &file, file.endOffset..<max(end, file.endOffset + UInt64(link.header.blockSize)),
+                commits: expectedCommit...vouched, unreadable: unreadable)
+            expectedCommit = vouched + 1
+            chainChecksum = nil
+        } else if !ended, next == nil {
+            settleTail(scanner.events, file: &file, unreadable: unreadable)
+        }
+        if link.size < link.header.capacity {
+            report.note(
+                .fileTruncated, link.name, link.header.fileSequence, link.size..<link.header.capacity,
+                "the file has \(link.size) of \(link.header.capacity) bytes")
+            isClean = false
+            file.isRecyclable = false
+        }
+        durableThrough = max(durableThrough, vouched)
+        files.append(file)
+    }
+
+    /// Before a file's commits: what its header says about those before it.
+    private mutating func enter(_ link: JournalChain.Link, index: Int) {
+        let header = link.header
+        let missing = chain.missing.filter { $0.before == index }.map(\.sequence)
+        if index == 0 {
+            knowsState = header.firstCommit == 1
+            recordsSoFar = header.recordsBefore
+        } else if header.recordsBefore > recordsSoFar {
+            let lost = header.recordsBefore - recordsSoFar
+            if missing.isEmpty { addLostCount(lost) }
+            recordsSoFar = header.recordsBefore
+        }
+        for sequence in missing {
+            report.note(
+                .fileMissing, "(sequence \(sequence))", sequence, 0..<header.capacity,
+                "no journal file has this sequence number",
+                commits: expectedCommit <= header.previous.lastCommit && index > 0
+                    ? expectedCommit...header.previous.lastCommit : nil)
+            openDamage = report.findings.count - 1
+        }
+        expectedCommit = header.firstCommit
+        chainChecksum = link.isHeaderLost ? nil : header.previous.lastChecksum
+        if !link.isHeaderLost { previous = header.previous }
+    }
+
+    /// Goes through a file's events. Returns true where the log ends inside.
+    private mutating func walk(
+        _ events: [ScanEvent], file: inout LiveFile, seal: JournalFileHeader.Previous?, vouched: UInt64,
+        unreadable: [Range<UInt64>]
+    ) -> Bool {
+        for (index, event) in events.enumerated() {
+            switch event {
+            case .unusable:
+                continue  // what it means shows at the next commit, or at the end
+            case .headersDamaged(let header):
+                if let seal, header.offset >= seal.endOffset {
+                    report.count(.supersededTail)
+                    return expectedCommit > seal.lastCommit
+                }
+                guard header.commitNumber >= expectedCommit else { continue }
+                guard vouched >= header.commitNumber else {
+                    return tear(from: file.endOffset, events[index...], file: &file, unreadable: unreadable)
+                }
+                let end = header.offset + UInt64(header.commitLength)
+                damage(
+                    &file, file.endOffset..<end, commits: expectedCommit...header.commitNumber, unreadable: unreadable)
+                expectedCommit = header.commitNumber + 1
+                chainChecksum = header.checksum
+                file.endOffset = end
+            case .commit(let commit):
+                if let seal, commit.header.offset >= seal.endOffset || commit.header.commitNumber > seal.lastCommit {
+                    report.count(.supersededTail)
+                    return expectedCommit > seal.lastCommit
+                }
+                guard commit.header.commitNumber >= expectedCommit else { continue }
+                if commit.header.commitNumber == expectedCommit, let chainChecksum,
+                    commit.header.previousChecksum != chainChecksum
+                {
+                    report.count(.chainBroken)
+                    isClean = false
+                    continue
+                }
+                if commit.header.commitNumber > expectedCommit || (!commit.isIntact && vouched < commit.header.commitNumber) {
+                    guard vouched >= expectedCommit else {
+                        return tear(from: file.endOffset, events[index...], file: &file, unreadable: unreadable)
+                    }
+                    if commit.header.commitNumber > expectedCommit {
+                        damage(
+                            &file, file.endOffset..<commit.header.offset,
+                            commits: expectedCommit...commit.header.commitNumber - 1, unreadable: unreadable)
+                    }
+                    if !commit.isIntact, vouched < commit.header.commitNumber {
+                        expectedCommit = commit.header.commitNumber
+                        return tear(from: commit.header.offset, events[index...], file: &file, unreadable: unreadable)
+                    }
+                }
+                accept(commit, file: &file)
+            }
+        }
+        return false
+    }
+
+    private mutating func accept(_ commit: ScannedCommit, file: inout LiveFile) {
+        let header = commit.header
+        if header.recordsBefore > recordsSoFar { addLostCount(header.recordsBefore - recordsSoFar) }
+        recordsSoFar = max(recordsSoFar, header.recordsBefore) + commit.recordCount
+        report.commitsRead += 1
+        report.count(.commitAccepted)
+        if let fault = commit.controlFault {
+            report.note(
+                .frameDamaged, file.name, file.sequence, header.offset..<commit.end,
+                "a control frame of commit \(header.commitNumber): \(fault)",
+                commits: header.commitNumber...header.commitNumber)
+            openDamage = report.findings.count - 1
+            file.isRecyclable = false
+        }
+        if header.flags.contains(.checkpoint), commit.controlFault == nil {
+            applyCheckpoint(commit.control, file: file)
+        } else {
+            for record in commit.control { state.apply(record) }
+        }
+        for frame in commit.frames {
+            let index = state.makeIndex(of: frame.tenant)
+            let next = state.tenants[index].nextSequence
+            if knowsState, frame.sequences.lowerBound > next {
+                lose(frame.tenant, next...frame.sequences.lowerBound - 1, file: file, offset: header.offset)
+            }
+            state.setNextSequence(max(next, frame.sequences.upperBound + 1), at: index)
+            if frame.isIntact {
+                report.records += frame.sequences.upperBound - frame.sequences.lowerBound + 1
+                file.add(tenantIndex: index, sequences: frame.sequences, offset: header.offset)
+            } else {
+                report.note(
+                    .frameDamaged, file.name, file.sequence, frame.range, "a frame of commit \(header.commitNumber)",
+                    commits: header.commitNumber...header.commitNumber)
+                let last = report.findings.count - 1
+                report.findings[last].losses = [.init(tenant: frame.tenant, sequences: frame.sequences)]
+                report.findings[last].recordsLost = frame.sequences.upperBound - frame.sequences.lowerBound + 1
+                file.isRecyclable = false
+            }
+        }
+        report.wasClosed = header.flags.contains(.closing)
+        expectedCommit = header.commitNumber + 1
+        chainChecksum = header.checksum
+        file.endOffset = commit.end
+        durableThrough = max(durableThrough, header.durableThrough)
+        previous = JournalFileHeader.Previous(
+            fileSequence: file.sequence, epoch: file.header.epoch, endOffset: file.endOffset,
+            lastCommit: header.commitNumber, lastChecksum: header.checksum)
+    }
+
+    /// A checkpoint is authority: it heals what damage before it left unknown.
+    private mutating func applyCheckpoint(_ records: [ControlRecord], file: LiveFile) {
+        for record in records {
+            if case .tenantState(let tenant, let nextSequence) = record, knowsState {
+                let next = state.index(of: tenant).map { state.tenants[$0].nextSequence } ?? 1
+                if nextSequence > next {
+                    lose(tenant, next...nextSequence - 1, file: file, offset: file.header.commitsStart)
+                }
+            }
+            state.apply(record)
+        }
+        knowsState = true
+        openDamage = nil
+        lossStart = report.findings.count
+    }
+
+    // MARK: - What is not as it was written
+
+    private mutating func damage(
+        _ file: inout LiveFile, _ range: Range<UInt64>, commits: ClosedRange<UInt64>, unreadable: [Range<UInt64>]
+    ) {
+        let isUnreadable = unreadable.contains { $0.overlaps(range) }
+        report.note(
+            isUnreadable ? .rangeUnreadable : .commitsDamaged, file.name, file.sequence, range,
+            isUnreadable
+                ? "the device fails to read it; its commits were acknowledged"
+                : "its commits were acknowledged and fail their checks",
+            commits: commits)
+        openDamage = report.findings.count - 1
+        file.damage.append(range)
+        file.isRecyclable = false
+        isClean = false
+    }
+
+    private mutating func lose(
+        _ tenant: TenantName, _ sequences: ClosedRange<UInt64>, file: LiveFile, offset: UInt64
+    ) {
+        if openDamage == nil {
+            report.note(
+                .sequenceGap, file.name, file.sequence, offset..<offset, "sequence numbers jump without damage")
+            openDamage = report.findings.count - 1
+        }
+        if let openDamage { report.findings[openDamage].losses.append(.init(tenant: tenant, sequences: sequences)) }
+    }
+
+    private mutating func addLostCount(_ count: UInt64) {
+        guard let openDamage else { return }
+        report.findings[openDamage].recordsLost = (report.findings[openDamage].recordsLost ?? 0) + count
+    }
+
+    /// The log ends here: what follows was never acknowledged.
+    private mutating func tear(
+        from offset: UInt64, _ rest: ArraySlice<ScanEvent>, file: inout LiveFile, unreadable: [Range<UInt64>]
+    ) -> Bool {
+        var end = offset
+        for event in rest {
+            switch event {
+            case .commit(let commit):
+                end = max(end, commit.end)
+                if commit.header.commitNumber != expectedCommit || commit.isIntact { report.count(.unvouchedCommit) }
+            case .headersDamaged(let header): end = max(end, header.offset + UInt64(header.commitLength))
+            case .unusable: continue
+            }
+        }
+        markTorn(&file, offset..<end, unreadable: unreadable)
+        return true
+    }
+
+    /// Nothing usable follows in the newest file: a clean end, or a header that was torn itself.
+    private mutating func settleTail(
+        _ events: [ScanEvent], file: inout LiveFile, unreadable: [Range<UInt64>]
+    ) {
+        let tail = file.endOffset
+        if unreadable.contains(where: { $0.upperBound > tail }) {
+            markTorn(&file, tail..<file.header.capacity, unreadable: unreadable)
+            return
+        }
+        for case .unusable(let range, true) in events where range.upperBound > tail {
+            markTorn(&file, tail..<max(tail, range.lowerBound) + UInt64(file.header.blockSize), unreadable: [])
+            return
+        }
+        if isClean { report.count(.cleanEnd) }
+    }
+
+    private mutating func markTorn(_ file: inout LiveFile, _ range: Range<UInt64>, unreadable: [Range<UInt64>]) {
+        isClean = false
+        if let failed = unreadable.first(where: { $0.overlaps(range) }) {
+            // Whether an acknowledged commit stood there cannot be told: it is said, not guessed away.
+            report.note(
+                .rangeUnreadable, file.name, file.sequence, failed,
+                "the device fails to read the log's end; acknowledged commits may have stood there")
+            file.isRecyclable = false
+            return
+        }
+        report.count(.tornTail)
+        report.tornTailBytes = range.upperBound - range.lowerBound
+        report.tornTailFile = file.name
+        report.tornTailOffset = range.lowerBound
+    }
+
+    // MARK: - The end
+
+    /// Concludes after the last file: settles what only the whole shows, and says where the log goes on.
+    mutating func finish(nextFileNumber: UInt64) -> RecoveredLog {
+        excuseDeliveredFiles()
+        guardSequenceNumbers()
+        report.liveFiles = files.count
+        var reusable = chain.reusable
+        var current: CommitterMachine.CurrentFile?
+        if let last = files.last {
+            if last.endOffset == last.header.commitsStart, last.damage.isEmpty {
+                // Its first write was torn: the file is no part of the log.
+                files.removeLast()
+                reusable.append(last.name)
+                report.liveFiles -= 1
+            } else if isClean {
+                current = CommitterMachine.CurrentFile(
+                    name: last.name, header: last.header, nextOffset: last.endOffset, isBegun: true)
+            }
+        }
+        let lastCommit = expectedCommit - 1
+        previous.lastCommit = lastCommit
+        if let last = files.last, last.sequence == previous.fileSequence { previous.endOffset = last.endOffset }
+        let machine = CommitterMachine(
+            current: current, lastCommit: lastCommit, lastChecksum: previous.lastChecksum,
+            recordsBefore: recordsSoFar, previous: previous, lastFileSequence: chain.highestSequence)
+        return RecoveredLog(
+            state: state, files: files, reusable: reusable, nextFileNumber: nextFileNumber, lastCommit: lastCommit,
+            durableThrough: durableThrough, machine: machine, report: report)
+    }
+
+    /// A missing file whose records every subscriber has was being reused when the power went: no loss.
+    private mutating func excuseDeliveredFiles() {
+        for (sequence, before) in chain.missing where before < files.count {
+            let firstBehind = files[before]
+            let isDelivered =
+                !state.cursors.isEmpty
+                && state.tenants.indices.allSatisfy { index in
+                    let through = state.acknowledgedByAll(tenant: index)
+                    let next = files[before...].lazy.compactMap { $0.extents[index]?.firstSequence }.first
+                    return through + 1 >= (next ?? state.tenants[index].nextSequence)
+                }
+            let finding = report.findings.firstIndex { $0.what == .fileMissing && $0.fileSequence == sequence }
+            if isDelivered, let finding, firstBehind.damage.isEmpty {
+                report.findings.remove(at: finding)
+                report.cases[.fileMissing, default: 1] -= 1
+                report.count(.fileMissingDelivered)
+            }
+        }
+    }
+
+    /// Where records were lost whose tenants nothing tells, any tenant's last numbers may be among them. They must
+    /// not be given again: a subscriber's cursor may already be past them. So all tenants' numbers skip as many.
+    private mutating func guardSequenceNumbers() {
+        var unknown: UInt64 = 0
+        for finding in report.findings.dropFirst(lossStart) {
+            let told = finding.losses.reduce(0) { $0 + $1.sequences.upperBound - $1.sequences.lowerBound + 1 }
+            let lost = finding.recordsLost ?? 0
+            if lost > told { unknown += lost - told }
+        }
+        for (index, tenant) in state.tenants.enumerated() {
+            let cursor = state.cursors.keys.map { state.acknowledgedThrough($0, tenant: index) }.max() ?? 0
+            state.setNextSequence(max(tenant.nextSequence + unknown, cursor + 1), at: index)
+        }
+    }
+}
+
+/// What recovery hands to the engine.
+struct RecoveredLog {
+    var state: LogState
+    var files: [LiveFile]
+    var reusable: [String]
+    var nextFileNumber: UInt64
+    var lastCommit: UInt64
+    /// Highest commit that later bytes say was durable; what a reader beside a living writer may see.
+    var durableThrough: UInt64
+    var machine: CommitterMachine
+    var report: RecoveryReport
+}

@@ -1,0 +1,94 @@
+import WALFormat
+
+/// What the log knows beside its records: tenants with their next sequence numbers, subscribers with their cursors.
+/// A plain value without I/O: recovery builds it from control records, the committer carries it on, a checkpoint is
+/// the whole of it written down.
+struct LogState {
+    struct Tenant {
+        let name: TenantName
+        /// The number that the tenant's next durable record gets; numbers begin at 1.
+        var nextSequence: UInt64 = 1
+    }
+
+    private(set) var tenants: [Tenant] = []
+    private var indices: [TenantName: Int] = [:]
+    /// Per subscriber, by the tenant's index: the sequence number through which it has everything. Tenants behind the
+    /// array's end have 0.
+    private(set) var cursors: [TenantName: [UInt64]] = [:]
+    /// Length of all names in the checkpoint's records, so that its size is known without walking the state.
+    private var tenantNamesLength = 0
+
+    /// The index of a known tenant.
+    func index(of tenant: TenantName) -> Int? { indices[tenant] }
+
+    /// The index of a tenant, which becomes known if it is not.
+    mutating func makeIndex(of tenant: TenantName) -> Int {
+        if let index = indices[tenant] { return index }
+        let index = tenants.count
+        tenants.append(Tenant(name: tenant))
+        indices[tenant] = index
+        tenantNamesLength += tenant.utf8.count
+        return index
+    }
+
+    mutating func setNextSequence(_ sequence: UInt64, at index: Int) { tenants[index].nextSequence = sequence }
+
+    var subscribers: [TenantName] { cursors.keys.sorted() }
+
+    /// Through which sequence number a subscriber has a tenant's records; 0: none.
+    func acknowledgedThrough(_ subscriber: TenantName, tenant index: Int) -> UInt64 {
+        guard let row = cursors[subscriber], index < row.count else { return 0 }
+        return row[index]
+    }
+
+    /// Through which sequence number every subscriber has a tenant's records; 0 while there is no subscriber.
+    func acknowledgedByAll(tenant index: Int) -> UInt64 {
+        cursors.values.map { index < $0.count ? $0[index] : 0 }.min() ?? 0
+    }
+
+    /// Takes a control record in. Cursors and sequence numbers only ever move forward.
+    mutating func apply(_ record: ControlRecord) {
+        switch record {
+        case .cursor(let subscriber, let tenant, let acknowledgedThrough):
+            let index = makeIndex(of: tenant)
+            var row = cursors[subscriber] ?? []
+            if row.count <= index { row += Array(repeating: 0, count: index + 1 - row.count) }
+            row[index] = max(row[index], acknowledgedThrough)
+            cursors[subscriber] = row
+        case .tenantState(let tenant, let nextSequence):
+            let index = makeIndex(of: tenant)
+            tenants[index].nextSequence = max(tenants[index].nextSequence, nextSequence)
+        case .subscriber(let name, let isRegistered):
+            if !isRegistered { cursors[name] = nil } else if cursors[name] == nil { cursors[name] = [] }
+        case .checkpoint, .watermark:
+            break
+        }
+    }
+
+    /// The state as records, the checkpoint record first.
+    func checkpoint() -> [ControlRecord] {
+        var states: [ControlRecord] = []
+        for tenant in tenants { states.append(.tenantState(tenant: tenant.name, nextSequence: tenant.nextSequence)) }
+        var rows: [ControlRecord] = []
+        for subscriber in subscribers {
+            for (index, through) in (cursors[subscriber] ?? []).enumerated() where through > 0 {
+                rows.append(
+                    .cursor(subscriber: subscriber, tenant: tenants[index].name, acknowledgedThrough: through))
+            }
+        }
+        let names = subscribers.map { ControlRecord.subscriber(name: $0, isRegistered: true) }
+        let head = ControlRecord.checkpoint(
+            tenants: UInt64(states.count), cursors: UInt64(rows.count), subscribers: UInt64(names.count))
+        return [head] + names + states + rows
+    }
+
+    /// An upper bound of the checkpoint's records in bytes.
+    var checkpointBound: Int {
+        let tenantRecords = tenants.count * (RecordHeader.length + 16) + tenantNamesLength
+        let cursorRecords = cursors.keys.reduce(0) {
+            $0 + tenants.count * (RecordHeader.length + 16 + $1.utf8.count) + tenantNamesLength + RecordHeader.length
+                + 8 + $1.utf8.count
+        }
+        return RecordHeader.length + 24 + tenantRecords + cursorRecords
+    }
+}

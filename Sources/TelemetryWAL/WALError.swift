@@ -1,0 +1,56 @@
+import WALFormat
+import WALStorage
+
+/// Why the WAL refused or failed. Each case says what a caller can do.
+public enum WALError: Error, Sendable, CustomStringConvertible {
+    /// A tenant's or subscriber's name is not valid.
+    case invalidName(TenantNameError)
+    /// A record's payload is too long; split it. Nothing of the call was appended.
+    case recordTooLarge(length: Int, limit: Int)
+    /// A batch does not fit into one commit; split it. Nothing of it was appended.
+    case batchTooLarge(length: Int, limit: Int)
+    /// The log has as many tenants as its options allow.
+    case tooManyTenants(limit: Int)
+    /// Back-pressure: appends arrive faster than the device takes them. Wait for a barrier and try again.
+    case stagingFull(limit: Int)
+    /// Back-pressure: no journal file is free, and none can be made: the disk is full, or the log's own limit
+    /// is reached. Reading, acknowledging and closing go on working; acknowledging frees files.
+    case journalFull(reason: String)
+    /// A file operation failed; nothing was lost.
+    case storage(StorageError)
+    /// Writing failed twice, in two files. The log refuses appends until it is opened again; what was
+    /// acknowledged is safe.
+    case failed(StorageError)
+    /// The log was closed.
+    case closed
+    /// The directory holds no log, or something else.
+    case notALog(path: String, reason: String)
+    /// The log was written in a format of another version.
+    case unsupportedFormat(path: String, reason: String)
+    /// Damage was met while reading: a place whose bytes fail their checks.
+    case damaged(path: String, offset: UInt64, reason: String)
+    /// An option's value is out of its range.
+    case invalidOption(String)
+
+    public var description: String {
+        switch self {
+        case .invalidName(let error): "\(error)"
+        case .recordTooLarge(let length, let limit):
+            "record of \(length) bytes: at most \(limit) are allowed; split it"
+        case .batchTooLarge(let length, let limit):
+            "batch of \(length) bytes: one commit takes at most \(limit); split it"
+        case .tooManyTenants(let limit): "the log has \(limit) tenants and takes no more; raise maximumTenants"
+        case .stagingFull(let limit):
+            "\(limit) bytes wait to be written: appends come faster than the device takes them; slow down"
+        case .journalFull(let reason):
+            "the journal is full (\(reason)); replay and acknowledge, free space, or raise journalLimit"
+        case .storage(let error): "\(error)"
+        case .failed(let error): "writing failed, the log refuses appends until it is opened again: \(error)"
+        case .closed: "the log is closed"
+        case .notALog(let path, let reason): "\(path): no telemetry WAL: \(reason)"
+        case .unsupportedFormat(let path, let reason): "\(path): \(reason); use a newer version of this software"
+        case .damaged(let path, let offset, let reason): "\(path): offset \(offset): \(reason); run walctl verify"
+        case .invalidOption(let reason): "option out of range: \(reason)"
+        }
+    }
+}

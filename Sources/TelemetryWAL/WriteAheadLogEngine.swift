@@ -1,0 +1,243 @@
+import Logging
+import SystemPackage
+import WALFormat
+import WALStorage
+
+/// A crash-safe, multi-tenant write-ahead log for telemetry on files past the page cache.
+public typealias WriteAheadLog = WriteAheadLogEngine<DirectStorage>
+
+/// A crash-safe write-ahead log: what was acknowledged survives the end of the process and the loss of power.
+///
+/// Records of any number of tenants go into one journal, so that one device flush makes a whole group of appends
+/// durable. All methods may be called from any thread or task. One process at a time writes a log; others may read it
+/// with `WriteAheadLogReader`.
+public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
+    let core: LogCore<Storage>
+    /// What opening found.
+    public let recoveryReport: RecoveryReport
+
+    init(core: LogCore<Storage>, report: RecoveryReport) {
+        self.core = core
+        recoveryReport = report
+    }
+
+    /// A log that is let go without `close` stops as if its process had died: nothing acknowledged is lost.
+    deinit { core.abandon() }
+
+    /// Opens the log in a storage, creating it where there is none, and recovers what a crash left. Blocks while it
+    /// reads the journal. Throws `.storage` (with `.locked` for a second writer), `.notALog`, `.unsupportedFormat`,
+    /// `.invalidOption`.
+    public static func open(
+        storage: Storage, options: WriteAheadLogOptions = WriteAheadLogOptions(),
+        progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
+    ) throws(WALError) -> WriteAheadLogEngine {
+        let options = try options.checked()
+        let (format, lock) = try LogRoot(storage: storage).openForWriting()
+        let recovered = try Recovery(storage: storage, format: format, progress: progress).run()
+        let file: Storage.File?
+        do throws(StorageError) {
+            for name in try storage.entries(of: "journal") where name.hasSuffix(".tmp") {
+                try storage.remove("journal/" + name)
+            }
+            file = try recovered.machine.current.map { (current) throws(StorageError) in
+                try storage.open("journal/" + current.name, forWriting: true)
+            }
+            // What is read as the log's end may lie in the device's cache only: durable before it is relied on.
+            try file?.synchronize()
+        } catch { throw .storage(error) }
+        let core = LogCore(
+            storage: storage, options: options, format: format, recovered: recovered, currentFile: file,
+            storageLock: lock)
+        report(recovered.report, to: options.logger)
+        core.lock.withLock { core.reclaim() }
+        core.start()
+        return WriteAheadLogEngine(core: core, report: recovered.report)
+    }
+
+    private static func report(_ report: RecoveryReport, to logger: Logger) {
+        for finding in report.findings {
+            logger.log(
+                level: finding.what.isLoss ? .error : .warning, "recovery: \(finding.what.rawValue): \(finding.detail)",
+                metadata: [
+                    "file": "\(finding.file)", "bytes": "\(finding.byteRange)",
+                    "recordsLost": "\(finding.recordsLost.map(String.init) ?? "unknown")",
+                ])
+        }
+        if report.tornTailBytes > 0 {
+            logger.info(
+                "recovery: an unfinished commit at the log's end was dropped; it was never acknowledged",
+                metadata: ["file": "\(report.tornTailFile ?? "")", "bytes": "\(report.tornTailBytes)"])
+        }
+    }
+
+    // MARK: - Appending
+
+    /// Appends a record and returns when it is durable. Throws `.recordTooLarge`, `.tooManyTenants`, `.journalFull`
+    /// (back-pressure), `.failed`, `.closed`. Waits where staging is full.
+    @discardableResult
+    public func append(_ record: TelemetryRecord, tenant: TenantName) async throws(WALError) -> Receipt {
+        let length = try checkedLength(record)
+        let sequences = try await core.appendSuspending(tenant: tenant, count: 1, length: length) { _, add in
+            record.payload.withRawSpan { add(record.kind, record.timestamp, $0) }
+        }
+        return Receipt(tenant: tenant, sequence: sequences.lowerBound)
+    }
+
+    /// Appends a batch in one commit: all of it becomes durable or nothing. Throws like `append`, and
+    /// `.batchTooLarge` for more than a quarter of a journal file or 16 MiB. An empty batch is refused as
+    /// `.invalidOption`.
+    @discardableResult
+    public func append(
+        contentsOf records: [TelemetryRecord], tenant: TenantName
+    ) async throws(WALError) -> BatchReceipt {
+        let length = try checkedLength(records)
+        let sequences = try await core.appendSuspending(tenant: tenant, count: records.count, length: length) {
+            let record = records[$0]
+            let add = $1
+            record.payload.withRawSpan { add(record.kind, record.timestamp, $0) }
+        }
+        return BatchReceipt(tenant: tenant, sequences: sequences)
+    }
+
+    /// The same as `append` for callers outside Swift concurrency: blocks the calling thread, and writes on it when
+    /// no other commit is under way, which saves a lone appender every hand-off.
+    @discardableResult
+    public func appendBlocking(_ record: TelemetryRecord, tenant: TenantName) throws(WALError) -> Receipt {
+        let length = try checkedLength(record)
+        let sequences = try core.appendBlocking(tenant: tenant, count: 1, length: length) { _, add in
+            record.payload.withRawSpan { add(record.kind, record.timestamp, $0) }
+        }
+        return Receipt(tenant: tenant, sequence: sequences.lowerBound)
+    }
+
+    /// The same as `append(contentsOf:tenant:)`, blocking.
+    @discardableResult
+    public func appendBlocking(
+        contentsOf records: [TelemetryRecord], tenant: TenantName
+    ) throws(WALError) -> BatchReceipt {
+        let length = try checkedLength(records)
+        let sequences = try core.appendBlocking(tenant: tenant, count: records.count, length: length) {
+            let record = records[$0]
+            let add = $1
+            record.payload.withRawSpan { add(record.kind, record.timestamp, $0) }
+        }
+        return BatchReceipt(tenant: tenant, sequences: sequences)
+    }
+
+    /// Hands a record over and returns at once; `durable(through:)` tells when it is durable. Throws `.stagingFull` or
+    /// `.journalFull` where it would have to wait.
+    public func enqueue(_ record: TelemetryRecord, tenant: TenantName) throws(WALError) -> Ticket {
+        let length = try checkedLength(record)
+        return Ticket(
+            outcome: try core.enqueue(tenant: tenant, length: length) { _, add in
+                record.payload.withRawSpan { add(record.kind, record.timestamp, $0) }
+            })
+    }
+
+    /// Returns when the ticket's record, and all enqueued before it, are durable. Throws the error of the commit that
+    /// failed; after such a failure no later commit succeeds.
+    public func durable(through ticket: Ticket) async throws(WALError) { try await core.wait(ticket.outcome) }
+
+    private func checkedLength(_ record: TelemetryRecord) throws(WALError) -> Int {
+        let length = RecordHeader.length + record.payload.count
+        let limit = core.options.maximumBatchLength
+        guard length <= limit else {
+            throw .recordTooLarge(length: record.payload.count, limit: limit - RecordHeader.length)
+        }
+        return length
+    }
+
+    private func checkedLength(_ records: [TelemetryRecord]) throws(WALError) -> Int {
+        guard !records.isEmpty else { throw .invalidOption("the batch is empty") }
+        guard records.count <= FormatLimits.maximumRecordCount else {
+            throw .batchTooLarge(length: records.count, limit: FormatLimits.maximumRecordCount)
+        }
+        var length = 0
+        for record in records { length += try checkedLength(record) }
+        guard length <= core.options.maximumBatchLength else {
+            throw .batchTooLarge(length: length, limit: core.options.maximumBatchLength)
+        }
+        return length
+    }
+
+    // MARK: - Closing
+
+    /// Makes everything enqueued and acknowledged durable, marks the log as closed, releases it to the next writer.
+    /// Later appends throw `.closed`. A second call does nothing.
+    public func close() async throws(WALError) {
+        let core = self.core
+        let result = await core.readQueue.run { () -> Result<Void, WALError> in
+            do throws(WALError) { return .success(try core.close()) } catch { return .failure(error) }
+        }
+        try result.get()
+    }
+
+    /// The same as `close`, blocking the calling thread.
+    public func closeBlocking() throws(WALError) { try core.close() }
+
+    // MARK: - State
+
+    /// Counters since opening.
+    public var statistics: CommitStatistics { core.lock.withLock { core.statistics } }
+    /// The log's UUID.
+    public var identifier: LogIdentifier { core.format.logIdentifier }
+    /// Number of the last durable commit.
+    public var durableCommit: UInt64 { core.lock.withLock { core.durableThrough } }
+    /// Tenants in the order in which they came, with sequence numbers and cursors.
+    public var tenants: [TenantStatus] { core.lock.withLock { TenantStatus.all(in: core.state, files: core.files) } }
+    /// Subscribers, by name.
+    public var subscribers: [TenantName] { core.lock.withLock { core.state.subscribers } }
+    /// Journal files that hold the log at the moment, spares not counted.
+    public var liveFileCount: Int { core.lock.withLock { core.files.count } }
+}
+
+extension WriteAheadLogEngine where Storage == DirectStorage {
+    /// Opens the log in a directory, creating both where there is none, and recovers what a crash left. Throws like
+    /// `open(storage:options:progress:)`. The journal is read on a thread of its own.
+    public static func open(
+        at path: String, options: WriteAheadLogOptions = WriteAheadLogOptions()
+    ) async throws(WALError) -> WriteAheadLog {
+        let queue = BlockingQueue(name: "wal-open")
+        let result = await queue.run { () -> Result<WriteAheadLog, WALError> in
+            do throws(WALError) { return .success(try openBlocking(at: path, options: options)) } catch {
+                return .failure(error)
+            }
+        }
+        return try result.get()
+    }
+
+    /// The same as `open(at:options:)`, blocking the calling thread.
+    public static func openBlocking(
+        at path: String, options: WriteAheadLogOptions = WriteAheadLogOptions(),
+        progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
+    ) throws(WALError) -> WriteAheadLog {
+        try open(
+            storage: DirectStorage(root: FilePath(path), direct: options.directIO), options: options,
+            progress: progress)
+    }
+}
+
+/// A tenant as the log sees it.
+public struct TenantStatus: Sendable {
+    public let name: TenantName
+    /// The number that the next record gets: as many as were ever appended, plus one.
+    public let nextSequence: UInt64
+    /// Sequence numbers that the journal still holds, nil where it holds none.
+    public let held: ClosedRange<UInt64>?
+    /// Per subscriber, through which sequence number it has acknowledged.
+    public let acknowledgedThrough: [TenantName: UInt64]
+
+    static func all(in state: LogState, files: [LiveFile]) -> [TenantStatus] {
+        state.tenants.enumerated().map { index, tenant in
+            let extents = files.compactMap { $0.extents[index] }
+            var held: ClosedRange<UInt64>?
+            if let first = extents.first?.firstSequence, let last = extents.last?.lastSequence { held = first...last }
+            return TenantStatus(
+                name: tenant.name, nextSequence: tenant.nextSequence, held: held,
+                acknowledgedThrough: Dictionary(
+                    uniqueKeysWithValues: state.cursors.keys.map {
+                        ($0, state.acknowledgedThrough($0, tenant: index))
+                    }))
+        }
+    }
+}

@@ -1,0 +1,55 @@
+import Logging
+import WALFormat
+import WALStorage
+
+/// How a log is opened. The defaults suit a service on a local SSD.
+public struct WriteAheadLogOptions: Sendable {
+    /// What a receipt promises: to survive a power loss (default), or only the end of the process.
+    public var durability: WriteDurability = .powerLoss
+    /// Whether opening fails where direct I/O is not to be had (default), or goes on without.
+    public var directIO: DirectIORequirement = .required
+    /// Size of each journal file, bytes: a multiple of 64 KiB, 256 KiB to 16 GiB. One batch may take a quarter
+    /// of it, 16 MiB at most.
+    public var journalFileSize: UInt64 = 64 << 20
+    /// Most bytes that all journal files together may take; appends are refused (`journalFull`) before it is passed.
+    /// At least four files.
+    public var journalLimit: UInt64 = 8 << 30
+    /// Files held ready ahead of need, at least 2: one for appends, one that only acknowledgements may use.
+    public var spareFiles = 2
+    /// Most bytes of records that may wait to be written, 1 MiB or more.
+    public var stagingLimit = 64 << 20
+    /// Most tenants that the log may hold, 1 to 1,000,000. Each costs about 200 bytes of memory and some 40 bytes in
+    /// each checkpoint.
+    public var maximumTenants = 65536
+    /// Idle time after which acknowledgements and the watermark are written without an append to ride on, in
+    /// milliseconds, 1 to 60,000. A reader in another process sees the last records after that time.
+    public var idleMilliseconds = 10
+    /// Where the log tells of findings, failed writes and back-pressure.
+    public var logger = Logger(label: "telemetry-wal")
+
+    /// The defaults.
+    public init() {}
+
+    func checked() throws(WALError) -> WriteAheadLogOptions {
+        guard (FormatLimits.minimumJournalFileSize...FormatLimits.maximumJournalFileSize).contains(journalFileSize),
+            journalFileSize.isMultiple(of: UInt64(FormatLimits.maximumBlockSize))
+        else { throw .invalidOption("journalFileSize is \(journalFileSize); give a multiple of 65536 from 262144 on") }
+        guard spareFiles >= 2, spareFiles <= 64 else { throw .invalidOption("spareFiles is \(spareFiles); give 2 to 64") }
+        guard journalLimit / journalFileSize >= UInt64(spareFiles) + 2 else {
+            throw .invalidOption("journalLimit is \(journalLimit); give at least \(spareFiles + 2) files' size")
+        }
+        guard stagingLimit >= 1 << 20 else { throw .invalidOption("stagingLimit is \(stagingLimit); give 1 MiB or more") }
+        guard (1...1_000_000).contains(maximumTenants) else {
+            throw .invalidOption("maximumTenants is \(maximumTenants); give 1 to 1000000")
+        }
+        guard (1...60_000).contains(idleMilliseconds) else {
+            throw .invalidOption("idleMilliseconds is \(idleMilliseconds); give 1 to 60000")
+        }
+        return self
+    }
+
+    /// Most bytes of records, headers included, in one batch.
+    var maximumBatchLength: Int {
+        min(FormatLimits.maximumFrameRawLength, Int(journalFileSize / 4))
+    }
+}

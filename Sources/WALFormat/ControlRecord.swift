@@ -1,0 +1,133 @@
+/// What the engine itself writes between users' records: cursors, checkpoints, watermarks. They ride in control
+/// frames, as records whose kind is one of the types below.
+///
+/// ```
+/// 0x81 cursor         u64 acknowledged through, u16 subscriber length, u16 tenant length, u32 zero, both names
+/// 0x82 checkpoint     u64 tenant states that follow, u64 cursors that follow, u64 subscribers that follow
+/// 0x83 tenant state   u64 next sequence number, u16 tenant length, 6 zero, name
+/// 0x84 watermark      u64 durable-through
+/// 0x85 subscriber     u8 1: registered, 0: removed; u8 zero, u16 name length, u32 zero, name
+/// ```
+public enum ControlRecord: Equatable, Sendable {
+    /// A subscriber has all of a tenant's records up to and including `acknowledgedThrough`.
+    case cursor(subscriber: TenantName, tenant: TenantName, acknowledgedThrough: UInt64)
+    /// The whole state follows in this commit: what stood before is superseded.
+    case checkpoint(tenants: UInt64, cursors: UInt64, subscribers: UInt64)
+    /// The number that the tenant's next record gets.
+    case tenantState(tenant: TenantName, nextSequence: UInt64)
+    /// Every commit up to this number is durable.
+    case watermark(durableThrough: UInt64)
+    /// A subscriber joins, and from then on holds data back from being reclaimed, or leaves.
+    case subscriber(name: TenantName, isRegistered: Bool)
+
+    private var kind: UInt8 {
+        switch self {
+        case .cursor: 0x81
+        case .checkpoint: 0x82
+        case .tenantState: 0x83
+        case .watermark: 0x84
+        case .subscriber: 0x85
+        }
+    }
+
+    /// Bytes of the encoded record, its header included.
+    public var length: Int {
+        switch self {
+        case .cursor(let subscriber, let tenant, _): RecordHeader.length + 16 + subscriber.utf8.count + tenant.utf8.count
+        case .checkpoint: RecordHeader.length + 24
+        case .tenantState(let tenant, _): RecordHeader.length + 16 + tenant.utf8.count
+        case .watermark: RecordHeader.length + 8
+        case .subscriber(let name, _): RecordHeader.length + 8 + name.utf8.count
+        }
+    }
+
+    /// Writes the record, header included, at an offset.
+    public func encode(into bytes: inout MutableRawSpan, at base: Int, timestamp: UInt64) {
+        bytes.zero(base..<base + length)
+        RecordHeader(payloadLength: length - RecordHeader.length, kind: kind, timestamp: timestamp)
+            .encode(into: &bytes, at: base)
+        let payload = base + RecordHeader.length
+        switch self {
+        case .cursor(let subscriber, let tenant, let acknowledgedThrough):
+            bytes.store(littleEndian: acknowledgedThrough, at: payload)
+            bytes.store(littleEndian: UInt16(subscriber.utf8.count), at: payload + 8)
+            bytes.store(littleEndian: UInt16(tenant.utf8.count), at: payload + 10)
+            bytes.store(subscriber.utf8, at: payload + 16)
+            bytes.store(tenant.utf8, at: payload + 16 + subscriber.utf8.count)
+        case .checkpoint(let tenants, let cursors, let subscribers):
+            bytes.store(littleEndian: tenants, at: payload)
+            bytes.store(littleEndian: cursors, at: payload + 8)
+            bytes.store(littleEndian: subscribers, at: payload + 16)
+        case .tenantState(let tenant, let nextSequence):
+            bytes.store(littleEndian: nextSequence, at: payload)
+            bytes.store(littleEndian: UInt16(tenant.utf8.count), at: payload + 8)
+            bytes.store(tenant.utf8, at: payload + 16)
+        case .watermark(let durableThrough):
+            bytes.store(littleEndian: durableThrough, at: payload)
+        case .subscriber(let name, let isRegistered):
+            bytes.store(littleEndian: UInt8(isRegistered ? 1 : 0), at: payload)
+            bytes.store(littleEndian: UInt16(name.utf8.count), at: payload + 2)
+            bytes.store(name.utf8, at: payload + 8)
+        }
+    }
+
+    /// All control records of a control frame's raw body. Throws `FormatError` for an unknown type: a newer writer's
+    /// control record may change what the log means.
+    public static func decodeAll(_ body: RawSpan, count: Int) throws(FormatError) -> [ControlRecord] {
+        try CommitDecoder.checkRecords(in: body, count: count, isControl: true)
+        var records: [ControlRecord] = []
+        records.reserveCapacity(count)
+        var offset = 0
+        for _ in 0..<count {
+            let header = try RecordHeader.decode(body, at: offset)
+            let payload = offset + RecordHeader.length
+            offset = payload + header.payloadLength
+            records.append(try decode(kind: header.kind, body.extracting(payload..<offset)))
+        }
+        return records
+    }
+
+    private static func decode(kind: UInt8, _ payload: RawSpan) throws(FormatError) -> ControlRecord {
+        func require(_ length: Int) throws(FormatError) {
+            if payload.byteCount < length {
+                throw FormatError(.truncated, "control record of type \(kind) has \(payload.byteCount) bytes")
+            }
+        }
+        func name(at offset: Int, length: Int) throws(FormatError) -> TenantName {
+            try require(offset + length)
+            do { return try TenantName(utf8: payload.array(offset..<offset + length)) } catch {
+                throw FormatError(.field, "control record of type \(kind): \(error)")
+            }
+        }
+        switch kind {
+        case 0x81:
+            try require(16)
+            let subscriberLength = Int(payload.littleEndian(UInt16.self, at: 8))
+            let tenantLength = Int(payload.littleEndian(UInt16.self, at: 10))
+            return .cursor(
+                subscriber: try name(at: 16, length: subscriberLength),
+                tenant: try name(at: 16 + subscriberLength, length: tenantLength),
+                acknowledgedThrough: payload.littleEndian(at: 0))
+        case 0x82:
+            try require(24)
+            return .checkpoint(
+                tenants: payload.littleEndian(at: 0), cursors: payload.littleEndian(at: 8),
+                subscribers: payload.littleEndian(at: 16))
+        case 0x83:
+            try require(16)
+            return .tenantState(
+                tenant: try name(at: 16, length: Int(payload.littleEndian(UInt16.self, at: 8))),
+                nextSequence: payload.littleEndian(at: 0))
+        case 0x84:
+            try require(8)
+            return .watermark(durableThrough: payload.littleEndian(at: 0))
+        case 0x85:
+            try require(8)
+            return .subscriber(
+                name: try name(at: 8, length: Int(payload.littleEndian(UInt16.self, at: 2))),
+                isRegistered: payload.littleEndian(UInt8.self, at: 0) == 1)
+        default:
+            throw FormatError(.version, "control record of unknown type \(kind)")
+        }
+    }
+}

@@ -1,0 +1,34 @@
+/// The UUID of a log, given at its creation (RFC 9562, version 4). Every file of the log repeats it.
+public struct LogIdentifier: Hashable, Sendable, CustomStringConvertible {
+    private let high: UInt64
+    private let low: UInt64
+
+    /// A new random identifier.
+    public init(using generator: inout some RandomNumberGenerator) {
+        high = generator.next() & 0xFFFF_FFFF_FFFF_0FFF | 0x4000
+        low = generator.next() & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+    }
+
+    /// The identifier whose 16 bytes stand at an offset, in the order in which the text form shows them.
+    init(decoding bytes: RawSpan, at offset: Int) {
+        high = UInt64(bigEndian: UInt64(littleEndian: bytes.littleEndian(at: offset)))
+        low = UInt64(bigEndian: UInt64(littleEndian: bytes.littleEndian(at: offset + 8)))
+    }
+
+    func encode(into bytes: inout MutableRawSpan, at offset: Int) {
+        bytes.storeBytes(of: high.bigEndian, toByteOffset: offset, as: UInt64.self)
+        bytes.storeBytes(of: low.bigEndian, toByteOffset: offset + 8, as: UInt64.self)
+    }
+
+    /// `xxxxxxxx-xxxx-4xxx-xxxx-xxxxxxxxxxxx`, lowercase.
+    public var description: String {
+        func hex(_ value: UInt64, _ digits: Int) -> String {
+            let text = String(value, radix: 16)
+            return String(repeating: "0", count: digits - text.count) + text
+        }
+        return [
+            hex(high >> 32, 8), hex(high >> 16 & 0xFFFF, 4), hex(high & 0xFFFF, 4), hex(low >> 48, 4),
+            hex(low & 0xFFFF_FFFF_FFFF, 12),
+        ].joined(separator: "-")
+    }
+}

@@ -1,0 +1,81 @@
+/// The file `FORMAT` of a log's root: which log this is and how its files are laid out. Stored twice, each copy in a
+/// 4,096-byte block of its own whatever the log's block size.
+///
+/// ```
+///  0  8    magic "TWALFMT1"
+///  8  u32  checksum: CRC32C of bytes 12 ..< 4096
+/// 12  u32  format version
+/// 16  16   log UUID
+/// 32  u32  block size of journal files, bytes
+/// 36  u32  zero
+/// 40  u64  created, nanoseconds since 1970 (UTC)
+/// 48       zero up to 4096
+/// ```
+public struct RootFormat: Equatable, Sendable {
+    /// Bytes of one copy and of the whole file.
+    public static let copyLength = 4096
+    public static let fileLength = FormatLimits.headerCopies * copyLength
+    private static let magic: UInt64 = 0x3154_4D46_4C41_5754  // "TWALFMT1" read as little-endian
+
+    public var logIdentifier: LogIdentifier
+    public var blockSize: Int
+    public var created: UInt64
+
+    public init(logIdentifier: LogIdentifier, blockSize: Int, created: UInt64) {
+        self.logIdentifier = logIdentifier
+        self.blockSize = blockSize
+        self.created = created
+    }
+
+    /// The file's bytes.
+    public func encoded() -> [UInt8] {
+        var array = [UInt8](repeating: 0, count: Self.fileLength)
+        array.withMutableRawSpan { (bytes: inout MutableRawSpan) in
+            for base in stride(from: 0, to: Self.fileLength, by: Self.copyLength) { encodeCopy(into: &bytes, at: base) }
+        }
+        return array
+    }
+
+    private func encodeCopy(into bytes: inout MutableRawSpan, at base: Int) {
+        bytes.store(littleEndian: Self.magic, at: base)
+        bytes.store(littleEndian: FormatLimits.formatVersion, at: base + 12)
+        logIdentifier.encode(into: &bytes, at: base + 16)
+        bytes.store(littleEndian: UInt32(blockSize), at: base + 32)
+        bytes.store(littleEndian: created, at: base + 40)
+        let checksum = CRC32C.checksum(bytes.bytes.extracting(base + 12..<base + Self.copyLength))
+        bytes.store(littleEndian: checksum, at: base + 8)
+    }
+
+    /// Reads the first copy that is whole. Throws `FormatError`: `.version` only where a checksum holds.
+    public static func decode(_ bytes: RawSpan) throws(FormatError) -> RootFormat {
+        var failure = FormatError(.truncated, "the file is \(bytes.byteCount) bytes long, \(fileLength) expected")
+        for base in stride(from: 0, to: fileLength, by: copyLength) where base + copyLength <= bytes.byteCount {
+            do { return try decodeCopy(bytes, at: base) } catch {
+                if error.cause == .version { throw error }
+                failure = error
+            }
+        }
+        throw failure
+    }
+
+    private static func decodeCopy(_ bytes: RawSpan, at base: Int) throws(FormatError) -> RootFormat {
+        guard bytes.littleEndian(UInt64.self, at: base) == magic else {
+            throw FormatError(.magic, "it does not begin with TWALFMT1")
+        }
+        let checksum = CRC32C.checksum(bytes.extracting(base + 12..<base + copyLength))
+        guard checksum == bytes.littleEndian(UInt32.self, at: base + 8) else {
+            throw FormatError(.checksum, "it fails its CRC32C")
+        }
+        let version: UInt32 = bytes.littleEndian(at: base + 12)
+        guard version == FormatLimits.formatVersion else {
+            throw FormatError(.version, "it is of format version \(version)")
+        }
+        let blockSize = Int(bytes.littleEndian(UInt32.self, at: base + 32))
+        guard blockSize >= FormatLimits.defaultBlockSize, blockSize <= FormatLimits.maximumBlockSize,
+            blockSize & (blockSize - 1) == 0
+        else { throw FormatError(.field, "its block size \(blockSize) is out of bounds") }
+        return RootFormat(
+        logIdentifier: LogIdentifier(decoding: bytes, at: base + 16), blockSize: blockSize,
+            created: bytes.littleEndian(at: base + 40))
+    }
+}

@@ -1,0 +1,70 @@
+import Glibc
+
+/// Memory for direct I/O: aligned, zeroed when taken, grown on demand and never shrunk. It has one owner at a time
+/// and is not touched while a device reads from it or writes to it.
+@safe public final class AlignedBuffer {
+    /// Alignment of the first byte. Suits every device whose block is no larger than a page.
+    public let alignment: Int
+    private var memory: UnsafeMutableRawBufferPointer
+
+    /// Takes `capacity` zeroed bytes, rounded up to the alignment, a power of two. Traps when memory is exhausted,
+    /// as Swift's own allocation does.
+    public init(capacity: Int, alignment: Int = 4096) {
+        self.alignment = alignment
+        unsafe memory = Self.allocate(capacity, alignment: alignment)
+    }
+
+    deinit { unsafe free(memory.baseAddress) }
+
+    private static func allocate(_ capacity: Int, alignment: Int) -> UnsafeMutableRawBufferPointer {
+        let length = max(capacity, alignment) + alignment - 1 & ~(alignment - 1)
+        var pointer: UnsafeMutableRawPointer?
+        let status = unsafe posix_memalign(&pointer, alignment, length)
+        guard status == 0, let base = unsafe pointer else { fatalError("out of memory: \(length) bytes for I/O") }
+        unsafe base.initializeMemory(as: UInt8.self, repeating: 0, count: length)
+        return unsafe UnsafeMutableRawBufferPointer(start: base, count: length)
+    }
+
+    /// Bytes of room.
+    public var capacity: Int { unsafe memory.count }
+
+    /// Makes room for `capacity` bytes. The first `keeping` bytes stay as they are; all others become zero if the
+    /// memory moves.
+    public func reserve(_ capacity: Int, keeping: Int = 0) {
+        guard capacity > self.capacity else { return }
+        let larger = unsafe Self.allocate(max(capacity, self.capacity * 2), alignment: alignment)
+        if keeping > 0 {
+            unsafe larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: memory[..<keeping]))
+        }
+        unsafe free(memory.baseAddress)
+        unsafe memory = larger
+    }
+
+    /// Moves a range of bytes to the front.
+    public func moveToFront(_ range: Range<Int>) {
+        precondition(range.lowerBound >= 0 && range.upperBound <= capacity)
+        if let base = unsafe memory.baseAddress, !range.isEmpty {
+            unsafe memmove(base, base + range.lowerBound, range.count)
+        }
+    }
+
+    /// Lets a closure read the bytes.
+    @inlinable
+    public func withBytes<Result, Failure: Error>(
+        _ body: (RawSpan) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try body(unsafe RawSpan(_unsafeBytes: readable))
+    }
+
+    /// Lets a closure fill the bytes.
+    @inlinable
+    public func withMutableBytes<Result, Failure: Error>(
+        _ body: (inout MutableRawSpan) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        var span = unsafe MutableRawSpan(_unsafeBytes: writable)
+        return try body(&span)
+    }
+
+    @usableFromInline var readable: UnsafeRawBufferPointer { unsafe UnsafeRawBufferPointer(memory) }
+    @usableFromInline var writable: UnsafeMutableRawBufferPointer { unsafe memory }
+}

@@ -1,0 +1,224 @@
+import CWALLinux
+import Glibc
+import SystemPackage
+
+/// Files below a root directory, read and written past the page cache (O_DIRECT), durable by RWF_DSYNC.
+///
+/// New files appear whole or not at all: they are made under a temporary name, filled with real zeros (an allocated
+/// but unwritten extent would cost a metadata write at the first use of each block), synced, renamed, and the
+/// directory synced.
+public struct DirectStorage: JournalStorage {
+    public typealias File = DirectFile
+
+    private let root: FilePath
+    private let direct: DirectIORequirement
+    /// Ends the name of a file that is not yet complete.
+    static let temporarySuffix = ".tmp"
+
+    /// Storage below `root`, which need not exist yet.
+    public init(root: FilePath, direct: DirectIORequirement = .required) {
+        self.root = root
+        self.direct = direct
+    }
+
+    public var rootDescription: String { root.string }
+
+    private func path(_ name: String) -> String { name.isEmpty ? root.string : root.appending(name).string }
+
+    public func prepareDirectories() throws(StorageError) {
+        var missing: [FilePath] = []
+        var ancestor = root
+        while !ancestor.isEmpty, !isPresent(ancestor.string) {
+            missing.append(ancestor)
+            if !ancestor.removeLastComponent() { break }
+        }
+        for directory in missing.reversed() { try makeDirectory(directory) }
+        let journal = root.appending("journal")
+        if !isPresent(journal.string) { try makeDirectory(journal) }
+    }
+
+    private func isPresent(_ path: String) -> Bool { SystemCalls.exists(path) == 1 }
+
+    private func makeDirectory(_ directory: FilePath) throws(StorageError) {
+        let result = SystemCalls.makeDirectory(directory.string)
+        if result != 0, result != -EEXIST {
+            throw StorageError(negatedErrno: Int(result), operation: "create directory", path: directory.string)
+        }
+        let parent = directory.removingLastComponent()
+        try synchronizeDirectory(parent.isEmpty ? "." : parent.string)
+    }
+
+    public func exists(_ name: String) throws(StorageError) -> Bool {
+        let result = SystemCalls.exists(path(name))
+        if result < 0 { throw StorageError(negatedErrno: Int(result), operation: "look up", path: path(name)) }
+        return result == 1
+    }
+
+    public func entries(of directory: String) throws(StorageError) -> [String] {
+        let path = path(directory)
+        guard let stream = unsafe opendir(path) else {
+            throw StorageError(negatedErrno: Int(-errno), operation: "list directory", path: path)
+        }
+        defer { unsafe _ = closedir(stream) }
+        var names: [String] = []
+        while true {
+            errno = 0
+            guard let entry = unsafe readdir(stream) else { break }
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+            }
+            if name != "." && name != ".." { names.append(name) }
+        }
+        if errno != 0 { throw StorageError(negatedErrno: Int(-errno), operation: "list directory", path: path) }
+        return names
+    }
+
+    public func open(_ name: String, forWriting: Bool) throws(StorageError) -> DirectFile {
+        let flags = CWAL_OPEN_READ | (forWriting ? CWAL_OPEN_WRITE : 0)
+        let file = try DirectFile(path: path(name), flags: flags, direct: direct)
+        try checkDirectIO(of: file)
+        return file
+    }
+
+    /// O_DIRECT that the kernel accepts may still be none: some file systems ignore the flag.
+    private func checkDirectIO(of file: DirectFile) throws(StorageError) {
+        guard direct == .required else { return }
+        let unsupported = StorageError(.directIOUnsupported, operation: "open", path: file.path)
+        if let alignment = try file.directIOAlignment() {
+            if alignment.memory == 0 || alignment.offset == 0 { throw unsupported }
+        } else if file.fileSystemType() == 0x0102_1994 || file.fileSystemType() == 0x8584_58F6 {
+            throw unsupported  // tmpfs and ramfs live in the page cache
+        }
+    }
+
+    /// The block size that this file system's direct I/O asks for, in bytes; at least 4,096. Probed by a file that
+    /// is removed again.
+    public func requiredBlockSize() throws(StorageError) -> Int {
+        let probe = path("journal/alignment-probe" + Self.temporarySuffix)
+        let flags = CWAL_OPEN_READ | CWAL_OPEN_WRITE | CWAL_OPEN_CREATE
+        let file = try DirectFile(path: probe, flags: flags, direct: direct)
+        defer { SystemCalls.unlink(probe) }
+        try checkDirectIO(of: file)
+        let alignment = try file.directIOAlignment()
+        return max(4096, alignment?.memory ?? 0, alignment?.offset ?? 0)
+    }
+
+    public func create(
+        _ name: String, size: UInt64, fill: (DirectFile) throws(StorageError) -> Void
+    ) throws(StorageError) -> DirectFile {
+        let final = path(name)
+        let temporary = final + Self.temporarySuffix
+        SystemCalls.unlink(temporary)
+        let flags =
+            CWAL_OPEN_READ | CWAL_OPEN_WRITE | CWAL_OPEN_CREATE
+            | CWAL_OPEN_EXCLUSIVE
+        do throws(StorageError) {
+            let file = try DirectFile(path: temporary, flags: flags, direct: direct)
+            try checkDirectIO(of: file)
+            try file.allocate(size)
+            let zeros = AlignedBuffer(capacity: 1 << 20)
+            var offset: UInt64 = 0
+            while offset < size {
+                let length = Int(min(UInt64(zeros.capacity), size - offset))
+                try file.write(zeros, at: 0, length: length, to: offset, durability: .processCrash)
+                offset += UInt64(length)
+            }
+            try fill(file)
+            try file.synchronizeWithMetadata()
+            try rename(temporary, to: final)
+            return file
+        } catch {
+            SystemCalls.unlink(temporary)
+            throw error
+        }
+    }
+
+    private func rename(_ temporary: String, to final: String) throws(StorageError) {
+        let result = SystemCalls.rename(temporary, to: final)
+        if result != 0 {
+            throw StorageError(negatedErrno: Int(result), operation: "rename to \(final)", path: temporary)
+        }
+        try synchronizeDirectory(FilePath(final).removingLastComponent().string)
+    }
+
+    private func synchronizeDirectory(_ path: String) throws(StorageError) {
+        let descriptor = SystemCalls.open(path, CWAL_OPEN_READ | CWAL_OPEN_DIRECTORY)
+        guard descriptor >= 0 else {
+            throw StorageError(negatedErrno: Int(descriptor), operation: "open directory", path: path)
+        }
+        defer { _ = cwal_close(descriptor) }
+        let result = cwal_fsync(descriptor)
+        if result != 0 { throw StorageError(negatedErrno: Int(result), operation: "fsync directory", path: path) }
+    }
+
+    public func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8] {
+        let path = path(name)
+        let descriptor = SystemCalls.open(path, CWAL_OPEN_READ)
+        guard descriptor >= 0 else { throw StorageError(negatedErrno: Int(descriptor), operation: "open", path: path) }
+        defer { _ = cwal_close(descriptor) }
+        var bytes = [UInt8](repeating: 0, count: limit)
+        var done = 0
+        while done < limit {
+            let result = unsafe bytes.withUnsafeMutableBytes {
+                unsafe cwal_pread(descriptor, $0.baseAddress! + done, limit - done, UInt64(done))
+            }
+            if result < 0 { throw StorageError(negatedErrno: result, operation: "read", path: path) }
+            if result == 0 { break }
+            done += result
+        }
+        return Array(bytes[..<done])
+    }
+
+    public func replace(_ name: String, with bytes: [UInt8]) throws(StorageError) {
+        let final = path(name)
+        let temporary = final + Self.temporarySuffix
+        SystemCalls.unlink(temporary)
+        do throws(StorageError) {
+            let flags = CWAL_OPEN_WRITE | CWAL_OPEN_CREATE | CWAL_OPEN_EXCLUSIVE
+            let descriptor = SystemCalls.open(temporary, flags)
+            guard descriptor >= 0 else {
+                throw StorageError(negatedErrno: Int(descriptor), operation: "create", path: temporary)
+            }
+            defer { _ = cwal_close(descriptor) }
+            let written = unsafe bytes.withUnsafeBytes {
+                unsafe cwal_pwrite(descriptor, $0.baseAddress, $0.count, 0)
+            }
+            guard written == bytes.count else {
+                throw written < 0
+                    ? StorageError(negatedErrno: written, operation: "write", path: temporary)
+                    : StorageError(.shortWrite, operation: "write", path: temporary)
+            }
+            let synced = cwal_fsync(descriptor)
+            if synced != 0 { throw StorageError(negatedErrno: Int(synced), operation: "fsync", path: temporary) }
+            try rename(temporary, to: final)
+        } catch {
+            SystemCalls.unlink(temporary)
+            throw error
+        }
+    }
+
+    public func remove(_ name: String) throws(StorageError) {
+        let path = path(name)
+        let result = SystemCalls.unlink(path)
+        if result != 0 { throw StorageError(negatedErrno: Int(result), operation: "remove", path: path) }
+        try synchronizeDirectory(FilePath(path).removingLastComponent().string)
+    }
+
+    public func lockForWriting() throws(StorageError) -> WriterLock { try WriterLock(path: path("LOCK")) }
+
+    public func writer() throws(StorageError) -> WriterPresence { try WriterLock.presence(path: path("LOCK")) }
+
+    /// Free bytes of the file system for ordinary users, and its size.
+    public func space() throws(StorageError) -> (available: UInt64, total: UInt64) {
+        let descriptor = SystemCalls.open(root.string, CWAL_OPEN_READ | CWAL_OPEN_DIRECTORY)
+        guard descriptor >= 0 else {
+            throw StorageError(negatedErrno: Int(descriptor), operation: "open directory", path: root.string)
+        }
+        defer { _ = cwal_close(descriptor) }
+        var available: UInt64 = 0
+        var total: UInt64 = 0
+        let result = unsafe cwal_filesystem_space(descriptor, &available, &total)
+        if result != 0 { throw StorageError(negatedErrno: Int(result), operation: "statvfs", path: root.string) }
+        return (available, total)
+    }
+}

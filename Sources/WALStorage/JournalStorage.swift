@@ -1,0 +1,72 @@
+/// What the engine asks of a place that keeps files. The engine is generic over it: production runs on
+/// `DirectStorage`, tests on a simulated disk, neither at the other's cost.
+///
+/// Names are paths relative to the log's root. Implementations may be called from several threads at a time; one
+/// file's writes come from one thread at a time.
+public protocol JournalStorage: Sendable {
+    associatedtype File: StorageFile
+    /// Held for as long as the value lives.
+    associatedtype Lock: Sendable
+
+    /// The root, for messages.
+    var rootDescription: String { get }
+    /// Creates the root and its directories that are missing, durably.
+    func prepareDirectories() throws(StorageError)
+    /// The block size that direct I/O asks for here, bytes, at least 4,096; a power of two. Needs the directories.
+    func requiredBlockSize() throws(StorageError) -> Int
+    /// Whether anything of this name exists.
+    func exists(_ name: String) throws(StorageError) -> Bool
+    /// Names of the entries of a directory (`""` for the root), without order. Throws `.notFound` if there is none.
+    func entries(of directory: String) throws(StorageError) -> [String]
+    /// Opens an existing file for reading, or reading and writing, past the page cache.
+    func open(_ name: String, forWriting: Bool) throws(StorageError) -> File
+    /// Creates a file of `size` bytes, all of them real zeros on stable storage, under a temporary name; `fill` may
+    /// write its first bytes; then gives it its name and makes that durable too.
+    func create(
+        _ name: String, size: UInt64, fill: (File) throws(StorageError) -> Void
+    ) throws(StorageError) -> File
+    /// Reads a whole small file, at most `limit` bytes of it.
+    func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8]
+    /// Replaces a small file whole: temporary name, sync, rename, directory sync.
+    func replace(_ name: String, with bytes: [UInt8]) throws(StorageError)
+    /// Removes a file, durably.
+    func remove(_ name: String) throws(StorageError)
+    /// Takes the writer's lock. Throws `.locked` if another holds it.
+    func lockForWriting() throws(StorageError) -> Lock
+    /// The pid of the present writer; nil if there is none. Changes nothing on disk.
+    func writer() throws(StorageError) -> WriterPresence
+}
+
+/// Whether a log has a writer at the moment.
+public enum WriterPresence: Hashable, Sendable {
+    case none
+    /// There is one; its pid if the lock file tells.
+    case process(Int?)
+}
+
+/// What a write must have reached before it returns.
+public enum WriteDurability: Hashable, Sendable {
+    /// Stable storage: data, and the metadata without which it could not be read.
+    case powerLoss
+    /// The device, whose cache may lose it with the power.
+    case processCrash
+}
+
+/// An open file of a `JournalStorage`. Offsets and lengths are multiples of the block size, and so are positions in
+/// buffers.
+public protocol StorageFile: Sendable {
+    var path: String { get }
+    /// The file's present size, bytes.
+    func size() throws(StorageError) -> UInt64
+    /// Reads until `length` bytes are there or the file ends; returns how many there are. Bytes behind them are not
+    /// touched. A device's error is tried again twice, then thrown as `.ioFailure`.
+    func read(
+        into buffer: AlignedBuffer, at position: Int, length: Int, from offset: UInt64
+    ) throws(StorageError) -> Int
+    /// Writes all or throws. A failed or short write is never tried again: what the disk holds is then unknown.
+    func write(
+        _ buffer: AlignedBuffer, at position: Int, length: Int, to offset: UInt64, durability: WriteDurability
+    ) throws(StorageError)
+    /// Waits until all that was written is on stable storage.
+    func synchronize() throws(StorageError)
+}

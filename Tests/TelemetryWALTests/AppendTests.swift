@@ -1,0 +1,104 @@
+import Foundation
+import TelemetryWAL
+import TestSupport
+import Testing
+import WALFormat
+
+@Suite struct AppendTests {
+    let directory = TemporaryDirectory()
+
+    @Test func whatWasAppendedIsReadBackAfterClose() async throws {
+        let log = try await WriteAheadLog.open(at: directory.path, options: smallOptions())
+        for number in 1...50 {
+            let receipt = try await log.append(numberedRecord(number), tenant: "acme")
+            #expect(receipt.sequence == UInt64(number))
+        }
+        let batch = try await log.append(contentsOf: (51...60).map { numberedRecord($0) }, tenant: "acme")
+        #expect(batch.sequences == 51...60)
+        let blocking = try log.appendBlocking(numberedRecord(1), tenant: "other")
+        #expect(blocking.sequence == 1)
+        try await log.close()
+        let found = try contents(of: directory.path)
+        #expect(found["acme"]?.count == 60)
+        #expect(found["acme"]?[57] == numberedRecord(57).payload)
+        #expect(found["other"]?[1] == numberedRecord(1).payload)
+    }
+
+    @Test func whatWasAppendedIsThereWithoutClose() async throws {
+        do {
+            let log = try await WriteAheadLog.open(at: directory.path, options: smallOptions())
+            for number in 1...20 { try await log.append(numberedRecord(number), tenant: "acme") }
+        }
+        let log = try await reopened()
+        #expect(log.recoveryReport.records == 20)
+        #expect(try await log.append(numberedRecord(21), tenant: "acme").sequence == 21)
+        try await log.close()
+        #expect(try contents(of: directory.path)["acme"]?.count == 21)
+    }
+
+    /// The threads of an abandoned log let go of its lock a moment later.
+    private func reopened() async throws -> WriteAheadLog {
+        for _ in 0..<200 {
+            do { return try await WriteAheadLog.open(at: directory.path, options: smallOptions()) } catch {
+                try await Task.sleep(for: .milliseconds(10))
+            }
+        }
+        return try await WriteAheadLog.open(at: directory.path, options: smallOptions())
+    }
+
+    @Test func enqueuedRecordsAreDurableBehindTheBarrier() async throws {
+        let log = try await WriteAheadLog.open(at: directory.path, options: smallOptions())
+        try await log.append(numberedRecord(0), tenant: "warm-up")
+        var last: Ticket?
+        for number in 1...12 { last = try log.enqueue(numberedRecord(number), tenant: "acme") }
+        try await log.durable(through: try #require(last))
+        #expect(log.tenants.first { $0.name == "acme" }?.nextSequence == 13)
+        #expect(log.statistics.commits < 12)
+        try await log.close()
+    }
+
+    @Test func manyTasksShareCommits() async throws {
+        let log = try await WriteAheadLog.open(at: directory.path, options: smallOptions())
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for tenant in 0..<40 {
+                group.addTask {
+                    for number in 1...25 {
+                        let receipt = try await log.append(
+                            numberedRecord(number), tenant: try TenantName("tenant-\(tenant)"))
+                        #expect(receipt.sequence == UInt64(number))
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(log.statistics.records == 1000)
+        #expect(log.statistics.commits < 700)
+        try await log.close()
+        let found = try contents(of: directory.path)
+        #expect(found.count == 40)
+        #expect(found.values.allSatisfy { $0.count == 25 })
+    }
+
+    @Test func journalRotatesAndRecyclesWhatIsAcknowledged() async throws {
+        let log = try await WriteAheadLog.open(at: directory.path, options: smallOptions(fileSize: 512 << 10))
+        log.register(subscriber: "collector")
+        for round in 0..<12 {
+            for number in 0..<20 {
+                try await log.append(numberedRecord(round * 20 + number, length: 20_000), tenant: "acme")
+            }
+            for try await batch in log.records(of: "acme", subscriber: "collector") {
+                log.acknowledge(batch, subscriber: "collector")
+            }
+            try await log.flushAcknowledgements()
+        }
+        #expect(log.liveFileCount <= 2)
+        try await log.close()
+        let files = try FileManager.default.contentsOfDirectory(atPath: directory.appending("journal"))
+        #expect(files.count <= 6)
+        let again = try await WriteAheadLog.open(at: directory.path, options: smallOptions(fileSize: 512 << 10))
+        #expect(!again.recoveryReport.hasLoss)
+        #expect(again.tenants[0].nextSequence == 241)
+        #expect(again.tenants[0].acknowledgedThrough["collector"] == 240)
+        try await again.close()
+    }
+}
