@@ -34,6 +34,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-protobuf.git", from: "1.30.0"),
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.80.0"),
         .package(url: "https://github.com/swift-server/async-http-client.git", from: "1.28.0"),
+        .package(url: "https://github.com/ordo-one/TextTable.git", from: "0.0.2"),
     ],
     targets: [
         .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
@@ -83,12 +84,22 @@ let package = Package(
             name: "walctl",
             dependencies: [
                 "TelemetryWAL", "TelemetryReplay", "OTLPProtocol", "OTLPExporter", "FileExporter",
+                "WALFormat", "WALStorage",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "TextTable", package: "TextTable"),
             ],
             path: "tools/walctl",
             swiftSettings: strict),
         .target(
             name: "TestSupport", dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")], path: "Tests/Support", swiftSettings: relaxed),
+        .testTarget(
+            name: "OTLPProtocolTests",
+            dependencies: [
+                "OTLPProtocol", "WALFormat", .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ],
+            swiftSettings: relaxed),
         .testTarget(name: "WALFormatTests", dependencies: ["WALFormat", "TestSupport"], swiftSettings: relaxed),
         .testTarget(name: "WALStorageTests", dependencies: ["WALStorage", "TestSupport"], swiftSettings: relaxed),
         .testTarget(

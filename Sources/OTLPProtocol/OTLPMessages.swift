@@ -1,0 +1,19 @@
+// Short names for the generated types, whose own are made of the whole package path.
+
+typealias AnyValue = Opentelemetry_Proto_Common_V1_AnyValue
+typealias KeyValue = Opentelemetry_Proto_Common_V1_KeyValue
+typealias Resource = Opentelemetry_Proto_Resource_V1_Resource
+typealias ResourceSpans = Opentelemetry_Proto_Trace_V1_ResourceSpans
+typealias ScopeSpans = Opentelemetry_Proto_Trace_V1_ScopeSpans
+typealias Span = Opentelemetry_Proto_Trace_V1_Span
+typealias ResourceLogs = Opentelemetry_Proto_Logs_V1_ResourceLogs
+typealias ScopeLogs = Opentelemetry_Proto_Logs_V1_ScopeLogs
+typealias LogRecord = Opentelemetry_Proto_Logs_V1_LogRecord
+typealias Metric = Opentelemetry_Proto_Metrics_V1_Metric
+typealias Exemplar = Opentelemetry_Proto_Metrics_V1_Exemplar
+typealias TraceRequest = Opentelemetry_Proto_Collector_Trace_V1_ExportTraceServiceRequest
+typealias TraceResponse = Opentelemetry_Proto_Collector_Trace_V1_ExportTraceServiceResponse
+typealias LogsRequest = Opentelemetry_Proto_Collector_Logs_V1_ExportLogsServiceRequest
+typealias LogsResponse = Opentelemetry_Proto_Collector_Logs_V1_ExportLogsServiceResponse
+typealias MetricsRequest = Opentelemetry_Proto_Collector_Metrics_V1_ExportMetricsServiceRequest
+typealias MetricsResponse = Opentelemetry_Proto_Collector_Metrics_V1_ExportMetricsServiceResponse

@@ -1,0 +1,68 @@
+import ArgumentParser
+import Foundation
+import OTLPProtocol
+import TelemetryWAL
+import WALFormat
+
+/// `walctl cat`: records as OTLP/JSON lines.
+struct CatCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cat", abstract: "Print records as OTLP/JSON, one a line.",
+        discussion: """
+            Changes nothing, and works beside a living writer: it then shows what is durable. Opaque records that are
+            JSON objects are printed as they are, others as {"opaque":"<base64>"}.
+
+            EXAMPLES
+              walctl cat wal --tenant acme
+              walctl cat wal --tenant acme --from 100 --limit 10
+              walctl cat wal | jq .resourceSpans[0].scopeSpans[0].spans[0].name
+            """)
+
+    @OptionGroup var root: RootArgument
+    @Option(help: "Only this tenant's records; all tenants' unless told.")
+    var tenant: String?
+    @Option(help: "Begin at this sequence number.")
+    var from: UInt64 = 1
+    @Option(help: "Stop after so many records.")
+    var limit: Int?
+
+    func run() throws {
+        let name = try tenant.map { try tenantName($0, option: "--tenant") }
+        let bar = ProgressBar("reading")
+        let reader = try failing { () throws(WALError) in
+            try WriteAheadLogReader(at: root.root) { bar.update($0, of: $1) }
+        }
+        bar.finish()
+        if let name, !reader.tenants.contains(where: { $0.name == name }) {
+            throw CommandFailure("\(root.root): tenant \(readable(name: name)) is unknown; see walctl tenants", .usage)
+        }
+        var records = reader.records(of: name, from: from)
+        var left = limit ?? Int.max
+        var findings = reader.report.hasLoss ? 1 : 0
+        if reader.report.hasLoss { Terminal.complain("the log is damaged; run: walctl verify \(root.root)") }
+        while left > 0 {
+            let batch: RecordBatch?
+            do throws(WALError) { batch = try records.next() } catch {
+                guard case .damaged = error else { throw CommandFailure(error) }
+                Terminal.complain("\(error)")
+                findings += 1
+                continue
+            }
+            guard let batch else { break }
+            var text: [UInt8] = []
+            for record in batch.records.prefix(left) {
+                do throws(OTLPInputError) {
+                    text += try OTLPJSON.line(kind: record.kind, payload: record.payload).utf8
+                    text.append(UInt8(ascii: "\n"))
+                } catch {
+                    Terminal.complain(
+                        "tenant \(readable(name: batch.tenant)), record \(record.sequence): not OTLP: \(error)")
+                    findings += 1
+                }
+            }
+            left -= min(left, batch.count)
+            FileHandle.standardOutput.write(Data(text))
+        }
+        if findings > 0 { throw ExitStatus.findings }
+    }
+}

@@ -1,0 +1,48 @@
+import ArgumentParser
+import Foundation
+import TelemetryWAL
+import WALStorage
+
+/// The log's directory: the first argument of every command.
+struct RootArgument: ParsableArguments {
+    @Argument(help: ArgumentHelp("The log's directory.", valueName: "root"))
+    var root: String
+}
+
+/// Options of the commands that write.
+struct WriterOptions: ParsableArguments {
+    @Option(help: "Size of each journal file in MiB (64 unless told).")
+    var journalFileMib: UInt64 = 64
+
+    @Option(help: "Most bytes that the journal may take, in MiB (8192 unless told).")
+    var journalLimitMib: UInt64 = 8192
+
+    @Flag(help: "Go on without direct I/O where the file system has none.")
+    var directIoPreferred = false
+
+    func options() -> WriteAheadLogOptions {
+        var options = WriteAheadLogOptions()
+        options.journalFileSize = journalFileMib.multipliedReportingOverflow(by: 1 << 20).partialValue
+        options.journalLimit = journalLimitMib.multipliedReportingOverflow(by: 1 << 20).partialValue
+        options.directIO = directIoPreferred ? .preferred : .required
+        return options
+    }
+
+    /// Opens the log for writing and says on standard error what recovery found, where it found anything.
+    func open(_ root: String) throws(CommandFailure) -> WriteAheadLog {
+        let bar = ProgressBar("recovering")
+        let options = self.options()
+        let log = try failing { () throws(WALError) in
+            try WriteAheadLog.openBlocking(at: root, options: options) { bar.update($0, of: $1) }
+        }
+        bar.finish()
+        let report = log.recoveryReport
+        if report.tornTailBytes > 0 {
+            Terminal.write(
+                "walctl: recovered after a crash: \(report.records) records, an unfinished commit of "
+                    + "\(report.tornTailBytes) bytes dropped (it was never acknowledged)\n")
+        }
+        if report.hasLoss { Terminal.complain("the log is damaged; run: walctl verify \(root)") }
+        return log
+    }
+}

@@ -1,0 +1,62 @@
+import ArgumentParser
+import Foundation
+import Logging
+
+/// `walctl`: appends to, looks into, verifies and replays a telemetry WAL. Each command is a file of its own; this
+/// one maps how they end to exit codes.
+@main
+struct Walctl: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "walctl",
+        abstract: "Append to, inspect, verify and replay a crash-safe telemetry write-ahead log.",
+        discussion: """
+            ROOT, the first argument of every command, is the log's directory.
+
+            EXAMPLES
+              walctl append /var/lib/agent/wal spans.json
+              walctl tenants /var/lib/agent/wal
+              walctl cat /var/lib/agent/wal --tenant acme --limit 5
+              walctl verify /var/lib/agent/wal
+              walctl replay /var/lib/agent/wal --to otlp-http://127.0.0.1:4318
+
+            EXIT CODES
+              0  fine
+              1  findings: damage, or records that were refused
+              2  usage: the command line is wrong, or ROOT is no log
+              3  I/O: a file, device or receiver failed, or another process has the lock
+            """,
+        version: "0.1.0",
+        subcommands: [
+            AppendCommand.self, CatCommand.self, InspectCommand.self, ReplayCommand.self, TenantsCommand.self,
+            VerifyCommand.self,
+        ])
+
+    static func main() async {
+        LoggingSystem.bootstrap { label in
+            var handler = StreamLogHandler.standardError(label: label)
+            handler.logLevel = .error
+            return handler
+        }
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch let status as ExitStatus {
+            Foundation.exit(status.rawValue)
+        } catch let failure as CommandFailure {
+            Terminal.complain(failure.message)
+            Foundation.exit(failure.status.rawValue)
+        } catch {
+            // What ArgumentParser throws: help and version end well, all else is usage.
+            if exitCode(for: error).isSuccess {
+                print(fullMessage(for: error))
+                Foundation.exit(ExitStatus.fine.rawValue)
+            }
+            Terminal.write(fullMessage(for: error) + "\n")
+            Foundation.exit(ExitStatus.usage.rawValue)
+        }
+    }
+}
