@@ -1,0 +1,42 @@
+# Sourced by tools/demo and tools/test: installs what is missing. Asks for nothing and prints little.
+#
+#   prepare_packages PACKAGE...   Debian packages
+#   prepare_python PACKAGE...     PyPI packages in a virtual environment; sets WAL_TEST_PYTHON
+
+prepare_swift() {
+    command -v swift > /dev/null && return
+    echo "swift is not installed; get Swift 6.2 or newer from https://www.swift.org/install/linux" >&2
+    exit 2
+}
+
+prepare_packages() {
+    local missing=() package run=()
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    [ "$(id -u)" -eq 0 ] || run=(sudo -n)
+    echo "installing ${missing[*]}"
+    if ! { "${run[@]}" apt-get update -qq &&
+        DEBIAN_FRONTEND=noninteractive "${run[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"; } \
+        > "$build_folder/apt.log" 2>&1; then
+        tail -n 20 "$build_folder/apt.log" >&2
+        echo "could not install ${missing[*]}; install them by hand and start again" >&2
+        exit 3
+    fi
+}
+
+prepare_python() {
+    local environment="$build_folder/python"
+    export WAL_TEST_PYTHON="$environment/bin/python"
+    if ! "$WAL_TEST_PYTHON" -c 'import opentelemetry.proto.trace.v1.trace_pb2' 2> /dev/null; then
+        echo "installing $* from PyPI"
+        rm -rf "$environment"
+        python3 -m venv "$environment"
+        "$WAL_TEST_PYTHON" -m pip install --quiet --disable-pip-version-check "$@"
+    fi
+}
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+build_folder="$PWD/.build"
+mkdir -p "$build_folder"
