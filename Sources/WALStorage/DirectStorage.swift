@@ -116,7 +116,8 @@ public struct DirectStorage: JournalStorage {
             let file = try DirectFile(path: temporary, flags: flags, direct: direct)
             try checkDirectIO(of: file)
             try file.allocate(size)
-            let zeros = AlignedBuffer(capacity: 1 << 20)
+            // Small pieces: a large one would stand in the way of appends that wait for the same device.
+            let zeros = AlignedBuffer(capacity: 128 << 10)
             var offset: UInt64 = 0
             while offset < size {
                 let length = Int(min(UInt64(zeros.capacity), size - offset))

@@ -248,7 +248,7 @@ extension LogCore {
         statistics.commits += UInt64(commits.count)
         statistics.records += records
         statistics.bytesWritten += commits.reduce(0) { $0 + UInt64($1.commitLength) }
-        if !turn.control.isEmpty { reclaim() }
+        if began || !turn.control.isEmpty { reclaim() }
     }
 
     /// Tells everyone who waits for this turn how it went.

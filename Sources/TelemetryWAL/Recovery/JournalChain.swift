@@ -5,9 +5,8 @@ struct FoundFile {
     var name: String
     var size: UInt64
     var copies: [Result<JournalFileHeader, FormatError>]
-    /// Where no copy is whole: the first commit in the file that proves itself, and whether a later one vouches for it.
+    /// Where no copy is whole: the first commit of the file's latest life that proves itself.
     var firstCommit: CommitHeader?
-    var isVouched = false
 }
 
 /// Which of the files found are the log, in order. Files are linked backwards: each header names the file before it;
@@ -54,9 +53,10 @@ struct JournalChain {
                 }
                 continue
             }
-            guard let first = file.firstCommit, file.isVouched else {
-                report.count(.headerTorn)
-                reusable.append(file.name)
+            guard let first = file.firstCommit else {
+                report.note(
+                    .headerDestroyed, file.name, 0, 0..<file.size,
+                    "nothing in its \(file.size) bytes tells what it held; it is left alone")
                 continue
             }
             highestSequence = max(highestSequence, first.fileSequence)

@@ -97,7 +97,6 @@ struct Recovery<Storage: JournalStorage> {
     ) throws(StorageError) {
         // The present life is the one with the highest file sequence; its epoch is read off its commits.
         var best: CommitHeader?
-        var highestDurable: [UInt64: UInt64] = [:]
         var offset = UInt64(FormatLimits.headerCopies * format.blockSize)
         var unreadable: [Range<UInt64>] = []
         while offset + UInt64(format.blockSize) <= found.size {
@@ -108,14 +107,12 @@ struct Recovery<Storage: JournalStorage> {
                     guard case .valid(let header) = CommitHeader.read(bytes, at: position),
                         header.offset == offset + UInt64(position)
                     else { continue }
-                    highestDurable[header.epoch] = max(highestDurable[header.epoch] ?? 0, header.durableThrough)
                     if best.map({ header.fileSequence > $0.fileSequence }) ?? true { best = header }
                 }
             }
             offset += UInt64(length)
         }
         found.firstCommit = best
-        if let best { found.isVouched = (highestDurable[best.epoch] ?? 0) >= best.commitNumber }
     }
 
     /// Feeds a file to a scanner, window by window.

@@ -6,10 +6,11 @@ public enum RecoveryCase: String, CaseIterable, Sendable, Hashable {
     case headerIntact
     /// One copy is whole: it is used.
     case headerCopyDamaged
-    /// No copy is whole, but commits inside vouch that the file is part of the log: it is read all the same.
+    /// No copy is whole, but commits inside prove themselves: the file is read all the same.
     case headerLost
-    /// No copy is whole and nothing vouches: the first write of a new life was torn. The file is a spare.
-    case headerTorn
+    /// No copy is whole and no commit proves itself: what the file held cannot be told. No crash does that, since a
+    /// header's fields lie in one sector and its copies in two blocks. The file is left alone.
+    case headerDestroyed
     /// A whole header, on no path from the newest file: a life that was given up before its first commit.
     case fileAbandoned
     /// Older than the oldest live file, or never used: a spare.
@@ -47,10 +48,10 @@ public enum RecoveryCase: String, CaseIterable, Sendable, Hashable {
     /// Nothing of the file's present life follows: the regular end.
     case cleanEnd
 
-    /// Whether the case means that acknowledged records are lost or cannot be read.
+    /// Whether the case means that acknowledged records are lost or cannot be read, or may be.
     public var isLoss: Bool {
         switch self {
-        case .fileMissing, .fileTruncated, .commitsDamaged, .frameDamaged, .rangeUnreadable, .sequenceGap: true
+        case .headerDestroyed, .fileMissing, .fileTruncated, .commitsDamaged, .frameDamaged, .rangeUnreadable, .sequenceGap: true
         default: false
         }
     }
