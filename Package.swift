@@ -102,7 +102,27 @@ let package = Package(
             swiftSettings: relaxed),
         .testTarget(name: "WALFormatTests", dependencies: ["WALFormat", "TestSupport"], swiftSettings: relaxed),
         .testTarget(name: "WALStorageTests", dependencies: ["WALStorage", "TestSupport"], swiftSettings: relaxed),
+        .executableTarget(
+            name: "CrashWriter", dependencies: ["TelemetryWAL", "WALFormat", "TestSupport"], path: "Tests/CrashWriter",
+            swiftSettings: relaxed),
         .testTarget(
-            name: "TelemetryWALTests", dependencies: ["TelemetryWAL", "TestSupport"], swiftSettings: relaxed),
+            name: "TelemetryWALTests",
+            dependencies: [
+                "TelemetryWAL", "WALFormat", "WALStorage", "TestSupport",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: relaxed),
+        .testTarget(
+            name: "ProcessTests",
+            dependencies: ["TelemetryWAL", "WALFormat", "TestSupport", "CrashWriter", "walctl"],
+            swiftSettings: relaxed),
+        .testTarget(
+            name: "DeliveryTests",
+            dependencies: [
+                "TelemetryWAL", "WALFormat", "TelemetryReplay", "OTLPExporter", "FileExporter", "OTLPProtocol",
+                "TestSupport", .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ],
+            swiftSettings: relaxed),
     ]
 )

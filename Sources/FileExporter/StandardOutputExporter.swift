@@ -20,7 +20,8 @@ public actor StandardOutputExporter: TelemetryExporter {
                     unsafe write(STDOUT_FILENO, $0.baseAddress! + done, text.count - done)
                 }
                 if count > 0 { done += count } else if errno != EINTR {
-                    return .retry(reason: "writing to standard output failed (error \(errno))", after: nil)
+                    // A part of a line may be out: to begin again would put the same records behind it.
+                    return .refused(reason: "writing to standard output failed (error \(errno))")
                 }
             }
             return .delivered(rejected: 0, message: nil)

@@ -26,6 +26,8 @@ public struct OTLPExporter: TelemetryExporter {
         var configuration = HTTPClient.Configuration()
         configuration.redirectConfiguration = .disallow
         configuration.timeout.connect = .seconds(min(5, options.timeoutSeconds))
+        // The client's own deadline ends with the response's head: a body that stalls needs this one.
+        configuration.timeout.read = .seconds(options.timeoutSeconds)
         configuration.connectionPool.retryConnectionEstablishment = false
         client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
     }
@@ -57,7 +59,7 @@ public struct OTLPExporter: TelemetryExporter {
                 request(signal: signal, body: body), timeout: .seconds(options.timeoutSeconds))
             // What a receiver answers is short; a longer answer is none of OTLP's.
             let answer = (try? await response.body.collect(upTo: 1 << 20)) ?? ByteBuffer()
-            return result(of: response, answer: answer, signal: signal)
+            return result(of: response, answer: answer, signal: signal, batch: batch)
         } catch let error as HTTPClientError where error == .invalidURL || error == .emptyHost || error == .emptyScheme {
             return .refused(reason: "\(options.endpoint): not a URL to send to (\(error.shortDescription))")
         } catch let error as HTTPClientError {
@@ -82,14 +84,18 @@ public struct OTLPExporter: TelemetryExporter {
         return request
     }
 
-    private func result(of response: HTTPClientResponse, answer: ByteBuffer, signal: OTLPSignal) -> ExportResult {
+    private func result(
+        of response: HTTPClientResponse, answer: ByteBuffer, signal: OTLPSignal, batch: ExportBatch
+    ) -> ExportResult {
         let status = Int(response.status.code)
         let bytes = Array(answer.readableBytesView)
         switch status {
         case 200..<300:
             let type = response.headers.first(name: "content-type").flatMap(OTLPContentType.init(headerValue:))
             let partial = OTLPResponse.partialSuccess(signal: signal, body: bytes, contentType: type ?? .protobuf)
-            return .delivered(rejected: Int(partial?.rejected ?? 0), message: partial?.message)
+            // The number is the receiver's word: negative or absurd ones must not spoil the account.
+            let rejected = min(max(partial?.rejected ?? 0, 0), Int64(batch.payloadLength))
+            return .delivered(rejected: Int(rejected), message: partial?.message)
         case 429, 502, 503, 504:
             let after = response.headers.first(name: "retry-after").flatMap(Int.init)
             return .retry(

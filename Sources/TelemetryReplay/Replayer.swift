@@ -39,19 +39,61 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
     /// One tenant's records that wait, and what became of the tenant.
     private struct Queue {
         var records: [RecordBatch.Record] = []
+        /// Records before this index are taken: removing them one batch at a time would move the rest each time.
+        var head = 0
+        var bytes = 0
         var isUnderWay = false
         var isStopped = false
-        var deliveredAny = false
+        /// More was read than the tenant's share holds: the rest is left to another pass.
+        var hasOverflowed = false
+
+        var isEmpty: Bool { head == records.count }
+
+        mutating func clear() {
+            records = []
+            head = 0
+            bytes = 0
+        }
     }
+
+    /// Tenants with something behind them, over all passes.
+    private struct Fates {
+        /// To whom nothing more is sent.
+        var halted: Set<TenantName> = []
+        var delivered: Set<TenantName> = []
+    }
+
+    /// What a record takes in memory beside its payload.
+    private static var recordOverhead: Int { MemoryLayout<RecordBatch.Record>.stride }
 
     /// Delivers everything that is durable when it is called, or until then, and returns what it did. A subscriber's
     /// cursors are durable when it returns. `progress` is told delivered records and bytes after each request.
-    /// Throws `WALError` when the log itself fails. Cancelling the task stops before the next request.
+    /// Throws `WALError` when the log itself fails; what was delivered by then is acknowledged. Cancelling the task
+    /// stops before the next request.
     public func run(
         progress: (@Sendable (Int, Int) -> Void)? = nil
     ) async throws(WALError) -> ReplaySummary {
         var summary = ReplaySummary()
-        let failure = await withTaskGroup(of: Delivery.self) { group -> WALError? in
+        var fates = Fates()
+        while true {
+            let delivered = summary.deliveredRecords
+            let (hasMore, failure) = await runPass(&summary, fates: &fates, progress: progress)
+            try await log.flushAcknowledgements()
+            if let failure { throw failure }
+            // Each pass begins at the cursors. One that moved none of them would be followed by the same again.
+            guard hasMore, summary.deliveredRecords > delivered, !Task.isCancelled else { return summary }
+        }
+    }
+
+    /// Reads the journal once, from the cursors to its end. Returns whether something was left for another pass.
+    private func runPass(
+        _ summary: inout ReplaySummary, fates: inout Fates, progress: (@Sendable (Int, Int) -> Void)?
+    ) async -> (hasMore: Bool, WALError?) {
+        var account = summary
+        let before = fates
+        var after = fates
+        var failure: WALError?
+        let hasMore = await withTaskGroup(of: Delivery.self) { group -> Bool in
             var queues: [TenantName: Queue] = [:]
             var ready: [TenantName] = []
             var buffered = 0
@@ -69,33 +111,32 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
                     }
                     let batch: RecordBatch?
                     do throws(WALError) { batch = try await iterator.next() } catch {
-                        guard case .damaged = error else { return error }
-                        summary.unreadablePlaces += 1
-                        summary.note("\(error)")
-                        continue
+                        if case .damaged = error {
+                            account.unreadablePlaces += 1
+                            account.note("\(error)")
+                            continue
+                        }
+                        // What is under way is still waited for, and acknowledged.
+                        failure = error
+                        isAtEnd = true
+                        break
                     }
                     guard let batch else {
                         isAtEnd = true
                         break
                     }
-                    var queue = queues[batch.tenant] ?? Queue()
-                    let wasEmpty = queue.records.isEmpty
-                    if queue.isStopped {
-                        summary.givenUpRecords += batch.count
-                    } else {
-                        for record in batch.records {
-                            queue.records.append(record)
-                            buffered += record.payload.count
-                        }
-                        if wasEmpty, !queue.isUnderWay { ready.append(batch.tenant) }
+                    if after.halted.contains(batch.tenant) {
+                        // Those of an earlier pass are in the account.
+                        if !before.halted.contains(batch.tenant) { account.givenUpRecords += batch.count }
+                        continue
                     }
-                    queues[batch.tenant] = queue
+                    buffered += take(batch, into: &queues[batch.tenant, default: Queue()], ready: &ready)
                 }
                 // Send what is ready.
                 while underWay < options.maximumConcurrentRequests, !ready.isEmpty, !Task.isCancelled {
                     let tenant = ready.removeFirst()
-                    guard var queue = queues[tenant], !queue.records.isEmpty else { continue }
-                    let batch = takeBatch(tenant, from: &queue.records)
+                    guard var queue = queues[tenant], !queue.isEmpty else { continue }
+                    let batch = takeBatch(tenant, from: &queue)
                     queue.isUnderWay = true
                     queues[tenant] = queue
                     underWay += 1
@@ -103,35 +144,68 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
                 }
                 guard underWay > 0, let delivery = await group.next() else { break }
                 underWay -= 1
-                buffered -= delivery.bytes
                 var queue = queues[delivery.tenant] ?? Queue()
                 queue.isUnderWay = false
-                settle(delivery, queue: &queue, summary: &summary, buffered: &buffered)
-                if !queue.records.isEmpty { ready.append(delivery.tenant) }
+                buffered -= delivery.bytes + delivery.records * Self.recordOverhead
+                if settle(delivery, queue: queue, summary: &account) {
+                    after.delivered.insert(delivery.tenant)
+                } else {
+                    after.halted.insert(delivery.tenant)
+                    buffered -= queue.bytes
+                    queue.clear()
+                }
+                if !queue.isEmpty { ready.append(delivery.tenant) }
                 queues[delivery.tenant] = queue
-                progress?(summary.deliveredRecords, summary.deliveredBytes)
+                progress?(account.deliveredRecords, account.deliveredBytes)
             }
-            return nil
+            return queues.contains { $0.value.hasOverflowed && !after.halted.contains($0.key) }
         }
-        if let failure { throw failure }
-        try await log.flushAcknowledgements()
-        return summary
+        account.deliveredTenants = after.delivered.count
+        summary = account
+        fates = after
+        return (hasMore, failure)
+    }
+
+    /// Puts a batch into its tenant's queue, unless the tenant's share is full. Returns the bytes taken.
+    private func take(_ batch: RecordBatch, into queue: inout Queue, ready: inout [TenantName]) -> Int {
+        // A tenant whose receiver stalls must not take the whole buffer from the others.
+        if queue.hasOverflowed || (queue.isUnderWay && queue.bytes > options.maximumBufferedBytes / 8) {
+            queue.hasOverflowed = true
+            return 0
+        }
+        if queue.isEmpty, !queue.isUnderWay { ready.append(batch.tenant) }
+        var bytes = 0
+        for record in batch.records {
+            queue.records.append(record)
+            bytes += record.payload.count + Self.recordOverhead
+        }
+        queue.bytes += bytes
+        return bytes
     }
 
     /// The next records of a tenant that are of one kind and fit into a request.
-    private func takeBatch(_ tenant: TenantName, from records: inout [RecordBatch.Record]) -> ExportBatch {
-        let kind = records[0].kind
-        var count = 0
+    private func takeBatch(_ tenant: TenantName, from queue: inout Queue) -> ExportBatch {
+        let kind = queue.records[queue.head].kind
+        var end = queue.head
         var bytes = 0
-        for record in records {
-            guard record.kind == kind, count < options.maximumBatchRecords,
-                count == 0 || bytes + record.payload.count <= options.maximumBatchBytes
+        while end < queue.records.count {
+            let record = queue.records[end]
+            guard record.kind == kind, end - queue.head < options.maximumBatchRecords,
+                end == queue.head || bytes + record.payload.count <= options.maximumBatchBytes
             else { break }
-            count += 1
+            end += 1
             bytes += record.payload.count
         }
-        let batch = ExportBatch(tenant: tenant, kind: kind, records: Array(records[..<count]))
-        records.removeFirst(count)
+        let batch = ExportBatch(tenant: tenant, kind: kind, records: Array(queue.records[queue.head..<end]))
+        queue.bytes -= bytes + batch.records.count * Self.recordOverhead
+        queue.head = end
+        if queue.isEmpty {
+            queue.records.removeAll(keepingCapacity: true)
+            queue.head = 0
+        } else if queue.head > 4096 {
+            queue.records.removeFirst(queue.head)
+            queue.head = 0
+        }
         return batch
     }
 
@@ -158,9 +232,9 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
         return delivery
     }
 
-    private func settle(
-        _ delivery: Delivery, queue: inout Queue, summary: inout ReplaySummary, buffered: inout Int
-    ) {
+    /// Takes a delivery into the account. Returns whether the tenant goes on: order within a tenant is kept, so
+    /// nothing may be sent behind a batch that was not delivered.
+    private func settle(_ delivery: Delivery, queue: Queue, summary: inout ReplaySummary) -> Bool {
         summary.requests += 1 + delivery.retries
         summary.retries += delivery.retries
         switch delivery.result {
@@ -169,27 +243,19 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
             summary.deliveredRecords += delivery.records
             summary.deliveredBytes += delivery.bytes
             summary.rejectedItems += rejected
-            if !queue.deliveredAny { summary.deliveredTenants += 1 }
-            queue.deliveredAny = true
             if rejected > 0 {
                 summary.note("tenant \(delivery.tenant): the receiver rejected \(rejected) items: \(message ?? "")")
             }
+            return true
         case .refused(let reason):
             summary.refusedRecords += delivery.records
-            stop(&queue, summary: &summary, buffered: &buffered)
+            summary.givenUpRecords += queue.records.count - queue.head
             summary.note("tenant \(delivery.tenant): refused: \(reason)")
+            return false
         case .retry(let reason, _):
-            summary.givenUpRecords += delivery.records
-            stop(&queue, summary: &summary, buffered: &buffered)
+            summary.givenUpRecords += delivery.records + queue.records.count - queue.head
             summary.note("tenant \(delivery.tenant): \(reason)")
+            return false
         }
-    }
-
-    /// Nothing more of this tenant is sent: order within a tenant is kept.
-    private func stop(_ queue: inout Queue, summary: inout ReplaySummary, buffered: inout Int) {
-        queue.isStopped = true
-        summary.givenUpRecords += queue.records.count
-        buffered -= queue.records.reduce(0) { $0 + $1.payload.count }
-        queue.records = []
     }
 }

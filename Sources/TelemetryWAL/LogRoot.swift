@@ -79,8 +79,17 @@ struct LogRoot<Storage: JournalStorage> {
             if fault.hasPrefix("there is no") { return nil }
             throw .notALog(path: storage.rootDescription + "/FORMAT", reason: fault)
         }
+        var formats: [RootFormat] = []
         for name in names.sorted() {
-            guard let format = try format(fromHeaderOf: name) else { continue }
+            if let format = try format(fromHeaderOf: name) { formats.append(format) }
+        }
+        if let other = formats.first(where: { $0.logIdentifier != formats[0].logIdentifier }) {
+            throw .notALog(
+                path: storage.rootDescription + "/FORMAT",
+                reason: "\(fault), and its journal files belong to different logs (\(formats[0].logIdentifier), "
+                    + "\(other.logIdentifier)); put back the FORMAT file or take the foreign files out")
+        }
+        if let format = formats.first {
             if rewriting {
                 try catching { () throws(StorageError) in try storage.replace("FORMAT", with: format.encoded()) }
             }

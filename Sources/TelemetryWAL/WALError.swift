@@ -11,6 +11,8 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
     case batchTooLarge(length: Int, limit: Int)
     /// The log has as many tenants as its options allow.
     case tooManyTenants(limit: Int)
+    /// The subscribers' cursors would fill too much of a journal file.
+    case tooManySubscribers(limit: Int)
     /// Back-pressure: appends arrive faster than the device takes them. Wait for a barrier and try again.
     case stagingFull(limit: Int)
     /// Back-pressure: no journal file is free, and none can be made: the disk is full, or the log's own limit
@@ -40,6 +42,8 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
         case .batchTooLarge(let length, let limit):
             "batch of \(length) bytes: one commit takes at most \(limit); split it"
         case .tooManyTenants(let limit): "the log has \(limit) tenants and takes no more; raise maximumTenants"
+        case .tooManySubscribers(let limit):
+            "the log has \(limit) subscribers, whose cursors fill a quarter of a journal file; raise journalFileSize"
         case .stagingFull(let limit):
             "\(limit) bytes wait to be written: appends come faster than the device takes them; slow down"
         case .journalFull(let reason):

@@ -42,8 +42,12 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
             file = try recovered.machine.current.map { (current) throws(StorageError) in
                 try storage.open("journal/" + current.name, forWriting: true)
             }
-            // What is read as the log's end may lie in the device's cache only: durable before it is relied on.
-            try file?.synchronize()
+            // What is read as the log's end may lie in the device's cache only: durable before it is relied on, and
+            // before the next file's header vouches for it.
+            if let last = recovered.files.last {
+                let newest = try storage.open("journal/" + last.name, forWriting: true)
+                try newest.synchronize()
+            }
         } catch { throw .storage(error) }
         let core = LogCore(
             storage: storage, options: options, format: format, recovered: recovered, currentFile: file,
@@ -51,6 +55,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         report(recovered.report, to: options.logger)
         core.lock.withLock { core.reclaim() }
         core.start()
+        core.waitUntilReady()
         return WriteAheadLogEngine(core: core, report: recovered.report)
     }
 
@@ -184,7 +189,10 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     /// Number of the last durable commit.
     public var durableCommit: UInt64 { core.lock.withLock { core.durableThrough } }
     /// Tenants in the order in which they came, with sequence numbers and cursors.
-    public var tenants: [TenantStatus] { core.lock.withLock { TenantStatus.all(in: core.state, files: core.files) } }
+    public var tenants: [TenantStatus] {
+        let (state, files) = core.lock.withLock { (core.state, core.files) }
+        return TenantStatus.all(in: state, files: files)
+    }
     /// Subscribers, by name.
     public var subscribers: [TenantName] { core.lock.withLock { core.state.subscribers } }
     /// Journal files that hold the log at the moment, spares not counted.
@@ -231,7 +239,9 @@ public struct TenantStatus: Sendable {
         state.tenants.enumerated().map { index, tenant in
             let extents = files.compactMap { $0.extents[index] }
             var held: ClosedRange<UInt64>?
-            if let first = extents.first?.firstSequence, let last = extents.last?.lastSequence { held = first...last }
+            if let first = extents.map(\.firstSequence).min(), let last = extents.map(\.lastSequence).max() {
+                held = first...max(first, last)
+            }
             return TenantStatus(
                 name: tenant.name, nextSequence: tenant.nextSequence, held: held,
                 acknowledgedThrough: Dictionary(

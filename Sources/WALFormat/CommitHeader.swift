@@ -113,6 +113,8 @@ public struct CommitHeader: Equatable, Sendable {
             && (1...FormatLimits.maximumFrameCount).contains(frameCount)
             && frameHeadersLength >= frameCount * FrameHeader.fixedLength
             && Self.length + frameHeadersLength + bodiesLength <= commitLength
-            && commitNumber > 0 && durableThrough < commitNumber && epoch != 0 && fileSequence != 0
+            && (1...FormatLimits.maximumNumber).contains(commitNumber) && durableThrough < commitNumber
+            && recordsBefore <= FormatLimits.maximumNumber
+            && (1...FormatLimits.maximumNumber).contains(fileSequence) && epoch != 0
     }
 }

@@ -3,7 +3,8 @@
 ///
 /// ```
 /// 0x81 cursor         u64 acknowledged through, u16 subscriber length, u16 tenant length, u32 zero, both names
-/// 0x82 checkpoint     u64 tenant states that follow, u64 cursors that follow, u64 subscribers that follow
+/// 0x82 checkpoint     u64 tenant states that follow, u64 cursors that follow, u64 subscribers that follow,
+///                     u64 sequence floor: first sequence number of tenants that are not yet known
 /// 0x83 tenant state   u64 next sequence number, u16 tenant length, 6 zero, name
 /// 0x84 watermark      u64 durable-through
 /// 0x85 subscriber     u8 1: registered, 0: removed; u8 zero, u16 name length, u32 zero, name
@@ -12,7 +13,7 @@ public enum ControlRecord: Equatable, Sendable {
     /// A subscriber has all of a tenant's records up to and including `acknowledgedThrough`.
     case cursor(subscriber: TenantName, tenant: TenantName, acknowledgedThrough: UInt64)
     /// The whole state follows in this commit: what stood before is superseded.
-    case checkpoint(tenants: UInt64, cursors: UInt64, subscribers: UInt64)
+    case checkpoint(tenants: UInt64, cursors: UInt64, subscribers: UInt64, sequenceFloor: UInt64)
     /// The number that the tenant's next record gets.
     case tenantState(tenant: TenantName, nextSequence: UInt64)
     /// Every commit up to this number is durable.
@@ -34,7 +35,7 @@ public enum ControlRecord: Equatable, Sendable {
     public var length: Int {
         switch self {
         case .cursor(let subscriber, let tenant, _): RecordHeader.length + 16 + subscriber.utf8.count + tenant.utf8.count
-        case .checkpoint: RecordHeader.length + 24
+        case .checkpoint: RecordHeader.length + 32
         case .tenantState(let tenant, _): RecordHeader.length + 16 + tenant.utf8.count
         case .watermark: RecordHeader.length + 8
         case .subscriber(let name, _): RecordHeader.length + 8 + name.utf8.count
@@ -54,7 +55,8 @@ public enum ControlRecord: Equatable, Sendable {
             bytes.store(littleEndian: UInt16(tenant.utf8.count), at: payload + 10)
             bytes.store(subscriber.utf8, at: payload + 16)
             bytes.store(tenant.utf8, at: payload + 16 + subscriber.utf8.count)
-        case .checkpoint(let tenants, let cursors, let subscribers):
+        case .checkpoint(let tenants, let cursors, let subscribers, let sequenceFloor):
+            bytes.store(littleEndian: sequenceFloor, at: payload + 24)
             bytes.store(littleEndian: tenants, at: payload)
             bytes.store(littleEndian: cursors, at: payload + 8)
             bytes.store(littleEndian: subscribers, at: payload + 16)
@@ -99,6 +101,13 @@ public enum ControlRecord: Equatable, Sendable {
                 throw FormatError(.field, "control record of type \(kind): \(error)")
             }
         }
+        func number(at offset: Int) throws(FormatError) -> UInt64 {
+            let value: UInt64 = payload.littleEndian(at: offset)
+            guard value <= FormatLimits.maximumNumber else {
+                throw FormatError(.field, "control record of type \(kind) has a number out of bounds")
+            }
+            return value
+        }
         switch kind {
         case 0x81:
             try require(16)
@@ -107,20 +116,20 @@ public enum ControlRecord: Equatable, Sendable {
             return .cursor(
                 subscriber: try name(at: 16, length: subscriberLength),
                 tenant: try name(at: 16 + subscriberLength, length: tenantLength),
-                acknowledgedThrough: payload.littleEndian(at: 0))
+                acknowledgedThrough: try number(at: 0))
         case 0x82:
-            try require(24)
+            try require(32)
             return .checkpoint(
                 tenants: payload.littleEndian(at: 0), cursors: payload.littleEndian(at: 8),
-                subscribers: payload.littleEndian(at: 16))
+                subscribers: payload.littleEndian(at: 16), sequenceFloor: try number(at: 24))
         case 0x83:
             try require(16)
             return .tenantState(
                 tenant: try name(at: 16, length: Int(payload.littleEndian(UInt16.self, at: 8))),
-                nextSequence: payload.littleEndian(at: 0))
+                nextSequence: try number(at: 0))
         case 0x84:
             try require(8)
-            return .watermark(durableThrough: payload.littleEndian(at: 0))
+            return .watermark(durableThrough: try number(at: 0))
         case 0x85:
             try require(8)
             return .subscriber(

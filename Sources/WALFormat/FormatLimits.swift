@@ -9,6 +9,10 @@ public enum FormatLimits {
     /// The largest block size a file may declare, in bytes; a power of two like every block size.
     public static let maximumBlockSize = 65536
 
+    /// Largest sequence number, commit number, file sequence number and count of records: far beyond what any log
+    /// reaches, and low enough that sums of two never overflow.
+    public static let maximumNumber: UInt64 = 1 << 62
+
     /// Longest tenant or subscriber name, in UTF-8 bytes.
     public static let maximumNameLength = 255
 

@@ -137,7 +137,7 @@ public struct FrameHeader: Equatable, Sendable {
             header.storedLength >= 1, header.storedLength <= header.rawLength,
             codec == .lz4 || header.storedLength == header.rawLength,
             header.isControl == (header.firstSequence == 0),
-            header.firstSequence <= UInt64.max - UInt64(header.recordCount)
+            header.firstSequence <= FormatLimits.maximumNumber - UInt64(header.recordCount)
         else { throw FormatError(.field, "frame header at \(offset) has fields out of bounds") }
         return header
     }

@@ -137,7 +137,11 @@ public struct JournalFileHeader: Equatable, Sendable {
             (FormatLimits.minimumJournalFileSize...FormatLimits.maximumJournalFileSize).contains(header.capacity),
             header.capacity.isMultiple(of: UInt64(blockSize)),
             header.isSpare
-                || (header.previous.lastCommit < UInt64.max
+                || (header.firstCommit <= FormatLimits.maximumNumber
+                    && header.fileSequence <= FormatLimits.maximumNumber
+                    && header.recordsBefore <= FormatLimits.maximumNumber
+                    && header.previous.lastCommit < FormatLimits.maximumNumber
+                    && header.previous.endOffset <= FormatLimits.maximumJournalFileSize
                     && header.firstCommit == header.previous.lastCommit + 1
                     && header.previous.fileSequence < header.fileSequence
                     && (1...header.fileSequence).contains(header.oldestLiveFileSequence))

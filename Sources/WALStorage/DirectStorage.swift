@@ -94,6 +94,12 @@ public struct DirectStorage: JournalStorage {
     /// The block size that this file system's direct I/O asks for, in bytes; at least 4,096. Probed by a file that
     /// is removed again.
     public func requiredBlockSize() throws(StorageError) -> Int {
+        // A journal file that is there answers without a byte of new space.
+        if let name = try entries(of: "journal").first(where: { $0.hasSuffix(".journal") }) {
+            let file = try open("journal/" + name, forWriting: false)
+            let alignment = try file.directIOAlignment()
+            return max(4096, alignment?.memory ?? 0, alignment?.offset ?? 0)
+        }
         let probe = path("journal/alignment-probe" + Self.temporarySuffix)
         let flags = CWAL_OPEN_READ | CWAL_OPEN_WRITE | CWAL_OPEN_CREATE
         let file = try DirectFile(path: probe, flags: flags, direct: direct)
@@ -196,6 +202,13 @@ public struct DirectStorage: JournalStorage {
             SystemCalls.unlink(temporary)
             throw error
         }
+    }
+
+    public func move(_ name: String, to target: String) throws(StorageError) {
+        let directory = FilePath(path(target)).removingLastComponent()
+        if !isPresent(directory.string) { try makeDirectory(directory) }
+        try rename(path(name), to: path(target))
+        try synchronizeDirectory(FilePath(path(name)).removingLastComponent().string)
     }
 
     public func remove(_ name: String) throws(StorageError) {

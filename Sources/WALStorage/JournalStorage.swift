@@ -29,6 +29,8 @@ public protocol JournalStorage: Sendable {
     func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8]
     /// Replaces a small file whole: temporary name, sync, rename, directory sync.
     func replace(_ name: String, with bytes: [UInt8]) throws(StorageError)
+    /// Gives a file another name, in a directory that is created if it is missing, durably.
+    func move(_ name: String, to target: String) throws(StorageError)
     /// Removes a file, durably.
     func remove(_ name: String) throws(StorageError)
     /// Takes the writer's lock. Throws `.locked` if another holds it.

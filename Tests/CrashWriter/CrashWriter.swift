@@ -16,7 +16,7 @@ struct CrashWriter {
         let root = CommandLine.arguments[1]
         let first = Int(CommandLine.arguments[2])!
         let log = try WriteAheadLog.openBlocking(at: root, options: smallOptions(fileSize: 512 << 10))
-        log.register(subscriber: "crash")
+        try log.register(subscriber: "crash")
         say(["o"])
         for thread in 0..<4 {
             let tenant = try TenantName("tenant-\(thread)")

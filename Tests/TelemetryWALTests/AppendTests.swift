@@ -81,7 +81,7 @@ import WALFormat
 
     @Test func journalRotatesAndRecyclesWhatIsAcknowledged() async throws {
         let log = try await WriteAheadLog.open(at: directory.path, options: smallOptions(fileSize: 512 << 10))
-        log.register(subscriber: "collector")
+        try log.register(subscriber: "collector")
         for round in 0..<12 {
             for number in 0..<20 {
                 try await log.append(numberedRecord(round * 20 + number, length: 20_000), tenant: "acme")

@@ -24,7 +24,7 @@ struct CommandFailure: Error {
         let status: ExitStatus =
             switch error {
             case .invalidName, .notALog, .invalidOption: .usage
-            case .recordTooLarge, .batchTooLarge, .tooManyTenants, .damaged: .findings
+            case .recordTooLarge, .batchTooLarge, .tooManyTenants, .tooManySubscribers, .damaged: .findings
             case .stagingFull, .journalFull, .storage, .failed, .closed, .unsupportedFormat: .io
             }
         self.init("\(error)", status)

@@ -39,13 +39,16 @@ final class BlockingQueue: Sendable {
         nonisolated(unsafe) let state = unsafe self.state
         let lock = self.lock
         let arrival = self.arrival
-        return WorkerThread(name: name) {
+        let thread = WorkerThread(name: name) {
             lock.lock()
             while true {
                 if unsafe !state.work.isEmpty {
-                    let next = unsafe state.work.removeFirst()
-                    lock.unlock()
-                    next()
+                    do {
+                        let next = unsafe state.work.removeFirst()
+                        lock.unlock()
+                        next()
+                        // What the closure holds goes before the lock is taken: it may be this queue's last owner.
+                    }
                     lock.lock()
                 } else if unsafe state.isStopping {
                     break
@@ -55,5 +58,7 @@ final class BlockingQueue: Sendable {
             }
             lock.unlock()
         }
+        thread.detach()
+        return thread
     }
 }

@@ -21,3 +21,6 @@ struct MonotonicTime: Comparable, Sendable {
 
 /// Nanoseconds since 1970 (UTC), as timestamps in the log have them.
 package func wallClockNanoseconds() -> UInt64 { MonotonicTime.read(CLOCK_REALTIME) }
+
+/// Blocks the calling thread for a moment.
+func pause(milliseconds: UInt32) { usleep(milliseconds * 1000) }

@@ -31,6 +31,9 @@ import Glibc
         self.thread = thread
     }
 
-    /// Waits for the thread's end. Once at most.
+    /// Lets the thread end by itself. Instead of `join`.
+    func detach() { _ = pthread_detach(thread) }
+
+    /// Waits for the thread's end. Instead of `detach`.
     func join() { _ = pthread_join(thread, nil) }
 }

@@ -9,6 +9,7 @@ extension LogCore {
         var groupNumber: UInt64 = 0
         var control: [ControlRecord] = []
         var cursors: [CursorKey: UInt64] = [:]
+        var subscriberRecords: [ControlRecord] = []
         var acknowledgements: CommitOutcome?
         var flags: CommitHeader.Flags = []
         /// Begin a fresh file even though the present one has room.
@@ -36,9 +37,27 @@ extension LogCore {
         perform(turn)
     }
 
+    /// Gives acknowledgements back that a turn did not write. Under the lock.
+    private func returnAcknowledgements(of turn: inout Turn) {
+        guard let outcome = turn.acknowledgements else { return }
+        for (key, through) in turn.cursors where !departedInFlight.contains(key.subscriber) {
+            pendingCursors[key] = max(pendingCursors[key] ?? 0, through)
+        }
+        pendingSubscribers = turn.subscriberRecords + pendingSubscribers
+        // Whoever waits for these acknowledgements waits for the next turn as well: one outcome serves both.
+        outcome.continuations += acknowledgementOutcome.continuations
+        acknowledgementOutcome = outcome
+        inFlightAcknowledgements = nil
+        turn.acknowledgements = nil
+        turn.cursors = [:]
+        turn.subscriberRecords = []
+        turn.control = []
+    }
+
     private func takeAcknowledgements(into turn: inout Turn) {
         guard !pendingCursors.isEmpty || !pendingSubscribers.isEmpty else { return }
         turn.cursors = pendingCursors
+        turn.subscriberRecords = pendingSubscribers
         turn.control = pendingSubscribers
         for (key, through) in pendingCursors where state.cursors[key.subscriber] != nil {
             turn.control.append(
@@ -53,9 +72,13 @@ extension LogCore {
     }
 
     private func perform(_ turn: Turn) {
+        var turn = turn
         isCommitting = true
-        let result = write(turn)
+        departedInFlight = []
+        inFlightAcknowledgements = turn.acknowledgements
+        let result = write(&turn)
         finish(turn, result)
+        inFlightAcknowledgements = nil
         isCommitting = false
         lastActivity = .now
         if hasStagedGroups || committerDozes { committerWake.signal() }
@@ -64,40 +87,41 @@ extension LogCore {
 
     // MARK: - Writing
 
-    private func write(_ turn: Turn) -> Result<Void, WALError> {
+    /// Writes a turn. What has no room is given back to the pending acknowledgements; a group, which was admitted,
+    /// always has.
+    private func write(_ turn: inout Turn) -> Result<Void, WALError> {
         if let group = turn.group {
             for index in 0..<group.frameCount {
                 let next = state.tenants[group.frames[index].tenantIndex].nextSequence
                 group.setFirstSequence(next, ofFrame: index)
             }
         }
+        if let error = makeRoomForControl(&turn) { return .failure(error) }
         let control = ControlFrames(turn.control, timestamp: wallClockNanoseconds())
-        let rawLength = (turn.group?.rawLength ?? 0) + control.rawLength
-        let frameHeadersLength = (turn.group?.frameHeadersLength ?? 0) + control.headersLength
-        let frameCount = (turn.group?.frameCount ?? 0) + control.frames.count
-        let bound = (CommitHeader.length + frameHeadersLength + rawLength)
-            .roundedUp(toMultipleOf: format.blockSize)
+        let lengths = Lengths(turn.group, control, blockSize: format.blockSize)
         var needsFreshFile = turn.forcesFreshFile
         while true {
+            if isStopped || refusal != nil { return .failure(refusal ?? .closed) }
             let capacity = machine.current?.header.capacity ?? options.journalFileSize
-            let reserve = turn.group == nil ? 0 : UInt64(Self.reserve(ofFileSize: Int(capacity)))
-            let decision = needsFreshFile
+            let decision =
+                needsFreshFile
                 ? .needsFile
-                : machine.decide(bound: bound, lead: checkpointLengthBound(), usableEnd: capacity - reserve)
+                : machine.decide(bound: lengths.bound, lead: checkpointLengthBound(), usableEnd: capacity)
             switch decision {
-            case .refused(let error): return .failure(error)
+            case .refused(let error):
+                if turn.group != nil { machine.giveUp(error) } else { _ = block(&turn) }
+                return .failure(error)
             case .needsFile:
                 needsFreshFile = false
                 if let error = beginFreshFile() {
-                    machine.giveUp(error)
+                    if turn.group != nil { machine.giveUp(error) } else { _ = block(&turn) }
                     return .failure(error)
                 }
             case .write(let placement, let beginsFile):
                 let checkpoint = beginsFile ? state.checkpoint() : []
                 lock.unlock()
                 let outcome = encodeAndWrite(
-                    turn, control: control, checkpoint: checkpoint, placement: placement,
-                    frameHeadersLength: frameHeadersLength, rawLength: rawLength, frameCount: frameCount)
+                    turn, control: control, checkpoint: checkpoint, placement: placement, lengths: lengths)
                 lock.lock()
                 switch outcome {
                 case .success(let commits):
@@ -105,9 +129,9 @@ extension LogCore {
                     return .success(())
                 case .failure(let error):
                     statistics.failedWrites += 1
-                    logger.error(
-                        "write failed; the file is sealed and the commit goes to a fresh one",
-                        metadata: ["error": "\(error)", "commit": "\(placement.commitNumber)"])
+                    logLater(
+                        .error, "write failed; the file is sealed and the commit goes to a fresh one",
+                        ["error": "\(error)", "commit": "\(placement.commitNumber)"])
                     abandonCurrentFile(begun: !beginsFile)
                     if case .giveUp(let refusal) = machine.failed(error) { return .failure(refusal) }
                 }
@@ -115,31 +139,109 @@ extension LogCore {
         }
     }
 
-    /// Takes the next spare file as the current one. Under the lock. Returns an error where there is none and none
-    /// can be made.
+    /// What a turn takes on disk.
+    private struct Lengths {
+        var frameHeaders: Int
+        var raw: Int
+        var frameCount: Int
+        /// Upper bound of the commit's length.
+        var bound: Int
+
+        init(_ group: StagedGroup?, _ control: ControlFrames, blockSize: Int) {
+            frameHeaders = (group?.frameHeadersLength ?? 0) + control.headersLength
+            raw = (group?.rawLength ?? 0) + control.rawLength
+            frameCount = (group?.frameCount ?? 0) + control.frames.count
+            bound = (CommitHeader.length + frameHeaders + raw).roundedUp(toMultipleOf: blockSize)
+        }
+    }
+
+    /// Sees to it that control records take no room that is not theirs: riding on a group they may use what appends
+    /// leave, and alone they may take the last spare file only where that frees another. Returns an error where a turn
+    /// without a group has no room. Under the lock.
+    private func makeRoomForControl(_ turn: inout Turn) -> WALError? {
+        let control = ControlFrames(turn.control, timestamp: 0)
+        let together = Lengths(turn.group, control, blockSize: format.blockSize).bound
+        guard let current = machine.current, current.isBegun else {
+            return turn.group == nil ? makeRoomInSpares(&turn) : nil
+        }
+        let left = Int(current.header.capacity - current.nextOffset)
+        if let group = turn.group {
+            let alone = group.worstLength(blockSize: format.blockSize)
+            let reserve = Self.reserve(ofFileSize: Int(current.header.capacity))
+            // The group goes where admission saw it go; its passengers must not push it into another file.
+            if alone <= left - reserve {
+                if together > left { returnAcknowledgements(of: &turn) }
+            } else {
+                turn.forcesFreshFile = true
+                let room = Int(options.journalFileSize) - fileStartBound()
+                if together > room { returnAcknowledgements(of: &turn) }
+            }
+            return nil
+        }
+        return together <= left && !turn.forcesFreshFile ? nil : makeRoomInSpares(&turn)
+    }
+
+    private func makeRoomInSpares(_ turn: inout Turn) -> WALError? {
+        while spares.count < 2, preparerHasWork {
+            preparerWake.signal()
+            roomCondition.wait(lock)
+        }
+        if spares.count >= 2 { return nil }
+        return spares.isEmpty || !freesAFile(turn) ? block(&turn) : nil
+    }
+
+    private func block(_ turn: inout Turn) -> WALError {
+        returnAcknowledgements(of: &turn)
+        controlIsBlocked = true
+        return preparerFailure ?? .journalFull(reason: "no spare file is left to acknowledgements that free none")
+    }
+
+    /// Whether the oldest file is delivered once the turn's cursors are written. Under the lock.
+    private func freesAFile(_ turn: Turn) -> Bool {
+        var after = state
+        for record in turn.control { after.apply(record) }
+        return files.first.map { $0.pins == 0 && $0.isDelivered(in: after) } ?? false
+    }
+
+    /// Takes a spare file as the current one. Under the lock. Returns an error where there is none and none can be
+    /// made.
     private func beginFreshFile() -> WALError? {
         while spares.isEmpty {
+            if isStopped { return refusal ?? .closed }
             if !preparerHasWork { return preparerFailure ?? .journalFull(reason: "no spare file") }
             preparerWake.signal()
             roomCondition.wait(lock)
         }
+        if options.durability == .processCrash, let file = currentFile {
+            // The next file's header vouches for this one's commits: they must be there first.
+            lock.unlock()
+            let flushed: StorageError?
+            do throws(StorageError) {
+                try file.synchronize()
+                flushed = nil
+            } catch { flushed = error }
+            lock.lock()
+            if let flushed { return .storage(flushed) }
+        }
         reclaim()
-        let spare = spares.removeFirst()
+        // A file that the present header still counts as live is taken last: should its new life's first write be
+        // torn, the present header would miss it.
+        let spare = spares.remove(at: spares.firstIndex { !keptUntilRotation.contains($0.name) } ?? 0)
         admission.spares = spares.count
-        let oldest = files.first { !$0.extents.isEmpty && !$0.isDelivered(in: state) }?.sequence
+        beginningLength = options.journalFileSize
+        let oldest = files.first { !mayLeave($0) }
         _ = machine.begin(
-            file: spare.name, logIdentifier: format.logIdentifier, epoch: UInt64.random(in: 1 ... .max, using: &generator),
-            capacity: options.journalFileSize, blockSize: format.blockSize, created: wallClockNanoseconds(),
-            oldestLiveFileSequence: oldest ?? files.first { $0.pins > 0 }?.sequence)
+            file: spare.name, logIdentifier: format.logIdentifier,
+            epoch: UInt64.random(in: 1 ... .max, using: &generator), capacity: options.journalFileSize,
+            blockSize: format.blockSize, created: wallClockNanoseconds(), oldestLiveFileSequence: oldest?.sequence)
         currentFile = spare.file
-        preparerWake.signal()
         return nil
     }
 
     /// Role only, without the lock.
     private func encodeAndWrite(
         _ turn: Turn, control: ControlFrames, checkpoint: [ControlRecord], placement: CommitPlacement,
-        frameHeadersLength: Int, rawLength: Int, frameCount: Int
+        lengths: Lengths
     ) -> Result<[CommitHeader], StorageError> {
         guard let file = currentFile, let current = machine.current else { preconditionFailure("no current file") }
         let blockSize = format.blockSize
@@ -171,16 +273,17 @@ extension LogCore {
             buffer.reserve(
                 start
                     + CommitEncoder.bound(
-                        frameHeadersLength: frameHeadersLength, rawLengths: rawLength, frameCount: frameCount,
-                        blockSize: blockSize), keeping: start)
+                        frameHeadersLength: lengths.frameHeaders, rawLengths: lengths.raw,
+                        frameCount: lengths.frameCount, blockSize: blockSize), keeping: start)
             commits.append(
                 try encode(
-                    control, group: turn.group, at: start, frameHeadersLength: frameHeadersLength,
-                    rawLength: rawLength, placement: placement, timestamp: timestamp, flags: turn.flags))
+                    control, group: turn.group, at: start, frameHeadersLength: lengths.frameHeaders,
+                    rawLength: lengths.raw, placement: placement, timestamp: timestamp, flags: turn.flags))
         } catch {
             preconditionFailure("encoding cannot fail with a buffer of its bound: \(error)")
         }
         let length = start + commits[commits.count - 1].commitLength
+        precondition(fileOffset + UInt64(length) <= current.header.capacity, "a commit never passes its file's end")
         do throws(StorageError) {
             try file.write(buffer, at: 0, length: length, to: fileOffset, durability: options.durability)
             return .success(commits)
@@ -224,9 +327,10 @@ extension LogCore {
         guard let current = machine.current, let last = commits.last else { return }
         if began {
             files.append(LiveFile(name: current.name, header: current.header, endOffset: current.nextOffset))
+            beginningLength = 0
             keptUntilRotation = []
-            recycled += recycledLater
-            recycledLater = []
+            retired += retiredLater
+            retiredLater = []
             preparerWake.signal()
         }
         let file = files.count - 1
@@ -239,7 +343,12 @@ extension LogCore {
                 files[file].add(tenantIndex: frame.tenantIndex, sequences: sequences, offset: last.offset)
             }
         }
-        for record in turn.control { state.apply(record) }
+        // Subscribers were applied when they came and went; only cursors wait for the disk.
+        for record in turn.control {
+            if case .cursor(let subscriber, _, _) = record, !departedInFlight.contains(subscriber) {
+                state.apply(record)
+            }
+        }
         durableThrough = last.commitNumber
         needsWatermark = turn.group != nil
         admission.offset =
@@ -253,9 +362,9 @@ extension LogCore {
 
     /// Tells everyone who waits for this turn how it went.
     private func finish(_ turn: Turn, _ result: Result<Void, WALError>) {
-        if case .failure(let error) = result, refusal == nil {
-            refusal = error
-            logger.critical("the log refuses appends until it is opened again", metadata: ["error": "\(error)"])
+        if refusal == nil, let final = machine.refusal {
+            refusal = final
+            logLater(.critical, "the log refuses appends until it is opened again", ["error": "\(final)"])
         }
         inFlightWorstLength = nil
         if let acknowledgements = turn.acknowledgements {
@@ -321,7 +430,20 @@ extension LogCore {
         }
     }
 
+    private var acknowledgementsFreeAFile: Bool {
+        var turn = Turn()
+        turn.control = pendingCursors.map {
+            .cursor(
+                subscriber: $0.key.subscriber, tenant: state.tenants[$0.key.tenantIndex].name,
+                acknowledgedThrough: $0.value)
+        }
+        return freesAFile(turn)
+    }
+
     private var hasIdleWork: Bool {
-        refusal == nil && (needsWatermark || !pendingCursors.isEmpty || !pendingSubscribers.isEmpty)
+        guard refusal == nil, !controlIsBlocked else { return false }
+        if needsWatermark || !pendingSubscribers.isEmpty { return true }
+        // While no file can be made, room goes to acknowledgements that were asked to be written, or that free some.
+        return !pendingCursors.isEmpty && (preparerFailure == nil || acknowledgementsFreeAFile)
     }
 }

@@ -3,37 +3,44 @@ import WALFormat
 import WALStorage
 
 extension LogCore {
-    /// Files that readiness asks for and that are neither ready nor on their way.
+    /// Whether the preparer is busy or about to be, so that waiting for it makes sense.
     var preparerHasWork: Bool {
-        !recycled.isEmpty || isPreparing || (spares.count < options.spareFiles && preparerFailure == nil)
+        !isStopped && (isPreparing || !retired.isEmpty || (spares.count < options.spareFiles && preparerFailure == nil))
     }
 
-    /// Takes files out of the log, oldest first, whose records every subscriber has, and hands them to the preparer
-    /// for use again. Under the lock. A file that a reader is in stays.
+    /// Spares beyond this number are removed: a burst must not keep its disk space for good.
+    private var spareLimit: Int { options.spareFiles + 2 }
+
+    /// Whether a file may leave the log. Under the lock.
+    func mayLeave(_ file: LiveFile) -> Bool {
+        !mayLackSubscribers && file.pins == 0 && file.isDelivered(in: state)
+    }
+
+    /// Takes files out of the log, oldest first, whose records every subscriber has, and hands them to the preparer.
+    /// Under the lock. A file that a reader is in stays.
     func reclaim() {
-        var freed = 0
-        while files.count > 1, files[0].pins == 0, files[0].isDelivered(in: state) {
+        var freed = false
+        while files.count > 1, mayLeave(files[0]) {
             let file = files.removeFirst()
             keptUntilRotation.insert(file.name)
-            recycled.append(file.name)
-            if !file.isRecyclable { unrecyclable.insert(file.name) }
-            freed += 1
+            retired.append(
+                RetiredFile(name: file.name, fate: file.holdsLoss ? .quarantine : file.isSuspect ? .removal : .reuse))
+            freed = true
         }
-        if freed > 0 {
-            preparerFailure = nil
-            preparerWake.signal()
-        }
+        guard freed else { return }
+        preparerFailure = nil
+        controlIsBlocked = false
+        preparerWake.signal()
     }
 
     /// A write to the current file failed: it is never written again in this life. Under the lock.
     func abandonCurrentFile(begun: Bool) {
         guard let name = machine.current?.name else { return }
         if begun, let index = files.indices.last, files[index].name == name {
-            files[index].isRecyclable = false
+            files[index].isSuspect = true
         } else {
-            unrecyclable.insert(name)
-            recycled.append(name)
-            keptUntilRotation.insert(name)
+            beginningLength = 0
+            retired.append(RetiredFile(name: name, fate: .removal))
         }
         currentFile = nil
         preparerWake.signal()
@@ -42,83 +49,95 @@ extension LogCore {
     /// Where appends are refused for want of a file and the present one is delivered, moving on to the last spare
     /// frees it. Under the lock, in nobody's role.
     func rotateIfThatFreesAFile() {
-        guard let last = files.last, files.count == 1, !spares.isEmpty, !last.extents.isEmpty,
-            last.isDelivered(in: state)
-        else { return }
+        guard let last = files.last, files.count == 1, !spares.isEmpty, !last.extents.isEmpty, mayLeave(last) else {
+            return
+        }
         commitControlHoldingLock(freshFile: true)
-        reclaim()
     }
 
     // MARK: - The preparer's thread
 
     /// Makes files ready ahead of need: takes up those that were delivered, makes new ones, removes what is too many.
+    /// Holds no lock while it does, and logs what others may not log who hold one.
     func runPreparer() {
         lock.lock()
         defer { lock.unlock() }
         while !isStopped {
-            if !recycled.isEmpty {
-                takeUpRecycledFile()
+            if !pendingMessages.isEmpty {
+                logPendingMessages()
+            } else if !retired.isEmpty {
+                takeUpRetiredFile()
             } else if spares.count < options.spareFiles, preparerFailure == nil {
                 makeFile()
-            } else if preparerFailure != nil {
+            } else if preparerFailure != nil, spares.count < options.spareFiles {
                 // The disk may have room again by then.
                 preparerWake.wait(lock, until: .now + 1_000_000_000)
-                if spares.count < options.spareFiles, recycled.isEmpty, !isStopped { makeFile() }
+                if retired.isEmpty, pendingMessages.isEmpty, spares.count < options.spareFiles, !isStopped { makeFile() }
             } else {
+                preparerFailure = nil
                 preparerWake.wait(lock)
             }
         }
+        logPendingMessages()
     }
 
-    private func takeUpRecycledFile() {
-        let name = recycled.removeFirst()
-        // Before the header that no longer counts it is on disk, its absence would look like loss.
-        let mayRemove = !keptUntilRotation.contains(name)
-        let isSuspect = unrecyclable.contains(name)
-        let isSurplus = spares.count >= options.spareFiles
-        if isSuspect || isSurplus {
-            guard mayRemove else {
-                recycledLater.append(name)
-                return
-            }
-            isPreparing = true
-            lock.unlock()
-            do throws(StorageError) { try storage.remove("journal/" + name) } catch {
-                logger.warning("a file of no more use could not be removed", metadata: ["error": "\(error)"])
-            }
-            lock.lock()
-            isPreparing = false
-            unrecyclable.remove(name)
+    private func logPendingMessages() {
+        let messages = pendingMessages
+        pendingMessages = []
+        lock.unlock()
+        for (level, message, metadata) in messages { logger.log(level: level, message, metadata: metadata) }
+        lock.lock()
+    }
+
+    private func takeUpRetiredFile() {
+        var file = retired.removeFirst()
+        if file.fate == .reuse, spares.count >= spareLimit { file.fate = .removal }
+        // Removed before a header that no longer counts it is on disk, a file would look lost. One with damage is
+        // set aside at once all the same: after a crash it might be taken for a spare and overwritten.
+        if file.fate == .removal, keptUntilRotation.contains(file.name) {
+            retiredLater.append(file)
             return
         }
         isPreparing = true
         lock.unlock()
-        var file: Storage.File?
+        var opened: Storage.File?
         var failure: StorageError?
         do throws(StorageError) {
-            let opened = try storage.open("journal/" + name, forWriting: true)
-            // Files of another size than the options ask for now go.
-            if try opened.size() == options.journalFileSize { file = opened }
+            let name = "journal/" + file.name
+            switch file.fate {
+            case .removal: try storage.remove(name)
+            case .quarantine: try storage.move(name, to: "quarantine/" + file.name)
+            case .reuse:
+                let candidate = try storage.open(name, forWriting: true)
+                // Files of another size than the options ask for now go.
+                if try candidate.size() == options.journalFileSize { opened = candidate }
+            }
         } catch { failure = error }
         lock.lock()
         isPreparing = false
-        if let file {
-            spares.append(SpareFile(name: name, file: file))
-            admission.spares = spares.count
-            wakeRoomWaiters()
-        } else {
-            if let failure {
-                logger.warning("a file could not be taken up again", metadata: ["error": "\(failure)"])
-            }
-            unrecyclable.insert(name)
-            recycledLater.append(name)
+        if let opened {
+            addSpare(SpareFile(name: file.name, file: opened))
+        } else if file.fate == .reuse {
+            file.fate = .removal
+            retiredLater.append(file)
         }
+        if let failure { logLater(.warning, "a file that left the log stays where it is", ["error": "\(failure)"]) }
+        wakeRoomWaiters()
+    }
+
+    private func addSpare(_ spare: SpareFile) {
+        spares.append(spare)
+        admission.spares = spares.count
+        controlIsBlocked = false
+        if spares.count >= options.spareFiles { preparerFailure = nil }
+        wakeRoomWaiters()
     }
 
     /// Bytes of all journal files, those in the making included. Under the lock.
     private var journalLength: UInt64 {
         let live = files.reduce(0) { $0 + $1.header.capacity }
-        return live + UInt64(spares.count + recycled.count + recycledLater.count) * options.journalFileSize
+        let others = spares.count + retired.count + retiredLater.count
+        return live + beginningLength + UInt64(others) * options.journalFileSize
     }
 
     private func makeFile() {
@@ -138,19 +157,14 @@ extension LogCore {
         lock.lock()
         isPreparing = false
         if let made {
-            spares.append(SpareFile(name: name, file: made))
-            admission.spares = spares.count
-            preparerFailure = nil
-            wakeRoomWaiters()
+            addSpare(SpareFile(name: name, file: made))
         } else if let failure {
             refusePreparation(failure.code == .noSpace ? .journalFull(reason: "\(failure)") : .storage(failure))
         }
     }
 
     private func refusePreparation(_ error: WALError) {
-        if preparerFailure == nil {
-            logger.warning("no journal file could be made ready", metadata: ["error": "\(error)"])
-        }
+        if preparerFailure == nil { logLater(.warning, "no journal file could be made ready", ["error": "\(error)"]) }
         preparerFailure = error
         wakeRoomWaiters()
     }
@@ -183,7 +197,7 @@ enum JournalFileName {
 
     /// The number in a name, nil for names that are none of a journal file.
     static func number(of name: String) -> UInt64? {
-        guard name.hasSuffix(suffix) else { return nil }
-        return UInt64(name.dropLast(suffix.count), radix: 16)
+        guard name.hasSuffix(suffix), let number = UInt64(name.dropLast(suffix.count), radix: 16) else { return nil }
+        return number < 1 << 48 ? number : nil
     }
 }

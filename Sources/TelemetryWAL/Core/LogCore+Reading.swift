@@ -33,8 +33,10 @@ extension LogCore {
     // MARK: - Acknowledging
 
     /// Makes a subscriber known, so that it holds back what it has not acknowledged. Under the lock.
-    func register(_ subscriber: TenantName) {
+    func register(_ subscriber: TenantName) throws(WALError) {
         guard state.cursors[subscriber] == nil else { return }
+        let length = state.tenants.count * 64 + 1024
+        guard checkpointFits(growingBy: length) else { throw .tooManySubscribers(limit: state.cursors.count) }
         let record = ControlRecord.subscriber(name: subscriber, isRegistered: true)
         state.apply(record)
         pendingSubscribers.append(record)
@@ -42,40 +44,47 @@ extension LogCore {
         committerWake.signal()
     }
 
-    /// Forgets a subscriber and what it held back.
+    /// Forgets a subscriber and what it held back. Under the lock. In memory at once: a file that is reclaimed for it
+    /// is only written together with a checkpoint that does not know the subscriber either.
     func unregister(_ subscriber: TenantName) {
         guard state.cursors[subscriber] != nil else { return }
-        pendingSubscribers.append(.subscriber(name: subscriber, isRegistered: false))
+        let record = ControlRecord.subscriber(name: subscriber, isRegistered: false)
+        state.apply(record)
+        pendingSubscribers.append(record)
+        departedInFlight.insert(subscriber)
         pendingCursors = pendingCursors.filter { $0.key.subscriber != subscriber }
+        controlIsBlocked = false
         committerWake.signal()
     }
 
     /// Notes that a subscriber has a tenant's records through a sequence number. Under the lock. Never moves a cursor
-    /// back, nor past what is durable.
-    func acknowledge(_ subscriber: TenantName, tenant: TenantName, through sequence: UInt64) -> CommitOutcome? {
-        guard let index = state.index(of: tenant) else { return nil }
-        register(subscriber)
+    /// back, nor past what is durable. A subscriber that is not registered has no cursors.
+    func acknowledge(_ subscriber: TenantName, tenant: TenantName, through sequence: UInt64) {
+        guard let index = state.index(of: tenant), state.cursors[subscriber] != nil else { return }
         let limit = min(sequence, state.tenants[index].nextSequence - 1)
-        guard limit > state.acknowledgedThrough(subscriber, tenant: index) else { return nil }
+        guard limit > state.acknowledgedThrough(subscriber, tenant: index) else { return }
         let key = CursorKey(subscriber: subscriber, tenantIndex: index)
         pendingCursors[key] = max(pendingCursors[key] ?? 0, limit)
+        controlIsBlocked = false
         if committerDozes { committerWake.signal() }
-        return acknowledgementOutcome
     }
 
     /// Writes pending acknowledgements now and waits until they are durable.
     func flushAcknowledgements() throws(WALError) {
         lock.lock()
         defer { lock.unlock() }
-        while isCommitting { outcomeOrRoomWait() }
+        let underWay = inFlightAcknowledgements
+        while isCommitting { roomCondition.wait(lock) }
+        if let result = underWay?.result { try result.get() }
         guard !pendingCursors.isEmpty || !pendingSubscribers.isEmpty else { return }
         if let refusal { throw refusal }
         let outcome = acknowledgementOutcome
         commitControlHoldingLock()
-        if let result = outcome.result { try result.get() }
+        guard let result = outcome.result else {
+            throw preparerFailure ?? .journalFull(reason: "acknowledgements wait for room")
+        }
+        try result.get()
     }
-
-    private func outcomeOrRoomWait() { roomCondition.wait(lock) }
 
     // MARK: - Closing
 
@@ -83,6 +92,8 @@ extension LogCore {
     func close() throws(WALError) {
         lock.lock()
         if isClosing {
+            // Another thread closes, or has.
+            while !isStopped { roomCondition.wait(lock) }
             lock.unlock()
             return
         }
@@ -91,13 +102,16 @@ extension LogCore {
             if isCommitting { roomCondition.wait(lock) } else { commitNextGroupHoldingLock() }
         }
         // A log that never had a file has nothing to mark.
-        if refusal == nil, machine.current != nil { commitControlHoldingLock(closing: true) }
+        if refusal == nil, machine.current != nil || !pendingCursors.isEmpty || !pendingSubscribers.isEmpty {
+            commitControlHoldingLock(closing: true)
+        }
         let failure = refusal
         let file = currentFile
         stopHoldingLock(.closed)
+        let threads = self.threads
+        self.threads = []
         lock.unlock()
         for thread in threads { thread.join() }
-        threads = []
         var flushFailure: StorageError?
         if options.durability == .processCrash, failure == nil {
             do throws(StorageError) { try file?.synchronize() } catch { flushFailure = error }
@@ -113,13 +127,16 @@ extension LogCore {
 
     /// Ends the threads without writing: as if the process had died.
     func abandon() {
-        lock.withLock { stopHoldingLock(.closed) }
+        lock.withLock {
+            stopHoldingLock(.closed)
+            for thread in threads { thread.detach() }
+            threads = []
+        }
     }
 
     private func stopHoldingLock(_ reason: WALError) {
         isClosing = true
         isStopped = true
-        machine.close()
         if refusal == nil { refusal = reason }
         committerWake.broadcast()
         preparerWake.broadcast()

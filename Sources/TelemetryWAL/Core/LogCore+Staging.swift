@@ -12,8 +12,9 @@ extension LogCore {
 
     enum Staging {
         case staged(StagedPlace)
-        /// No room at the moment; the error is what a caller gets who cannot wait.
-        case mustWait(WALError)
+        /// No room at the moment; the error is what a caller gets who cannot wait. Who can waits for a wake-up after
+        /// the given one.
+        case mustWait(WALError, generation: UInt64)
     }
 
     /// Bytes of records after which a group is closed and the next one opened: large enough to fill the device, small
@@ -28,15 +29,25 @@ extension LogCore {
     ) throws(WALError) -> Staging {
         if isClosing || isStopped { throw refusal ?? .closed }
         if let refusal { throw refusal }
-        let index = try tenantIndex(tenant)
+        let known = state.index(of: tenant)
+        if known == nil {
+            guard state.tenants.count < options.maximumTenants, checkpointFits(growingBy: 1024) else {
+                throw .tooManyTenants(limit: state.tenants.count)
+            }
+        }
         if stagedBytes > 0, stagedBytes + length > options.stagingLimit {
             statistics.backPressure += 1
-            return .mustWait(.stagingFull(limit: options.stagingLimit))
+            return .mustWait(.stagingFull(limit: options.stagingLimit), generation: roomGeneration)
         }
-        if !openGroup.isEmpty, !openGroupTakes(tenantIndex: index, count: count, length: length) { closeOpenGroup() }
+        let isNew = known.map { !openGroup.hasFrame(ofTenant: $0) } ?? true
+        if !openGroup.isEmpty,
+            !openGroupTakes(known, tenantLength: isNew ? tenant.utf8.count : nil, count: count, length: length)
+        {
+            closeOpenGroup()
+        }
         let worst = openGroup.worstLength(
             blockSize: format.blockSize, addingRecords: length,
-            newTenantLength: openGroup.hasFrame(ofTenant: index) ? nil : tenant.utf8.count)
+            newTenantLength: known.map(openGroup.hasFrame(ofTenant:)) ?? false ? nil : tenant.utf8.count)
         guard admission.allows(admission.placing(worst, at: positionBehindClosedGroups())) else {
             statistics.backPressure += 1
             if let failure = preparerFailure, !preparerHasWork {
@@ -45,8 +56,11 @@ extension LogCore {
                 throw failure
             }
             preparerWake.signal()
-            return .mustWait(.journalFull(reason: "the next journal file is being made"))
+            return .mustWait(
+                .journalFull(reason: "the next journal file is being made"), generation: roomGeneration)
         }
+        let index = known ?? state.makeIndex(of: tenant)
+        if known == nil { admission.fileStart = fileStartBound() }
         var place = StagedPlace(
             outcome: openGroup.outcome, groupNumber: openGroupNumber, frame: 0, position: 0, count: count)
         for number in 0..<count {
@@ -64,21 +78,15 @@ extension LogCore {
         return .staged(place)
     }
 
-    private func tenantIndex(_ tenant: TenantName) throws(WALError) -> Int {
-        if let index = state.index(of: tenant) { return index }
-        // A checkpoint must leave most of a file to records.
-        guard state.tenants.count < options.maximumTenants,
-            UInt64(checkpointLengthBound()) + 1024 <= options.journalFileSize / 4
-        else { throw .tooManyTenants(limit: state.tenants.count) }
-        let index = state.makeIndex(of: tenant)
-        admission.fileStart = fileStartBound()
-        return index
-    }
-
-    private func openGroupTakes(tenantIndex index: Int, count: Int, length: Int) -> Bool {
-        openGroup.rawLength + length <= groupTarget
-            && (openGroup.hasFrame(ofTenant: index) || openGroup.frameCount < FormatLimits.maximumFrameCount - 64)
-            && openGroup.bodyLength(ofTenant: index) + length <= FormatLimits.maximumFrameRawLength
+    private func openGroupTakes(_ index: Int?, tenantLength: Int?, count: Int, length: Int) -> Bool {
+        if openGroup.rawLength + length > groupTarget { return false }
+        if tenantLength != nil, openGroup.frameCount >= FormatLimits.maximumFrameCount - 64 { return false }
+        // Headers of many tenants count as well: a group must fit into a fresh file.
+        let worst = openGroup.worstLength(
+            blockSize: format.blockSize, addingRecords: length, newTenantLength: tenantLength)
+        if admission.fileStart + worst > admission.usableEnd { return false }
+        guard let index else { return true }
+        return openGroup.bodyLength(ofTenant: index) + length <= FormatLimits.maximumFrameRawLength
             && openGroup.recordCount(ofTenant: index) + count <= FormatLimits.maximumRecordCount
     }
 
@@ -162,11 +170,11 @@ extension LogCore {
             case .staged(let place):
                 try await wait(place.outcome)
                 return lock.withLock { sequences(of: place) }
-            case .mustWait:
+            case .mustWait(_, let generation):
                 await withCheckedContinuation { continuation in
                     lock.withLock {
                         // What was in the way may be gone since the lock was given up.
-                        if !hasStagedGroups && !isCommitting && !preparerHasWork {
+                        if isStopped || refusal != nil || roomGeneration != generation {
                             continuation.resume()
                         } else {
                             roomWaiters.append(continuation)
@@ -196,7 +204,7 @@ extension LogCore {
             case .staged(let place):
                 if !isCommitting { committerWake.signal() }
                 return place.outcome
-            case .mustWait(let error): throw error
+            case .mustWait(let error, _): throw error
             }
         }
     }

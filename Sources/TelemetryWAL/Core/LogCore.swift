@@ -38,16 +38,19 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
     var stagedBytes = 0
     var admission: AdmissionControl
     var roomWaiters: [CheckedContinuation<Void, Never>] = []
+    /// Counts the wake-ups of those who wait for room, so that nobody goes to sleep on one that has just passed.
+    var roomGeneration: UInt64 = 0
     var files: [LiveFile]
     var spares: [SpareFile] = []
-    /// Files to be opened for use again, or removed.
-    var recycled: [String]
-    /// Files that the present file's header still counts as live; recyclable, but not yet to be removed.
+    /// Files that have left the log, and what is to become of them.
+    var retired: [RetiredFile]
+    /// Files that the present file's header still counts as live: to be used again last, and not to be removed.
     var keptUntilRotation: Set<String> = []
-    /// Files that wait for the next rotation before they are removed.
-    var recycledLater: [String] = []
-    /// Files that are not to be used again, but removed.
-    var unrecyclable: Set<String> = []
+    /// Files to be removed or set aside once the next header is on disk, which no longer counts them: before that,
+    /// their absence would look like loss.
+    var retiredLater: [RetiredFile] = []
+    /// Size of the file that is being begun and is in no other list meanwhile.
+    var beginningLength: UInt64 = 0
     var nextFileNumber: UInt64
     var preparerFailure: WALError?
     var isPreparing = false
@@ -55,7 +58,17 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
     var committerDozes = false
     var pendingCursors: [CursorKey: UInt64] = [:]
     var pendingSubscribers: [ControlRecord] = []
+    /// Subscribers that left while a commit is under way that may carry their cursors.
+    var departedInFlight: Set<TenantName> = []
     var acknowledgementOutcome = CommitOutcome()
+    /// The outcome of acknowledgements that a commit under way carries.
+    var inFlightAcknowledgements: CommitOutcome?
+    /// Acknowledgements have no room at the moment; cleared when that may have changed.
+    var controlIsBlocked = false
+    /// Recovery could not tell who subscribes: nothing is reclaimed until the log is opened again.
+    let mayLackSubscribers: Bool
+    /// Messages to be logged by a thread that holds no lock: a logger may itself append to this log.
+    var pendingMessages: [(Logger.Level, Logger.Message, Logger.Metadata)] = []
     var lastActivity = MonotonicTime.now
     var needsWatermark = false
     var wantsRotation = false
@@ -82,6 +95,20 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
         var file: Storage.File
     }
 
+    /// A file that has left the log.
+    struct RetiredFile {
+        enum Fate {
+            case reuse
+            /// A write to it failed.
+            case removal
+            /// It holds damage: moved to quarantine, never overwritten.
+            case quarantine
+        }
+
+        var name: String
+        var fate: Fate
+    }
+
     struct CursorKey: Hashable {
         var subscriber: TenantName
         var tenantIndex: Int
@@ -97,7 +124,8 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
         logger = options.logger
         state = recovered.state
         files = recovered.files
-        recycled = recovered.reusable
+        retired = recovered.reusable.map { RetiredFile(name: $0, fate: .reuse) }
+        mayLackSubscribers = recovered.mayLackSubscribers
         nextFileNumber = recovered.nextFileNumber
         durableThrough = recovered.lastCommit
         machine = recovered.machine
@@ -123,6 +151,11 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
         FormatLimits.headerCopies * format.blockSize + checkpointLengthBound()
     }
 
+    /// Whether a checkpoint would leave most of a new file to records if it grew by so many bytes. Under the lock.
+    func checkpointFits(growingBy length: Int) -> Bool {
+        UInt64(checkpointLengthBound() + length) <= options.journalFileSize / 4
+    }
+
     /// Upper bound of a checkpoint commit's length. Under the lock.
     func checkpointLengthBound() -> Int {
         let raw = state.checkpointBound
@@ -140,8 +173,24 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
         }
     }
 
+    /// Waits until the log can take an append, or it is clear why it can't: the first file may have to be made.
+    func waitUntilReady() {
+        lock.withLock {
+            while machine.current == nil, spares.count < 2, preparerFailure == nil, !isStopped {
+                roomCondition.wait(lock)
+            }
+        }
+    }
+
+    /// Keeps a message for a thread without locks. Under the lock.
+    func logLater(_ level: Logger.Level, _ message: Logger.Message, _ metadata: Logger.Metadata) {
+        pendingMessages.append((level, message, metadata))
+        preparerWake.signal()
+    }
+
     /// Lets every waiting thread and task look again. Under the lock.
     func wakeRoomWaiters() {
+        roomGeneration += 1
         roomCondition.broadcast()
         let waiters = roomWaiters
         roomWaiters = []

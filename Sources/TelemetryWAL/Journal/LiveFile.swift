@@ -7,6 +7,12 @@ struct TenantExtent: Equatable {
     /// Offset of the first and of the last commit that holds records of the tenant.
     var firstOffset: UInt64
     var lastOffset: UInt64
+
+    mutating func extend(by later: TenantExtent) {
+        firstSequence = min(firstSequence, later.firstSequence)
+        lastSequence = max(lastSequence, later.lastSequence)
+        lastOffset = max(lastOffset, later.lastOffset)
+    }
 }
 
 /// A journal file that is part of the log: its place in it, how far it goes, and whose records it holds.
@@ -21,24 +27,28 @@ struct LiveFile {
     var damage: [Range<UInt64>] = []
     /// Readers that are inside the file at the moment.
     var pins = 0
-    /// Whether the file may be used again: not after a failed write or with damage in it.
-    var isRecyclable = true
+    /// A write to the file failed: it is removed and not used again when its records are delivered.
+    var isSuspect = false
+    /// Acknowledged records in the file are damaged or cannot be read: it is set aside and never overwritten.
+    var holdsLoss = false
 
     var sequence: UInt64 { header.fileSequence }
 
     mutating func add(tenantIndex: Int, sequences: ClosedRange<UInt64>, offset: UInt64) {
-        if extents[tenantIndex]?.lastOffset != nil {
-            extents[tenantIndex]!.lastSequence = sequences.upperBound
-            extents[tenantIndex]!.lastOffset = offset
-        } else {
-            extents[tenantIndex] = TenantExtent(
-                firstSequence: sequences.lowerBound, lastSequence: sequences.upperBound, firstOffset: offset,
-                lastOffset: offset)
-        }
+        let new = TenantExtent(
+            firstSequence: sequences.lowerBound, lastSequence: sequences.upperBound, firstOffset: offset,
+            lastOffset: offset)
+        extents[tenantIndex, default: new].extend(by: new)
     }
 
-    /// Whether every subscriber has everything in the file.
+    /// Whether every subscriber has everything in the file that can be read. What cannot be read counts as
+    /// undelivered while nobody subscribes.
     func isDelivered(in state: LogState) -> Bool {
+        if holdsLoss, state.cursors.isEmpty { return false }
+        return isDeliveredWhereReadable(in: state)
+    }
+
+    private func isDeliveredWhereReadable(in state: LogState) -> Bool {
         extents.allSatisfy { $1.lastSequence <= state.acknowledgedByAll(tenant: $0) }
     }
 }

@@ -26,6 +26,8 @@ struct JournalCursor<Storage: JournalStorage> {
     private var have = 0
     private let buffer: AlignedBuffer
     private let decompressor = LZ4FrameDecompressor()
+    /// Frames that failed their checks, to be reported by the next calls.
+    private var pendingFaults: [(offset: UInt64, reason: String)] = []
     /// Where the next commit is expected, with the file's sequence number.
     private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
 
@@ -55,6 +57,9 @@ struct JournalCursor<Storage: JournalStorage> {
         _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
     ) throws(WALError) -> [RecordBatch]? {
         while let current = files.first {
+            if let fault = pendingFaults.popLast() {
+                throw .damaged(path: path(of: current), offset: fault.offset, reason: fault.reason)
+            }
             guard position.offset < current.range.upperBound else {
                 leaveFile()
                 continue
@@ -68,24 +73,27 @@ struct JournalCursor<Storage: JournalStorage> {
                 available = try fill(current, atLeast: blockSize)
             } catch { throw .storage(error) }
             guard available >= blockSize else {
-                leaveFile()
+                try handleEnd(of: current)
                 continue
             }
             let at = Int(position.offset - windowStart)
             guard case .valid(let header) = buffer.withBytes({ CommitHeader.read($0, at: at) }),
-                header.epoch == current.header.epoch, header.offset == position.offset
+                header.epoch == current.header.epoch, header.fileSequence == current.header.fileSequence,
+                header.offset == position.offset, header.commitLength.isMultiple(of: blockSize)
             else {
                 try handleUnexpected(current, "no commit begins here")
                 continue
             }
             if header.commitNumber > throughCommit { return nil }
             let batches: [RecordBatch]
+            let whole: Int
             do throws(StorageError) {
-                guard try fill(current, atLeast: header.commitLength) >= header.commitLength else {
-                    leaveFile()
-                    continue
-                }
+                whole = try fill(current, atLeast: header.commitLength)
             } catch { throw .storage(error) }
+            guard whole >= header.commitLength else {
+                try handleEnd(of: current)
+                continue
+            }
             do throws(FormatError) {
                 batches = try self.batches(of: header, selects)
             } catch {
@@ -98,6 +106,15 @@ struct JournalCursor<Storage: JournalStorage> {
         return nil
     }
 
+    private func path(of file: ReadableFile) -> String { "\(storage.rootDescription)/journal/\(file.name)" }
+
+    /// The file ends before the log does: it was cut off since it was opened, or began a new life.
+    private mutating func handleEnd(of current: ReadableFile) throws(WALError) {
+        let end = position.offset
+        try handleUnexpected(current, "the file ends here")
+        if position.offset == end { leaveFile() }
+    }
+
     private mutating func leaveFile() {
         files.removeFirst()
         file = nil
@@ -105,37 +122,56 @@ struct JournalCursor<Storage: JournalStorage> {
         if let next = files.first { position = (next.header.fileSequence, next.range.lowerBound) }
     }
 
-    private func batches(
+    /// The wanted batches of a commit at the position. A frame that fails its checks is noted for the next call, and
+    /// its neighbours are given all the same: they may be other tenants'.
+    private mutating func batches(
         of header: CommitHeader, _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
     ) throws(FormatError) -> [RecordBatch] {
         let at = Int(position.offset - windowStart)
-        return try buffer.withBytes { (window: RawSpan) throws(FormatError) in
+        var faults: [(offset: UInt64, reason: String)] = []
+        let batches = try buffer.withBytes { (window: RawSpan) throws(FormatError) in
             let bytes = window.extracting(at..<at + header.commitLength)
             var batches: [RecordBatch] = []
             for frame in try CommitDecoder.frames(of: header, in: bytes) {
                 guard let tenant = frame.header.tenant else { continue }
                 let sequences = frame.header.firstSequence...frame.header.lastSequence
-                guard let from = selects(tenant, sequences, frame.header.kinds), from <= sequences.upperBound,
-                    frame.isIntact
-                else { continue }
-                let body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
-                let start = try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
-                    try CommitDecoder.checkRecords(in: raw, count: frame.header.recordCount, isControl: false)
-                    var offset = 0
-                    var sequence = sequences.lowerBound
-                    while sequence < from {
-                        offset += RecordHeader.length + (try RecordHeader.decode(raw, at: offset)).payloadLength
-                        sequence += 1
-                    }
-                    return offset
+                guard let from = selects(tenant, sequences, frame.header.kinds), from <= sequences.upperBound else {
+                    continue
                 }
-                batches.append(
-                    RecordBatch(
-                        tenant: tenant, sequences: max(from, sequences.lowerBound)...sequences.upperBound,
-                        kinds: frame.header.kinds, commitNumber: header.commitNumber, body: body, start: start))
+                do throws(FormatError) {
+                    batches.append(
+                        try batch(frame, in: bytes, tenant: tenant, from: from, commitNumber: header.commitNumber))
+                } catch {
+                    faults.append((
+                        header.offset + UInt64(frame.body.lowerBound),
+                        "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant): \(error)"
+                    ))
+                }
             }
             return batches
         }
+        pendingFaults += faults
+        return batches
+    }
+
+    private func batch(
+        _ frame: LocatedFrame, in bytes: RawSpan, tenant: TenantName, from: UInt64, commitNumber: UInt64
+    ) throws(FormatError) -> RecordBatch {
+        let sequences = frame.header.firstSequence...frame.header.lastSequence
+        let body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
+        let start = try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
+            try CommitDecoder.checkRecords(in: raw, count: frame.header.recordCount, isControl: false)
+            var offset = 0
+            var sequence = sequences.lowerBound
+            while sequence < from {
+                offset += RecordHeader.length + (try RecordHeader.decode(raw, at: offset)).payloadLength
+                sequence += 1
+            }
+            return offset
+        }
+        return RecordBatch(
+            tenant: tenant, sequences: max(from, sequences.lowerBound)...sequences.upperBound,
+            kinds: frame.header.kinds, commitNumber: commitNumber, body: body, start: start)
     }
 
     /// Makes at least so many bytes from the position on present, if the file has them. Returns how many there are.
@@ -184,14 +220,17 @@ struct JournalCursor<Storage: JournalStorage> {
         } catch { throw .storage(error) }
         let damaged = position.offset
         try seekNextCommit(current)
-        throw .damaged(path: "\(storage.rootDescription)/journal/\(current.name)", offset: damaged, reason: reason)
+        throw .damaged(path: path(of: current), offset: damaged, reason: reason)
     }
 
     private mutating func seekNextCommit(_ current: ReadableFile) throws(WALError) {
         position.offset += UInt64(blockSize)
         while position.offset < current.range.upperBound {
             do throws(StorageError) {
-                guard try fill(current, atLeast: blockSize) >= blockSize else { return }
+                guard try fill(current, atLeast: blockSize) >= blockSize else {
+                    position.offset = current.range.upperBound
+                    return
+                }
             } catch { throw .storage(error) }
             let at = Int(position.offset - windowStart)
             if case .valid(let header) = buffer.withBytes({ CommitHeader.read($0, at: at) }),

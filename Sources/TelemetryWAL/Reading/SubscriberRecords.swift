@@ -47,6 +47,8 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
     private var cursor: JournalCursor<Storage>
     private var pinned: [UInt64] = []
     private var pending: [RecordBatch] = []
+    /// Why there is nothing to read.
+    private var refusal: WALError?
     /// What was acknowledged when the walk began, by tenant; looked up once a tenant.
     private var start: [TenantName: UInt64] = [:]
 
@@ -56,8 +58,10 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
         self.subscriber = subscriber
         cursor = JournalCursor(
             storage: core.storage, blockSize: core.format.blockSize, files: [], throughCommit: 0)
-        core.lock.withLock { core.register(subscriber) }
-        extend(behind: nil)
+        do throws(WALError) {
+            try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
+            extend(behind: nil)
+        } catch { refusal = error }
     }
 
     deinit { core.lock.withLock { core.pin(pinned, by: -1) } }
@@ -94,6 +98,7 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
     }
 
     func next() throws(WALError) -> RecordBatch? {
+        if let refusal { throw refusal }
         while pending.isEmpty {
             let batches = try cursor.next { name, sequences, _ in
                 guard tenant == nil || tenant == name else { return nil }
@@ -142,21 +147,25 @@ extension WriteAheadLogEngine {
     }
 
     /// Makes a subscriber known: from now on the log keeps what it has not acknowledged.
-    public func register(subscriber: TenantName) { core.lock.withLock { core.register(subscriber) } }
+    /// Throws `.tooManySubscribers`.
+    public func register(subscriber: TenantName) throws(WALError) {
+        try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
+    }
 
     /// Forgets a subscriber; what only it had not acknowledged may then be reclaimed.
     public func unregister(subscriber: TenantName) { core.lock.withLock { core.unregister(subscriber) } }
 
     /// Notes that a subscriber has all of a tenant's records through the batch's last. Returns at once: the note
     /// rides on the next commit, or follows within `idleMilliseconds`. A crash before that means that records are read
-    /// again, never that they are missed. Cursors never move back, nor past what is durable.
+    /// again, never that they are missed. Cursors never move back, nor past what is durable. Without effect for a
+    /// subscriber that is not registered.
     public func acknowledge(_ batch: RecordBatch, subscriber: TenantName) {
         acknowledge(through: batch.sequences.upperBound, of: batch.tenant, subscriber: subscriber)
     }
 
     /// The same by sequence number.
     public func acknowledge(through sequence: UInt64, of tenant: TenantName, subscriber: TenantName) {
-        core.lock.withLock { _ = core.acknowledge(subscriber, tenant: tenant, through: sequence) }
+        core.lock.withLock { core.acknowledge(subscriber, tenant: tenant, through: sequence) }
     }
 
     /// Returns when all acknowledgements given so far are durable. Throws `.failed`, `.closed`, `.journalFull`.

@@ -45,7 +45,10 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 throw error
             }
             // What a living writer is just writing may look damaged; damage that is there stays there.
-            if recovered.report.hasLoss, writer != .none, attempts < 3 { continue }
+            if recovered.report.hasLoss, writer != .none, attempts < 5 {
+                pause(milliseconds: 20)
+                continue
+            }
             report = recovered.report
             lastCommit = writer == .none ? recovered.lastCommit : recovered.durableThrough
             self.recovered = Contents(state: recovered.state, files: recovered.files)

@@ -23,6 +23,8 @@ struct RecoveryMachine {
     /// The finding that a gap in sequence numbers belongs to.
     private var openDamage: Int?
     private var lossStart = 0
+    /// Bytes at the log's end that may have held records and can't be read.
+    private var unknownBytes: UInt64 = 0
     /// Highest commit that some later bytes say was durable.
     private(set) var durableThrough: UInt64 = 0
     private var previous = JournalFileHeader.Previous()
@@ -50,8 +52,12 @@ struct RecoveryMachine {
             $0.header.previous.fileSequence == link.header.fileSequence && !$0.isHeaderLost ? $0.header.previous : nil
         }
         var vouched = seal?.lastCommit ?? (next.map { $0.header.firstCommit - 1 } ?? 0)
-        for case .commit(let commit) in scanner.events {
-            vouched = max(vouched, commit.header.durableThrough)
+        for event in scanner.events {
+            switch event {
+            case .commit(let commit): vouched = max(vouched, commit.header.durableThrough)
+            case .headersDamaged(let header): vouched = max(vouched, header.durableThrough)
+            case .unusable: continue
+            }
         }
         let ended = walk(scanner.events, file: &file, seal: seal, vouched: vouched, unreadable: unreadable)
         if !ended, expectedCommit <= vouched {
@@ -69,7 +75,7 @@ struct RecoveryMachine {
                 .fileTruncated, link.name, link.header.fileSequence, link.size..<link.header.capacity,
                 "the file has \(link.size) of \(link.header.capacity) bytes")
             isClean = false
-            file.isRecyclable = false
+            file.holdsLoss = true
         }
         durableThrough = max(durableThrough, vouched)
         files.append(file)
@@ -169,7 +175,7 @@ struct RecoveryMachine {
                 "a control frame of commit \(header.commitNumber): \(fault)",
                 commits: header.commitNumber...header.commitNumber)
             openDamage = report.findings.count - 1
-            file.isRecyclable = false
+            file.holdsLoss = true
         }
         if header.flags.contains(.checkpoint), commit.controlFault == nil {
             applyCheckpoint(commit.control, file: file)
@@ -193,7 +199,7 @@ struct RecoveryMachine {
                 let last = report.findings.count - 1
                 report.findings[last].losses = [.init(tenant: frame.tenant, sequences: frame.sequences)]
                 report.findings[last].recordsLost = frame.sequences.upperBound - frame.sequences.lowerBound + 1
-                file.isRecyclable = false
+                file.holdsLoss = true
             }
         }
         report.wasClosed = header.flags.contains(.closing)
@@ -208,15 +214,22 @@ struct RecoveryMachine {
 
     /// A checkpoint is authority: it heals what damage before it left unknown.
     private mutating func applyCheckpoint(_ records: [ControlRecord], file: LiveFile) {
-        for record in records {
-            if case .tenantState(let tenant, let nextSequence) = record, knowsState {
-                let next = state.index(of: tenant).map { state.tenants[$0].nextSequence } ?? 1
-                if nextSequence > next {
-                    lose(tenant, next...nextSequence - 1, file: file, offset: file.header.commitsStart)
-                }
-            }
-            state.apply(record)
+        var jumps: [(TenantName, ClosedRange<UInt64>)] = []
+        for case .tenantState(let tenant, let nextSequence) in records where knowsState {
+            let next = state.index(of: tenant).map { state.tenants[$0].nextSequence } ?? state.sequenceFloor
+            if nextSequence > next { jumps.append((tenant, next...nextSequence - 1)) }
         }
+        // Numbers that were skipped after damage (`guardSequenceNumbers`) look like lost records and are none: where
+        // more jumps than were lost, nobody can tell whose the lost ones were.
+        let jumped = jumps.reduce(UInt64(0)) { $0 + UInt64($1.1.count) }
+        let lost = openDamage.flatMap { report.findings[$0].recordsLost }
+        let told = openDamage.map { Self.told(report.findings[$0]) } ?? 0
+        if openDamage == nil || lost.map({ jumped <= $0 - min($0, told) }) ?? false {
+            for (tenant, sequences) in jumps {
+                lose(tenant, sequences, file: file, offset: file.header.commitsStart)
+            }
+        }
+        for record in records { state.apply(record) }
         knowsState = true
         openDamage = nil
         lossStart = report.findings.count
@@ -236,7 +249,7 @@ struct RecoveryMachine {
             commits: commits)
         openDamage = report.findings.count - 1
         file.damage.append(range)
-        file.isRecyclable = false
+        file.holdsLoss = true
         isClean = false
     }
 
@@ -297,7 +310,8 @@ struct RecoveryMachine {
             report.note(
                 .rangeUnreadable, file.name, file.sequence, failed,
                 "the device fails to read the log's end; acknowledged commits may have stood there")
-            file.isRecyclable = false
+            file.holdsLoss = true
+            unknownBytes += failed.upperBound - failed.lowerBound
             return
         }
         report.count(.tornTail)
@@ -310,8 +324,8 @@ struct RecoveryMachine {
 
     /// Concludes after the last file: settles what only the whole shows, and says where the log goes on.
     mutating func finish(nextFileNumber: UInt64) -> RecoveredLog {
-        excuseDeliveredFiles()
         guardSequenceNumbers()
+        excuseDeliveredFiles()
         report.liveFiles = files.count
         var reusable = chain.reusable
         var current: CommitterMachine.CurrentFile?
@@ -334,41 +348,66 @@ struct RecoveryMachine {
             recordsBefore: recordsSoFar, previous: previous, lastFileSequence: chain.highestSequence)
         return RecoveredLog(
             state: state, files: files, reusable: reusable, nextFileNumber: nextFileNumber, lastCommit: lastCommit,
-            durableThrough: durableThrough, machine: machine, report: report)
+            durableThrough: durableThrough, machine: machine,
+            mayLackSubscribers: !knowsState && !files.isEmpty, report: report)
     }
 
-    /// A missing file whose records every subscriber has was being reused when the power went: no loss.
-    private mutating func excuseDeliveredFiles() {
-        for (sequence, before) in chain.missing where before < files.count {
-            let firstBehind = files[before]
-            let isDelivered =
-                !state.cursors.isEmpty
-                && state.tenants.indices.allSatisfy { index in
-                    let through = state.acknowledgedByAll(tenant: index)
-                    let next = files[before...].lazy.compactMap { $0.extents[index]?.firstSequence }.first
-                    return through + 1 >= (next ?? state.tenants[index].nextSequence)
-                }
-            let finding = report.findings.firstIndex { $0.what == .fileMissing && $0.fileSequence == sequence }
-            if isDelivered, let finding, firstBehind.damage.isEmpty {
-                report.findings.remove(at: finding)
-                report.cases[.fileMissing, default: 1] -= 1
-                report.count(.fileMissingDelivered)
-            }
+    /// Whether every subscriber has everything that stood before a file.
+    private func isDelivered(before index: Int) -> Bool {
+        guard index < files.count, !state.cursors.isEmpty else { return false }
+        return state.tenants.indices.allSatisfy { tenant in
+            let next = files[index...].lazy.compactMap { $0.extents[tenant]?.firstSequence }.first
+            return state.acknowledgedByAll(tenant: tenant) + 1 >= next ?? state.tenants[tenant].nextSequence
         }
+    }
+
+    /// What is missing or damaged and was delivered to everyone is no loss: a file that was being used again when the
+    /// power went, for one.
+    private mutating func excuseDeliveredFiles() {
+        for (sequence, before) in chain.missing where isDelivered(before: before) {
+            excuse(sequence, as: .fileMissingDelivered) { $0 == .fileMissing }
+        }
+        for index in files.indices where files[index].holdsLoss && isDelivered(before: index + 1) {
+            excuse(files[index].sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
+            files[index].holdsLoss = false
+            files[index].isSuspect = true
+        }
+    }
+
+    private mutating func excuse(_ sequence: UInt64, as what: RecoveryCase, _ matches: (RecoveryCase) -> Bool) {
+        for finding in report.findings where finding.fileSequence == sequence && matches(finding.what) {
+            report.cases[finding.what, default: 1] -= 1
+            report.count(what)
+        }
+        report.findings.removeAll { $0.fileSequence == sequence && matches($0.what) }
+    }
+
+    private static func told(_ finding: RecoveryReport.Finding) -> UInt64 {
+        finding.losses.reduce(0) { $0 + UInt64($1.sequences.count) }
     }
 
     /// Where records were lost whose tenants nothing tells, any tenant's last numbers may be among them. They must
-    /// not be given again: a subscriber's cursor may already be past them. So all tenants' numbers skip as many.
+    /// not be given again: a subscriber's cursor may already be past them. So all tenants' numbers skip as many; and
+    /// where not even tenants or counts are known, they go on behind the highest number that can have been given.
     private mutating func guardSequenceNumbers() {
         var unknown: UInt64 = 0
-        for finding in report.findings.dropFirst(lossStart) {
-            let told = finding.losses.reduce(0) { $0 + $1.sequences.upperBound - $1.sequences.lowerBound + 1 }
-            let lost = finding.recordsLost ?? 0
-            if lost > told { unknown += lost - told }
+        var isCountKnown = knowsState || files.isEmpty
+        for finding in report.findings.dropFirst(lossStart) where finding.what.isLoss {
+            guard let lost = finding.recordsLost else {
+                isCountKnown = isCountKnown && finding.what == .sequenceGap
+                continue
+            }
+            unknown += lost - min(lost, Self.told(finding))
+        }
+        // No record takes less than its header, and no tenant has more records than the log.
+        let highest = recordsSoFar + 1 + unknownBytes / UInt64(RecordHeader.length)
+        if !isCountKnown { state.raiseSequenceFloor(to: highest) } else if unknown > 0 {
+            state.raiseSequenceFloor(to: 1 + unknown)
         }
         for (index, tenant) in state.tenants.enumerated() {
             let cursor = state.cursors.keys.map { state.acknowledgedThrough($0, tenant: index) }.max() ?? 0
-            state.setNextSequence(max(tenant.nextSequence + unknown, cursor + 1), at: index)
+            let skipped = isCountKnown ? tenant.nextSequence + unknown : max(tenant.nextSequence, highest)
+            state.setNextSequence(max(skipped, cursor + 1), at: index)
         }
     }
 }
@@ -383,5 +422,7 @@ struct RecoveredLog {
     /// Highest commit that later bytes say was durable; what a reader beside a living writer may see.
     var durableThrough: UInt64
     var machine: CommitterMachine
+    /// Whether damage may have swallowed the names of subscribers.
+    var mayLackSubscribers: Bool
     var report: RecoveryReport
 }

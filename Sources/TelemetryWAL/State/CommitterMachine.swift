@@ -73,7 +73,13 @@ struct CommitterMachine {
         if let refusal { return .refused(refusal) }
         guard let current else { return .needsFile }
         let needed = UInt64(bound) + (current.isBegun ? 0 : UInt64(lead))
-        guard current.nextOffset + needed <= usableEnd || !current.isBegun else { return .needsFile }
+        if !current.isBegun {
+            guard current.nextOffset + needed <= current.header.capacity else {
+                return .refused(.journalFull(reason: "checkpoint and commit are larger than a journal file"))
+            }
+        } else if current.nextOffset + needed > usableEnd {
+            return .needsFile
+        }
         let placement = CommitPlacement(
             epoch: current.header.epoch, fileSequence: current.header.fileSequence, offset: current.nextOffset,
             commitNumber: lastCommit + 1, durableThrough: lastCommit, recordsBefore: recordsBefore,
@@ -124,6 +130,4 @@ struct CommitterMachine {
     /// No fresh file is to be had for what was admitted: final.
     mutating func giveUp(_ error: WALError) { if refusal == nil { refusal = error } }
 
-    /// Takes no more commits.
-    mutating func close() { if refusal == nil { refusal = .closed } }
 }

@@ -15,6 +15,9 @@ struct LogState {
     /// Per subscriber, by the tenant's index: the sequence number through which it has everything. Tenants behind the
     /// array's end have 0.
     private(set) var cursors: [TenantName: [UInt64]] = [:]
+    /// The number that a tenant begins with who is not known: above 1 where damage may have swallowed tenants, whose
+    /// numbers must not be given again.
+    private(set) var sequenceFloor: UInt64 = 1
     /// Length of all names in the checkpoint's records, so that its size is known without walking the state.
     private var tenantNamesLength = 0
 
@@ -25,11 +28,13 @@ struct LogState {
     mutating func makeIndex(of tenant: TenantName) -> Int {
         if let index = indices[tenant] { return index }
         let index = tenants.count
-        tenants.append(Tenant(name: tenant))
+        tenants.append(Tenant(name: tenant, nextSequence: sequenceFloor))
         indices[tenant] = index
         tenantNamesLength += tenant.utf8.count
         return index
     }
+
+    mutating func raiseSequenceFloor(to sequence: UInt64) { sequenceFloor = max(sequenceFloor, sequence) }
 
     mutating func setNextSequence(_ sequence: UInt64, at index: Int) { tenants[index].nextSequence = sequence }
 
@@ -43,26 +48,33 @@ struct LogState {
 
     /// Through which sequence number every subscriber has a tenant's records; 0 while there is no subscriber.
     func acknowledgedByAll(tenant index: Int) -> UInt64 {
-        cursors.values.map { index < $0.count ? $0[index] : 0 }.min() ?? 0
+        cursors.values.lazy.map { index < $0.count ? $0[index] : 0 }.min() ?? 0
     }
 
     /// Takes a control record in. Cursors and sequence numbers only ever move forward.
     mutating func apply(_ record: ControlRecord) {
         switch record {
         case .cursor(let subscriber, let tenant, let acknowledgedThrough):
+            // A subscriber that left has no cursors any more, whatever is still on its way.
+            guard cursors[subscriber] != nil else { return }
             let index = makeIndex(of: tenant)
-            var row = cursors[subscriber] ?? []
-            if row.count <= index { row += Array(repeating: 0, count: index + 1 - row.count) }
-            row[index] = max(row[index], acknowledgedThrough)
-            cursors[subscriber] = row
+            // In place: a copy of the row for each cursor would cost the square of the tenants' number.
+            Self.raise(&cursors[subscriber, default: []], at: index, to: acknowledgedThrough)
         case .tenantState(let tenant, let nextSequence):
             let index = makeIndex(of: tenant)
             tenants[index].nextSequence = max(tenants[index].nextSequence, nextSequence)
         case .subscriber(let name, let isRegistered):
             if !isRegistered { cursors[name] = nil } else if cursors[name] == nil { cursors[name] = [] }
-        case .checkpoint, .watermark:
+        case .checkpoint(_, _, _, let floor):
+            raiseSequenceFloor(to: floor)
+        case .watermark:
             break
         }
+    }
+
+    private static func raise(_ row: inout [UInt64], at index: Int, to sequence: UInt64) {
+        if row.count <= index { row += repeatElement(0, count: index + 1 - row.count) }
+        row[index] = max(row[index], sequence)
     }
 
     /// The state as records, the checkpoint record first.
@@ -78,7 +90,8 @@ struct LogState {
         }
         let names = subscribers.map { ControlRecord.subscriber(name: $0, isRegistered: true) }
         let head = ControlRecord.checkpoint(
-            tenants: UInt64(states.count), cursors: UInt64(rows.count), subscribers: UInt64(names.count))
+            tenants: UInt64(states.count), cursors: UInt64(rows.count), subscribers: UInt64(names.count),
+            sequenceFloor: sequenceFloor)
         return [head] + names + states + rows
     }
 
@@ -89,6 +102,6 @@ struct LogState {
             $0 + tenants.count * (RecordHeader.length + 16 + $1.utf8.count) + tenantNamesLength + RecordHeader.length
                 + 8 + $1.utf8.count
         }
-        return RecordHeader.length + 24 + tenantRecords + cursorRecords
+        return RecordHeader.length + 32 + tenantRecords + cursorRecords
     }
 }

@@ -58,6 +58,8 @@ final class StagedGroup {
     init() { outcome = CommitOutcome() }
 
     var isEmpty: Bool { recordCount == 0 }
+    /// Bytes of buffers that an empty group keeps for its next use, at most.
+    private static var keptMemory: Int { 8 << 20 }
 
     /// Upper bound of the commit's length on disk, nothing compressed, should so much be added to it.
     func worstLength(blockSize: Int, addingRecords length: Int = 0, newTenantLength: Int? = nil) -> Int {
@@ -99,7 +101,14 @@ final class StagedGroup {
     func reset() {
         outcome = CommitOutcome()
         for index in 0..<frameCount { frames[index].reset() }
-        if frames.count > 1024 { frames.removeLast(frames.count - 1024) }
+        // A group that once had many tenants must not keep their memory for good.
+        var kept = 0
+        if let surplus = frames.firstIndex(where: { frame in
+            kept += frame.body.capacity
+            return kept > Self.keptMemory
+        }) {
+            frames.removeLast(frames.count - surplus)
+        }
         frameCount = 0
         frameOfTenant.removeAll(keepingCapacity: true)
         rawLength = 0

@@ -1,0 +1,112 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// What `walctl` does when all is well.
+@Suite struct CommandTests {
+    let directory = TemporaryDirectory()
+    var root: String { directory.appending("wal") }
+    let sample = projectFolder + "/Tests/Fixtures/agent-spans.delimited"
+
+    @Test func everyFormatOfTheSampleIsTakenIn() throws {
+        for (file, records) in [
+            ("agent-spans.json", nil), ("agent-spans.pb", nil), ("agent-spans.delimited", 1000),
+            ("agent-logs.json", nil), ("agent-metrics.pb", nil),
+        ] as [(String, Int?)] {
+            let root = directory.appending(file)
+            let result = try walctl("append", root, projectFolder + "/Tests/Fixtures/" + file)
+            #expect(result.status == 0, "\(file): \(result.error)")
+            let appended = try appendedRecords(root).values.reduce(0, +)
+            if let records { #expect(appended == records) } else { #expect(appended > 0) }
+        }
+    }
+
+    @Test func receiptsNameTenantSequenceAndSpan() throws {
+        let result = try walctl("append", root, sample, "--receipts")
+        #expect(result.status == 0)
+        let lines = result.output.split(separator: "\n")
+        #expect(lines.count == 1000)
+        #expect(lines.first?.contains("\"first\":1,") == true)
+        #expect(lines.allSatisfy { $0.contains("\"ids\":[\"") && $0.contains("\"microseconds\":") })
+    }
+
+    @Test func whatGoesInComesOutOfCat() throws {
+        let lines = (1...30).map { "{\"n\":\($0),\"tenant.id\":\"acme\"}" }
+        _ = try walctl("append", root, "--format", "ndjson", input: lines.joined(separator: "\n"))
+        #expect(try walctl("cat", root, "--tenant", "acme").output.split(separator: "\n").map(String.init) == lines)
+        let some = try walctl("cat", root, "--tenant", "acme", "--from", "11", "--limit", "3")
+        #expect(some.output.split(separator: "\n").map(String.init) == Array(lines[10..<13]))
+    }
+
+    @Test func catOfSpansCanBeAppendedAgain() throws {
+        _ = try walctl("append", root, sample)
+        let lines = try walctl("cat", root).output
+        let again = directory.appending("again")
+        let result = try walctl("append", again, "--format", "otlp-json", input: lines)
+        #expect(result.status == 0, "\(result.error)")
+        #expect(try appendedRecords(again) == appendedRecords(root))
+        #expect(try walctl("cat", again).output == lines)
+    }
+
+    @Test func replayToFilesMovesTheSubscribersCursorOnly() throws {
+        _ = try walctl("append", root, sample)
+        let out = directory.appending("out")
+        let first = try walctl("replay", root, "--to", "file:" + out, "--format", "json")
+        #expect(first.status == 0, "\(first.error)")
+        #expect(first.output.contains("\"records\" : 1000"))
+        #expect(try walctl("replay", root, "--to", "file:" + out, "--format", "json").output.contains("\"records\" : 0"))
+        let other = try walctl("replay", root, "--to", "-", "--subscriber", "other")
+        #expect(other.output.split(separator: "\n").count == 1000)
+        let files = try FileManager.default.contentsOfDirectory(atPath: out)
+        #expect(files.count == 40)
+        #expect(files.contains("tenant-00.ndjson"))
+    }
+
+    @Test func readOnlyCommandsChangeNoByte() throws {
+        _ = try walctl("append", root, sample, "--journal-file-mib", "1", "--journal-limit-mib", "64")
+        let before = try fingerprint(root)
+        for arguments in [["inspect"], ["tenants"], ["cat"], ["verify"]] {
+            let result = try run(builtProduct("walctl"), [arguments[0], root])
+            #expect(result.status == 0, "\(arguments): \(result.error)")
+        }
+        #expect(try fingerprint(root) == before)
+    }
+
+    private func fingerprint(_ root: String) throws -> [String: Data] {
+        var contents: [String: Data] = [:]
+        for name in try FileManager.default.subpathsOfDirectory(atPath: root) {
+            contents[name] = FileManager.default.contents(atPath: root + "/" + name) ?? Data()
+        }
+        return contents
+    }
+
+    @Test func inspectShowsEveryLevel() throws {
+        _ = try walctl("append", root, sample)
+        #expect(try walctl("inspect", root).output.contains("00000000.journal"))
+        let commits = try walctl("inspect", root, "--file", "00000000.journal", "--format", "json").output
+        #expect(commits.contains("\"checkpoint\""))
+        let frames = try walctl("inspect", root, "--file", "00000000.journal", "--commit", "2").output
+        #expect(frames.contains("tenant-00") && frames.contains("span"))
+        let one = try walctl("inspect", root, "--file", "00000000.journal", "--commit", "2", "--frame", "0")
+        #expect(one.status == 0)
+    }
+
+    @Test func helpShowsExamplesAndExitCodes() throws {
+        let help = try walctl("--help")
+        #expect(help.status == 0)
+        #expect(help.output.contains("EXIT CODES") && help.output.contains("EXAMPLES"))
+        for command in ["append", "cat", "inspect", "replay", "tenants", "verify"] {
+            let help = try walctl(command, "--help")
+            #expect(help.status == 0)
+            #expect(help.output.contains("EXAMPLES"), "\(command)")
+        }
+    }
+
+    @Test func wrongUsageEndsWithTwo() throws {
+        #expect(try walctl("frobnicate", root).status == 2)
+        #expect(try walctl("append").status == 2)
+        #expect(try walctl("append", root, "--batch", "0").status == 2)
+        #expect(try walctl("inspect", root, "--commit", "1").status == 2)
+        #expect(try walctl("replay", root, "--to", "ftp://x").status == 2)
+    }
+}

@@ -1,0 +1,47 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Runs `walctl` as a user would.
+func walctl(_ arguments: String..., input: String? = nil) throws -> ProcessResult {
+    try run(builtProduct("walctl"), arguments, input: input.map { Data($0.utf8) })
+}
+
+/// Runs `walctl` as a user without any rights. Root needs no rights, so the tests of missing ones give root up.
+func walctlWithoutRights(_ arguments: String...) throws -> ProcessResult {
+    guard getuid() == 0 else { return try run(builtProduct("walctl"), arguments) }
+    // The build folder may be closed to others.
+    let copy = "/var/tmp/walctl-without-rights-\(getpid())"
+    if !FileManager.default.fileExists(atPath: copy) {
+        try FileManager.default.copyItem(atPath: builtProduct("walctl"), toPath: copy)
+        #expect(chmod(copy, 0o755) == 0)
+    }
+    return try run(
+        "/usr/bin/setpriv", ["--reuid", "65534", "--regid", "65534", "--clear-groups", copy] + arguments)
+}
+
+extension ProcessResult {
+    /// The command failed as it should: with this code, and one line that says the given words.
+    func expectFailure(
+        _ status: Int32, saying words: String..., sourceLocation: SourceLocation = #_sourceLocation
+    ) {
+        #expect(self.status == status, "\(error)", sourceLocation: sourceLocation)
+        let complaints = error.split(separator: "\n").filter { $0.hasPrefix("walctl: ") }
+        #expect(complaints.count == 1, "one line was expected: \(error)", sourceLocation: sourceLocation)
+        for word in words {
+            #expect(error.contains(word), "\(error) should say \(word)", sourceLocation: sourceLocation)
+        }
+        #expect(!error.contains("Fatal error"), sourceLocation: sourceLocation)
+    }
+}
+
+/// The number of records that each tenant ever appended, as `walctl tenants` prints it.
+func appendedRecords(_ root: String) throws -> [String: Int] {
+    struct Line: Decodable {
+        var tenant: String
+        var appended: Int
+    }
+    let result = try walctl("tenants", root, "--format", "json")
+    let lines = try JSONDecoder().decode([Line].self, from: Data(result.output.utf8))
+    return Dictionary(uniqueKeysWithValues: lines.map { ($0.tenant, $0.appended) })
+}

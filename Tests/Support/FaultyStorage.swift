@@ -1,0 +1,148 @@
+import Foundation
+import SystemPackage
+import WALStorage
+
+/// What a test has the storage do wrong. Its closures may be changed at any time and are called on any thread.
+public final class FaultPlan: @unchecked Sendable {
+    /// How a write goes wrong.
+    public enum WriteFault: Sendable {
+        /// The device fails and holds nothing of it.
+        case fails(StorageError.Code)
+        /// The device fails and holds the given ranges of it all the same, counted from the write's first byte.
+        case failsHolding([Range<Int>])
+    }
+
+    private let lock = NSLock()
+    private var onWrite: (@Sendable (String, Range<UInt64>) -> WriteFault?)?
+    private var onRead: (@Sendable (String, Range<UInt64>) -> Bool)?
+    private var onHeld: (@Sendable (String) -> Void)?
+    private var onCreate: (@Sendable (String) -> StorageError.Code?)?
+
+    public init() {}
+
+    /// Asked before each write to a journal file that exists, with the file's path and the bytes written.
+    public func setWrite(_ body: (@Sendable (String, Range<UInt64>) -> WriteFault?)?) {
+        lock.withLock { onWrite = body }
+    }
+    /// Asked before each read; true makes it fail as a device does.
+    public func setRead(_ body: (@Sendable (String, Range<UInt64>) -> Bool)?) { lock.withLock { onRead = body } }
+    /// Told of the file after a write that failed and of which the device holds something.
+    public func setHeld(_ body: (@Sendable (String) -> Void)?) { lock.withLock { onHeld = body } }
+    /// Asked before each file is made.
+    public func setCreate(_ body: (@Sendable (String) -> StorageError.Code?)?) { lock.withLock { onCreate = body } }
+
+    func write(_ path: String, _ range: Range<UInt64>) -> WriteFault? { lock.withLock { onWrite }?(path, range) }
+    func held(_ path: String) { lock.withLock { onHeld }?(path) }
+    func read(_ path: String, _ range: Range<UInt64>) -> Bool { lock.withLock { onRead }?(path, range) ?? false }
+    func create(_ name: String) -> StorageError.Code? { lock.withLock { onCreate }?(name) }
+
+    /// Has the next `count` writes go wrong, all later ones right.
+    public func failNextWrites(_ count: Int, _ fault: WriteFault = .fails(.ioFailure)) {
+        let left = Counter(count)
+        setWrite { _, _ in left.next() >= 0 ? fault : nil }
+    }
+}
+
+/// Counts down, from any thread.
+public final class Counter: @unchecked Sendable {
+    private let lock = NSLock()
+    private var value: Int
+
+    public init(_ value: Int) { self.value = value }
+
+    /// One less than at the last call.
+    public func next() -> Int {
+        lock.withLock {
+            value -= 1
+            return value
+        }
+    }
+}
+
+/// `DirectStorage` whose reads, writes and new files fail as a plan says.
+public struct FaultyStorage: JournalStorage {
+    public typealias File = FaultyFile
+
+    let base: DirectStorage
+    public let plan: FaultPlan
+
+    public init(at path: String, plan: FaultPlan = FaultPlan()) {
+        base = DirectStorage(root: FilePath(path))
+        self.plan = plan
+    }
+
+    public var rootDescription: String { base.rootDescription }
+    public func prepareDirectories() throws(StorageError) { try base.prepareDirectories() }
+    public func requiredBlockSize() throws(StorageError) -> Int { try base.requiredBlockSize() }
+    public func exists(_ name: String) throws(StorageError) -> Bool { try base.exists(name) }
+    public func entries(of directory: String) throws(StorageError) -> [String] { try base.entries(of: directory) }
+
+    public func open(_ name: String, forWriting: Bool) throws(StorageError) -> FaultyFile {
+        FaultyFile(base: try base.open(name, forWriting: forWriting), plan: plan)
+    }
+
+    public func create(
+        _ name: String, size: UInt64, fill: (FaultyFile) throws(StorageError) -> Void
+    ) throws(StorageError) -> FaultyFile {
+        if let code = plan.create(name) { throw StorageError(code, operation: "create", path: name) }
+        // The header of a spare is no write of the log's: it is not subject to the plan.
+        let idle = FaultPlan()
+        let made = try base.create(name, size: size) { (file) throws(StorageError) in
+            try fill(FaultyFile(base: file, plan: idle))
+        }
+        return FaultyFile(base: made, plan: plan)
+    }
+
+    public func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8] {
+        try base.contents(of: name, limit: limit)
+    }
+    public func replace(_ name: String, with bytes: [UInt8]) throws(StorageError) {
+        try base.replace(name, with: bytes)
+    }
+    public func remove(_ name: String) throws(StorageError) { try base.remove(name) }
+    public func move(_ name: String, to target: String) throws(StorageError) { try base.move(name, to: target) }
+    public func lockForWriting() throws(StorageError) -> WriterLock { try base.lockForWriting() }
+    public func writer() throws(StorageError) -> WriterPresence { try base.writer() }
+}
+
+/// A file of a `FaultyStorage`.
+public struct FaultyFile: StorageFile {
+    let base: DirectFile
+    let plan: FaultPlan
+
+    /// The file's path. A file just made still goes by its temporary name in `DirectFile`.
+    public var path: String { base.path.hasSuffix(".tmp") ? String(base.path.dropLast(4)) : base.path }
+    public func size() throws(StorageError) -> UInt64 { try base.size() }
+    public func synchronize() throws(StorageError) { try base.synchronize() }
+
+    public func read(
+        into buffer: AlignedBuffer, at position: Int, length: Int, from offset: UInt64
+    ) throws(StorageError) -> Int {
+        if plan.read(path, offset..<offset + UInt64(length)) {
+            throw StorageError(.ioFailure, operation: "read \(length) bytes at \(offset)", path: path)
+        }
+        return try base.read(into: buffer, at: position, length: length, from: offset)
+    }
+
+    public func write(
+        _ buffer: AlignedBuffer, at position: Int, length: Int, to offset: UInt64, durability: WriteDurability
+    ) throws(StorageError) {
+        let operation = "write \(length) bytes at \(offset)"
+        switch plan.write(path, offset..<offset + UInt64(length)) {
+        case nil:
+            try base.write(buffer, at: position, length: length, to: offset, durability: durability)
+        case .fails(let code):
+            throw StorageError(code, operation: operation, path: path)
+        case .failsHolding(let ranges):
+            for range in ranges {
+                let held = range.clamped(to: 0..<length)
+                if held.isEmpty { continue }
+                try base.write(
+                    buffer, at: position + held.lowerBound, length: held.count,
+                    to: offset + UInt64(held.lowerBound), durability: durability)
+            }
+            plan.held(path)
+            throw StorageError(.ioFailure, operation: operation, path: path)
+        }
+    }
+}

@@ -1,0 +1,113 @@
+import Foundation
+import TestSupport
+import Testing
+import WALFormat
+import WALStorage
+
+@testable import TelemetryWAL
+
+/// A reader beside a living writer, and damage that comes while the log is open.
+@Suite struct RecoveryLiveReaderTests {
+    let directory = TemporaryDirectory()
+
+    /// An idle writer's watermark shows a reader the last record soon.
+    @Test func acknowledgedRecordsShowWithinTheIdleTime() throws {
+        var options = quietOptions()
+        options.idleMilliseconds = 5
+        let log = try openPatiently(at: directory.path, options: options)
+        var ledger = Ledger()
+        for _ in 0..<5 {
+            try ledger.append(to: log, "alpha")
+            let deadline = Date().addingTimeInterval(5)
+            var read = ReadBack(try WriteAheadLogReader(at: directory.path))
+            while read.records.count < ledger.records.count, Date() < deadline {
+                Thread.sleep(forTimeInterval: 0.002)
+                read = ReadBack(try WriteAheadLogReader(at: directory.path))
+            }
+            checkRecords(read, ledger.records)
+        }
+        // The watermark is written once, not again and again.
+        Thread.sleep(forTimeInterval: 0.1)
+        let commits = log.statistics.commits
+        Thread.sleep(forTimeInterval: 0.1)
+        #expect(log.statistics.commits == commits)
+        try log.closeBlocking()
+    }
+
+    /// A commit whose bytes are on the disk and whose write has not returned is nobody's yet.
+    @Test func unacknowledgedRecordsDoNotShow() throws {
+        let plan = FaultPlan()
+        let log = try openPatiently(at: directory.path, plan: plan)
+        var ledger = Ledger()
+        try ledger.append(to: log, "alpha")
+        try ledger.append(to: log, "alpha")
+        // The device takes the write and says that it failed, twice: the records were never acknowledged.
+        plan.failNextWrites(2, .failsHolding([0..<1 << 20]))
+        #expect(throws: WALError.self) { try log.appendBlocking(numberedRecord(9), tenant: "alpha") }
+        let view = try WriteAheadLogReader(at: directory.path)
+        #expect(view.writer == .process(Int(getpid())))
+        #expect(!view.report.hasLoss)
+        let read = ReadBack(view)
+        #expect(read.records.allSatisfy { ledger.records[$0.key] == $0.value })
+        #expect(read.duplicates.isEmpty && read.failures.isEmpty && read.damaged.isEmpty)
+        withExtendedLifetime(log) {}
+    }
+
+    /// Many views while a writer appends, rotates and recycles: each shows a run of acknowledged records.
+    @Test func viewsBesideABusyWriter() async throws {
+        let path = directory.path
+        let log = try openPatiently(at: path)
+        try log.register(subscriber: "collector")
+        let writer = Task.detached {
+            var ledger = Ledger()
+            for round in 0..<150 {
+                try ledger.append(to: log, "alpha", length: 3000)
+                if round % 10 == 9, let highest = ledger.highest["alpha"], highest > 100 {
+                    log.acknowledge(through: highest - 100, of: "alpha", subscriber: "collector")
+                }
+            }
+            return ledger
+        }
+        var views: [ReadBack] = []
+        for _ in 0..<40 {
+            let view = try WriteAheadLogReader(at: path)
+            #expect(!view.report.hasLoss, "\(view.report.findings)")
+            views.append(ReadBack(view))
+            await Task.yield()
+        }
+        let ledger = try await writer.value
+        for read in views {
+            #expect(read.records.allSatisfy { ledger.records[$0.key] == $0.value })
+            #expect(read.duplicates.isEmpty && read.failures.isEmpty && read.damaged.isEmpty)
+            let sequences = read.records.keys.map(\.sequence).sorted()
+            #expect(sequences.isEmpty || sequences.last! - sequences[0] + 1 == sequences.count, "a run without gaps")
+        }
+        try log.closeBlocking()
+    }
+
+    /// Damage that comes after the opening is met by the subscriber, once, and passed: not swallowed.
+    @Test(arguments: [true, false]) func damageWhileOpenIsReported(_ inHeader: Bool) async throws {
+        let log = try openPatiently(at: directory.path)
+        var ledger = Ledger()
+        for _ in 0..<6 { try ledger.append(to: log, "alpha", length: 3000) }
+        var file = try #require(try JournalImage.live(in: directory.path).last)
+        let commit = file.commits[3]
+        file.flip(at: inHeader ? commit.start + 40 : commit.body(commit.frames[0]).lowerBound)
+        try file.save()
+        var records = log.records(of: "alpha", subscriber: "collector").makeAsyncIterator()
+        var found: Set<RecordName> = []
+        var damages = 0
+        while damages < 10 {
+            do {
+                guard let batch = try await records.next() else { break }
+                found.formUnion(batch.sequences.map { RecordName("alpha", $0) })
+            } catch {
+                guard case .damaged = error else { throw error }
+                damages += 1
+            }
+        }
+        #expect(damages == 1, "the lost records are passed over in silence")
+        #expect(found == ledger.names.subtracting(commit.records))
+        try await log.close()
+    }
+}

@@ -1,0 +1,115 @@
+import Foundation
+import Testing
+import WALFormat
+
+/// Today's code against the bytes that version 1 wrote, in both directions; see Tests/Fixtures/golden/README.md.
+@Suite struct GoldenFileTests {
+    private static let directory = URL(filePath: #filePath).deletingLastPathComponent()
+        .appending(path: "../Fixtures/golden")
+
+    /// Each file's name and how today's code writes it.
+    private static let elements: [(name: String, encode: @Sendable () throws -> [UInt8])] = [
+        ("FORMAT", { GoldenContents.rootFormat.encoded() }),
+        ("journal-header.bin", { GoldenContents.journalHeader.encoded() }),
+        ("journal-header-spare.bin", { GoldenContents.spareHeader.encoded() }),
+        ("commit-raw.bin", { try GoldenContents.rawCommit().bytes }),
+        (lz4Name, { try GoldenContents.lz4Commit().bytes }),
+        ("commit-control.bin", { try GoldenContents.controlCommit().bytes }),
+    ]
+
+    private static let lz4Name = "commit-lz4.bin"
+
+    /// Writes all files anew, once and before any test reads them, where the environment asks for it.
+    private static let prepared = Result {
+        guard ProcessInfo.processInfo.environment["WRITE_GOLDEN_FILES"] == "1" else { return }
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        for (name, encode) in elements { try Data(encode()).write(to: directory.appending(path: name)) }
+    }
+
+    private static func committed(_ name: String) throws -> [UInt8] {
+        try prepared.get()
+        return Array(try Data(contentsOf: directory.appending(path: name)))
+    }
+
+    @Test func todaysCodeWritesTheSameBytes() throws {
+        for (name, encode) in Self.elements where name != Self.lz4Name {
+            let (today, golden) = (try encode(), try Self.committed(name))
+            let difference = zip(today, golden).enumerated().first { $0.element.0 != $0.element.1 }?.offset
+            #expect(today == golden, "\(name) differs at byte \(difference ?? min(today.count, golden.count))")
+        }
+    }
+
+    @Test func filesAreSmallAndNoneIsForgotten() throws {
+        let names = try FileManager.default.contentsOfDirectory(atPath: Self.directory.path())
+        #expect(Set(names) == Set(Self.elements.map(\.name) + ["README.md"]))
+        for (name, _) in Self.elements { #expect(try Self.committed(name).count <= 8192) }
+    }
+
+    @Test func rootFormatIsRead() throws {
+        #expect(try decodeRoot(Self.committed("FORMAT")) == GoldenContents.rootFormat)
+        #expect(GoldenContents.logIdentifier.description == "01234567-89ab-4def-bedc-ba9876543210")
+    }
+
+    @Test func journalHeadersAreRead() throws {
+        for (name, header) in [
+            ("journal-header.bin", GoldenContents.journalHeader),
+            ("journal-header-spare.bin", GoldenContents.spareHeader),
+        ] {
+            let bytes = try Self.committed(name)
+            #expect(try decodeJournal(bytes) == header)
+            #expect(try decodeJournal(bytes, at: 4096) == header)
+        }
+    }
+
+    @Test func rawCommitIsRead() throws {
+        try expect("commit-raw.bin", holds: GoldenContents.rawFrames, commit: 1_002, codecs: [.raw, .raw])
+    }
+
+    @Test func lz4CommitIsRead() throws {
+        try expect(Self.lz4Name, holds: [GoldenContents.lz4Frame], commit: 1_003, codecs: [.lz4])
+    }
+
+    @Test func controlCommitIsRead() throws {
+        let frame = SampleFrame(control: GoldenContents.controlRecords, timestamp: GoldenContents.timestamp)
+        try expect(
+            "commit-control.bin", holds: [frame], commit: 1_001, codecs: [.raw], flags: [.checkpoint])
+        let bytes = try Self.committed("commit-control.bin")
+        let records = try decodeControl(Array(bytes[160..<160 + frame.body.count]), count: 6)
+        #expect(records == GoldenContents.controlRecords)
+    }
+
+    /// Every type of control record stands in a golden file.
+    @Test func everyTypeOfControlRecordIsThere() {
+        let types = GoldenContents.controlRecords.map { SampleFrame(control: [$0]).body[4] }
+        #expect(Set(types) == [0x81, 0x82, 0x83, 0x84, 0x85])
+    }
+
+    /// The commit in a file against the frames that went into it.
+    private func expect(
+        _ name: String, holds samples: [SampleFrame], commit number: UInt64, codecs: [FrameCodec],
+        flags: CommitHeader.Flags = []
+    ) throws {
+        let bytes = try Self.committed(name)
+        guard case .valid(let commit) = readCommit(bytes) else { throw FormatError(.magic, "\(name) is no commit") }
+        let placement = GoldenContents.placement(commit: number)
+        #expect(
+            CommitPlacement(
+                epoch: commit.epoch, fileSequence: commit.fileSequence, offset: commit.offset,
+                commitNumber: commit.commitNumber, durableThrough: commit.durableThrough,
+                recordsBefore: commit.recordsBefore, previousChecksum: commit.previousChecksum) == placement)
+        #expect(commit.timestamp == GoldenContents.timestamp)
+        #expect(commit.flags == flags)
+        #expect(commit.commitLength == bytes.count)
+        let decoded = try frames(of: commit, in: bytes)
+        #expect(decoded.map(\.header.codec) == codecs)
+        #expect(decoded.count == samples.count)
+        for (frame, sample) in zip(decoded, samples) {
+            var expected = sample.header
+            // Written by the encoder; the stored body's length and checksum are liblz4's affair.
+            (expected.codec, expected.rawLength) = (frame.header.codec, sample.body.count)
+            (expected.storedLength, expected.bodyChecksum) = (frame.body.count, crc(bytes, frame.body))
+            #expect(frame.header == expected)
+            #expect(try rawBody(of: frame, in: bytes) == sample.body)
+        }
+    }
+}
