@@ -72,6 +72,11 @@ public struct CommitEncoder {
             }
         }
         if header.codec == .raw { buffer.store(rawBody, at: nextBody) }
+        precondition(
+            header.recordCount >= 1 && header.recordCount <= FormatLimits.maximumRecordCount
+                && header.rawLength <= FormatLimits.maximumFrameRawLength
+                && header.rawLength >= header.recordCount * RecordHeader.length,
+            "a frame out of bounds was to be written")
         header.bodyChecksum = CRC32C.checksum(buffer.bytes.extracting(nextBody..<nextBody + header.storedLength))
         header.encode(into: &buffer, at: nextFrameHeader)
         nextFrameHeader += header.length
@@ -100,6 +105,8 @@ public struct CommitEncoder {
             previousChecksum: placement.previousChecksum, flags: flags,
             frameHeadersChecksum: CRC32C.checksum(
                 buffer.bytes.extracting(headersStart..<headersStart + frameHeadersLength)))
+        // What a reader would refuse must not be written: it would be acknowledged and lost.
+        precondition(header.isWithinBounds, "a commit out of bounds was to be written")
         header.encode(into: &buffer, at: base)
         return header
     }

@@ -108,7 +108,7 @@ public struct CommitHeader: Equatable, Sendable {
         return header.isWithinBounds ? .valid(header) : .broken(claimedEpoch: epoch)
     }
 
-    private var isWithinBounds: Bool {
+    var isWithinBounds: Bool {
         commitLength <= FormatLimits.maximumCommitLength
             && (1...FormatLimits.maximumFrameCount).contains(frameCount)
             && frameHeadersLength >= frameCount * FrameHeader.fixedLength

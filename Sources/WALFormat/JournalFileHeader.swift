@@ -109,7 +109,7 @@ public struct JournalFileHeader: Equatable, Sendable {
     /// Reads the copy at an offset. Throws `FormatError`: `.version` only where the checksum holds, so that damage
     /// is never taken for a newer version.
     public static func decode(_ bytes: RawSpan, at base: Int, blockSize: Int) throws(FormatError) -> JournalFileHeader {
-        guard base >= 0, base <= bytes.byteCount - blockSize else {
+        guard base >= 0, blockSize >= FormatLimits.defaultBlockSize, base <= bytes.byteCount - blockSize else {
             throw FormatError(.truncated, "the journal file is too short for its header")
         }
         guard bytes.littleEndian(UInt64.self, at: base) == magic else {

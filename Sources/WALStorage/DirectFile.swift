@@ -8,8 +8,11 @@ public final class DirectFile: StorageFile {
     public let isDirect: Bool
     private let descriptor: CInt
 
-    init(path: String, flags: Int, direct: DirectIORequirement) throws(StorageError) {
-        self.path = path
+    /// Opens `path`. `lastingPath` is what messages name, where the file is about to be renamed.
+    init(
+        path: String, flags: Int, direct: DirectIORequirement, lastingPath: String? = nil
+    ) throws(StorageError) {
+        self.path = lastingPath ?? path
         let wanted = flags | CWAL_OPEN_DIRECT
         var opened = SystemCalls.open(path, wanted)
         // EINVAL is how a file system says that it knows no O_DIRECT.

@@ -34,7 +34,8 @@ public struct DirectStorage: JournalStorage {
         }
         for directory in missing.reversed() { try makeDirectory(directory) }
         let journal = root.appending("journal")
-        if !isPresent(journal.string) { try makeDirectory(journal) }
+        // An earlier process may have been killed between a rename and the directory's sync.
+        if isPresent(journal.string) { try synchronizeDirectory(journal.string) } else { try makeDirectory(journal) }
     }
 
     private func isPresent(_ path: String) -> Bool { SystemCalls.exists(path) == 1 }
@@ -119,7 +120,7 @@ public struct DirectStorage: JournalStorage {
             CWAL_OPEN_READ | CWAL_OPEN_WRITE | CWAL_OPEN_CREATE
             | CWAL_OPEN_EXCLUSIVE
         do throws(StorageError) {
-            let file = try DirectFile(path: temporary, flags: flags, direct: direct)
+            let file = try DirectFile(path: temporary, flags: flags, direct: direct, lastingPath: final)
             try checkDirectIO(of: file)
             try file.allocate(size)
             // Small pieces: a large one would stand in the way of appends that wait for the same device.

@@ -55,11 +55,12 @@ struct CrashWriter {
         Task {
             while true {
                 var through: [TenantName: UInt64] = [:]
+                var batches = 0
                 for try await batch in log.records(subscriber: "crash") {
-                    // Stays behind, so that the journal always holds something.
-                    guard batch.sequences.upperBound % 4 != 0 else { break }
                     log.acknowledge(batch, subscriber: "crash")
                     through[batch.tenant] = batch.sequences.upperBound
+                    batches += 1
+                    if batches % 20 == 0 { break }
                 }
                 try await log.flushAcknowledgements()
                 say(through.map { "c \($0.key) \($0.value)" })

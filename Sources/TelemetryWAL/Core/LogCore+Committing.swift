@@ -229,7 +229,7 @@ extension LogCore {
         let spare = spares.remove(at: spares.firstIndex { !keptUntilRotation.contains($0.name) } ?? 0)
         admission.spares = spares.count
         beginningLength = options.journalFileSize
-        let oldest = files.first { !mayLeave($0) }
+        let oldest = files.first { $0.holdsLoss || !mayLeave($0) }
         _ = machine.begin(
             file: spare.name, logIdentifier: format.logIdentifier,
             epoch: UInt64.random(in: 1 ... .max, using: &generator), capacity: options.journalFileSize,

@@ -21,15 +21,27 @@ extension LogCore {
     func reclaim() {
         var freed = false
         while files.count > 1, mayLeave(files[0]) {
+            if files[0].holdsLoss {
+                // It stays in the log until it is set aside: after a crash it might be taken for a spare otherwise.
+                setAside(&files[0])
+                break
+            }
             let file = files.removeFirst()
             keptUntilRotation.insert(file.name)
-            retired.append(
-                RetiredFile(name: file.name, fate: file.holdsLoss ? .quarantine : file.isSuspect ? .removal : .reuse))
+            retired.append(RetiredFile(name: file.name, fate: file.isSuspect ? .removal : .reuse))
             freed = true
         }
         guard freed else { return }
         preparerFailure = nil
         controlIsBlocked = false
+        preparerWake.signal()
+    }
+
+    private func setAside(_ file: inout LiveFile) {
+        guard !file.isBeingSetAside else { return }
+        file.isBeingSetAside = true
+        let name = "\(file.name).\(file.sequence)-\(String(file.header.epoch, radix: 16))"
+        retired.append(RetiredFile(name: file.name, fate: .quarantine(as: name)))
         preparerWake.signal()
     }
 
@@ -92,8 +104,7 @@ extension LogCore {
     private func takeUpRetiredFile() {
         var file = retired.removeFirst()
         if file.fate == .reuse, spares.count >= spareLimit { file.fate = .removal }
-        // Removed before a header that no longer counts it is on disk, a file would look lost. One with damage is
-        // set aside at once all the same: after a crash it might be taken for a spare and overwritten.
+        // Removed before a header that no longer counts it is on disk, a file would look lost.
         if file.fate == .removal, keptUntilRotation.contains(file.name) {
             retiredLater.append(file)
             return
@@ -106,7 +117,7 @@ extension LogCore {
             let name = "journal/" + file.name
             switch file.fate {
             case .removal: try storage.remove(name)
-            case .quarantine: try storage.move(name, to: "quarantine/" + file.name)
+            case .quarantine(let target): try storage.move(name, to: "quarantine/" + target)
             case .reuse:
                 let candidate = try storage.open(name, forWriting: true)
                 // Files of another size than the options ask for now go.
@@ -120,6 +131,12 @@ extension LogCore {
         } else if file.fate == .reuse {
             file.fate = .removal
             retiredLater.append(file)
+        } else if case .quarantine(let target) = file.fate, failure == nil {
+            files.removeAll { $0.name == file.name }
+            logLater(
+                .warning, "a damaged file whose readable records are delivered was set aside",
+                ["file": "\(storage.rootDescription)/quarantine/\(target)"])
+            reclaim()
         }
         if let failure { logLater(.warning, "a file that left the log stays where it is", ["error": "\(failure)"]) }
         wakeRoomWaiters()

@@ -97,12 +97,12 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
 
     /// A file that has left the log.
     struct RetiredFile {
-        enum Fate {
+        enum Fate: Equatable {
             case reuse
             /// A write to it failed.
             case removal
-            /// It holds damage: moved to quarantine, never overwritten.
-            case quarantine
+            /// It holds damage: moved to quarantine under this name, never overwritten.
+            case quarantine(as: String)
         }
 
         var name: String

@@ -31,6 +31,8 @@ struct LiveFile {
     var isSuspect = false
     /// Acknowledged records in the file are damaged or cannot be read: it is set aside and never overwritten.
     var holdsLoss = false
+    /// It is on its way to quarantine.
+    var isBeingSetAside = false
 
     var sequence: UInt64 { header.fileSequence }
 

@@ -71,7 +71,11 @@ struct JournalCursor<Storage: JournalStorage> {
             let available: Int
             do throws(StorageError) {
                 available = try fill(current, atLeast: blockSize)
-            } catch { throw .storage(error) }
+            } catch {
+                // A living writer removes files whose records were delivered.
+                guard error.code == .notFound else { throw .storage(error) }
+                available = 0
+            }
             guard available >= blockSize else {
                 try handleEnd(of: current)
                 continue
@@ -194,7 +198,10 @@ struct JournalCursor<Storage: JournalStorage> {
         have = ahead
         buffer.reserve(max(needed, Self.windowLength), keeping: have)
         let readStart = windowStart + UInt64(have)
-        let length = Int(min(UInt64(buffer.capacity - have), current.header.capacity - readStart)) & ~(blockSize - 1)
+        // Never into a damaged place: the device may fail to read it, and with it what stands before.
+        let limit = current.damage.map(\.lowerBound).filter { $0 > position.offset }.min() ?? current.header.capacity
+        let end = max(readStart, min(limit, current.header.capacity))
+        let length = Int(min(UInt64(buffer.capacity - have), end - readStart)) & ~(blockSize - 1)
         if length > 0 {
             have += try file.read(into: buffer, at: have, length: length, from: readStart) & ~(blockSize - 1)
         }
@@ -207,13 +214,13 @@ struct JournalCursor<Storage: JournalStorage> {
             let probe = AlignedBuffer(
                 capacity: FormatLimits.headerCopies * blockSize, alignment: max(4096, blockSize))
             let count = try file?.read(into: probe, at: 0, length: probe.capacity, from: 0) ?? 0
-            let isSameLife = (0..<FormatLimits.headerCopies).contains { copy in
-                let header = probe.withBytes {
+            let copies = (0..<FormatLimits.headerCopies).compactMap { copy in
+                probe.withBytes {
                     try? JournalFileHeader.decode($0.extracting(0..<count), at: copy * blockSize, blockSize: blockSize)
                 }
-                return header?.epoch == current.header.epoch
             }
-            guard isSameLife else {
+            // A new life has a whole header at least once; no whole header is damage, of this life.
+            guard copies.isEmpty || copies.contains(where: { $0.epoch == current.header.epoch }) else {
                 leaveFile()
                 return
             }

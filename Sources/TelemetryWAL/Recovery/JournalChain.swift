@@ -7,6 +7,10 @@ struct FoundFile {
     var copies: [Result<JournalFileHeader, FormatError>]
     /// Where no copy is whole: the first commit of the file's latest life that proves itself.
     var firstCommit: CommitHeader?
+    /// Whether the device failed to read the header's blocks.
+    var isHeaderUnreadable = false
+    /// Highest commit of the present life; looked for only where two files claim one place in the log.
+    var lastCommit: UInt64 = 0
 }
 
 /// Which of the files found are the log, in order. Files are linked backwards: each header names the file before it;
@@ -17,6 +21,9 @@ struct JournalChain {
         var header: JournalFileHeader
         var size: UInt64
         var isHeaderLost = false
+        /// Offset of the first commit that proves itself, where the headers are lost.
+        var firstOffset: UInt64 = 0
+        var isHeadWhole: Bool { firstOffset == header.commitsStart }
     }
 
     /// The log's files, oldest first.
@@ -30,7 +37,8 @@ struct JournalChain {
     /// Sorts files out. Notes in the report what is found on the way.
     init(files: [FoundFile], logIdentifier: LogIdentifier, blockSize: Int, report: inout RecoveryReport) {
         var bySequence: [UInt64: Link] = [:]
-        for file in files.sorted(by: { $0.name < $1.name }) {
+        var withoutHeaders: [FoundFile] = []
+        for file in files.sorted(by: { ($1.lastCommit, $0.name) < ($0.lastCommit, $1.name) }) {
             let whole = file.copies.compactMap { try? $0.get() }
             if let foreign = whole.first(where: { $0.logIdentifier != logIdentifier }) {
                 report.note(.fileForeign, file.name, 0, 0..<file.size, "it belongs to log \(foreign.logIdentifier)")
@@ -41,6 +49,11 @@ struct JournalChain {
                 if header.isSpare {
                     report.count(.fileSpare)
                     reusable.append(file.name)
+                } else if let twin = bySequence[header.fileSequence] {
+                    // `files` comes sorted: the first of two twins is the one to be used.
+                    report.note(
+                        .fileDuplicated, file.name, header.fileSequence, 0..<file.size,
+                        "it claims the place of \(twin.name), which is used; it is left alone")
                 } else {
                     bySequence[header.fileSequence] = Link(name: file.name, header: header, size: file.size)
                 }
@@ -53,36 +66,61 @@ struct JournalChain {
                 }
                 continue
             }
-            guard let first = file.firstCommit else {
-                report.note(
-                    .headerDestroyed, file.name, 0, 0..<file.size,
-                    "nothing in its \(file.size) bytes tells what it held; it is left alone")
-                continue
-            }
-            highestSequence = max(highestSequence, first.fileSequence)
-            let header = JournalFileHeader(
-                logIdentifier: logIdentifier, epoch: first.epoch, fileSequence: first.fileSequence,
-                capacity: file.size, blockSize: blockSize, created: first.timestamp, firstCommit: first.commitNumber,
-                oldestLiveFileSequence: 0, previous: .init(lastCommit: first.commitNumber - 1),
-                recordsBefore: first.recordsBefore)
-            bySequence[first.fileSequence] = Link(
-                name: file.name, header: header, size: file.size, isHeaderLost: true)
+            withoutHeaders.append(file)
         }
-        follow(&bySequence, report: &report)
-        for link in bySequence.values {
+        for file in withoutHeaders {
+            adopt(file, logIdentifier: logIdentifier, blockSize: blockSize, into: &bySequence, report: &report)
+        }
+        follow(&bySequence)
+        for link in bySequence.values.sorted(by: { $0.name < $1.name }) {
             report.count(link.header.fileSequence < (links.first?.header.fileSequence ?? 0) ? .fileSpare : .fileAbandoned)
-            reusable.append(link.name)
+            // What a file without its headers held is a conclusion, not a fact: it is not overwritten.
+            if !link.isHeaderLost { reusable.append(link.name) }
         }
         reusable.sort()
-        for (index, link) in links.enumerated() where link.isHeaderLost && index < links.count {
+        for link in links where link.isHeaderLost {
             report.note(
                 .headerLost, link.name, link.header.fileSequence, 0..<link.header.commitsStart,
                 "its commits prove themselves and are used")
         }
     }
 
+    /// Takes a file without whole headers for what its commits say it is, if they can be of its present life: an
+    /// earlier life's commits may be all that is left of it.
+    private mutating func adopt(
+        _ file: FoundFile, logIdentifier: LogIdentifier, blockSize: Int, into bySequence: inout [UInt64: Link],
+        report: inout RecoveryReport
+    ) {
+        let commitsStart = UInt64(FormatLimits.headerCopies * blockSize)
+        let newest = bySequence.values.max { $0.header.fileSequence < $1.header.fileSequence }?.header
+        if let first = file.firstCommit, bySequence[first.fileSequence] == nil {
+            let isNamedByNext = bySequence.values.contains {
+                $0.header.previous.epoch == first.epoch && $0.header.previous.fileSequence == first.fileSequence
+            }
+            let isNewest = newest.map { first.fileSequence > $0.fileSequence } ?? true
+            let isWholeAndLive =
+                first.offset == commitsStart && newest.map { first.fileSequence >= $0.oldestLiveFileSequence } ?? true
+            if isNamedByNext || isNewest || isWholeAndLive {
+                highestSequence = max(highestSequence, first.fileSequence)
+                let header = JournalFileHeader(
+                    logIdentifier: logIdentifier, epoch: first.epoch, fileSequence: first.fileSequence,
+                    capacity: file.size, blockSize: blockSize, created: first.timestamp,
+                    firstCommit: first.commitNumber, oldestLiveFileSequence: 0,
+                    previous: .init(lastCommit: first.commitNumber - 1), recordsBefore: first.recordsBefore)
+                bySequence[first.fileSequence] = Link(
+                    name: file.name, header: header, size: file.size, isHeaderLost: true, firstOffset: first.offset)
+                return
+            }
+        }
+        report.note(
+            file.isHeaderUnreadable ? .rangeUnreadable : .headerDestroyed, file.name, 0, 0..<file.size,
+            file.isHeaderUnreadable
+                ? "the device fails to read its header; it is left alone"
+                : "nothing in its \(file.size) bytes tells what it held; it is left alone")
+    }
+
     /// Walks from the newest file backwards.
-    private mutating func follow(_ bySequence: inout [UInt64: Link], report: inout RecoveryReport) {
+    private mutating func follow(_ bySequence: inout [UInt64: Link]) {
         guard let newest = bySequence.values.max(by: { $0.header.fileSequence < $1.header.fileSequence }) else { return }
         var oldestLive = newest.isHeaderLost ? 1 : newest.header.oldestLiveFileSequence
         var next: Link? = newest
@@ -90,10 +128,10 @@ struct JournalChain {
             bySequence[link.header.fileSequence] = nil
             links.append(link)
             if links.count == 1 || oldestLive == 1 { oldestLive = max(oldestLive, link.header.oldestLiveFileSequence) }
-            let earlier = bySequence.keys.filter { $0 < link.header.fileSequence && $0 >= oldestLive }.max()
+            let earlier = bySequence.keys.filter { $0 < link.header.fileSequence && $0 >= oldestLive }
             if link.isHeaderLost {
                 // Its link backwards is lost with it: the next lower number is the best there is.
-                next = earlier.flatMap { bySequence[$0] }
+                next = earlier.max().flatMap { bySequence[$0] }
                 continue
             }
             let wanted = link.header.previous.fileSequence
@@ -101,7 +139,7 @@ struct JournalChain {
             next = bySequence[wanted]
             if next == nil {
                 missing.append((wanted, links.count - 1))
-                next = earlier.flatMap { $0 < wanted ? bySequence[$0] : nil }
+                next = earlier.filter { $0 < wanted }.max().flatMap { bySequence[$0] }
             }
         }
         links.reverse()

@@ -44,6 +44,8 @@ struct JournalFileScanner {
     private(set) var offset: UInt64
     private(set) var events: [ScanEvent] = []
     private(set) var staleCommits: UInt64 = 0
+    /// Something whole that a newer version wrote: no damage, and not for this version to judge.
+    private(set) var unsupported: FormatError?
     private let decompressor = LZ4FrameDecompressor()
 
     init(
@@ -102,7 +104,9 @@ struct JournalFileScanner {
 
     private mutating func take(_ header: CommitHeader, _ bytes: RawSpan) {
         offset += UInt64(header.commitLength)
-        guard let frames = try? CommitDecoder.frames(of: header, in: bytes) else {
+        let frames: [LocatedFrame]
+        do throws(FormatError) { frames = try CommitDecoder.frames(of: header, in: bytes) } catch {
+            if error.cause == .version { unsupported = error }
             events.append(.headersDamaged(header))
             return
         }
@@ -125,7 +129,10 @@ struct JournalFileScanner {
                     commit.control += try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
                         try ControlRecord.decodeAll(raw, count: count)
                     }
-                } catch { commit.controlFault = error }
+                } catch {
+                    if error.cause == .version { unsupported = error }
+                    commit.controlFault = error
+                }
             }
         }
         events.append(.commit(commit))

@@ -18,9 +18,11 @@ struct Recovery<Storage: JournalStorage> {
     /// fails to read a range is no error but a finding.
     func run() throws(WALError) -> RecoveredLog {
         let found: [FoundFile]
-        do throws(StorageError) { found = try look() } catch { throw .storage(error) }
+        do throws(StorageError) { found = try compareTwins(try look()) } catch { throw .storage(error) }
         if let error = versionFault(found) { throw error }
-        do throws(StorageError) { return try recover(found) } catch { throw .storage(error) }
+        let recovered: Result<RecoveredLog, WALError>
+        do throws(StorageError) { recovered = try recover(found) } catch { throw .storage(error) }
+        return try recovered.get()
     }
 
     /// All journal files with what their headers say.
@@ -33,7 +35,29 @@ struct Recovery<Storage: JournalStorage> {
         return found
     }
 
-    private func recover(_ found: [FoundFile]) throws(StorageError) -> RecoveredLog {
+    /// Where two files claim one place in the log, finds out how far each reaches.
+    private func compareTwins(_ found: [FoundFile]) throws(StorageError) -> [FoundFile] {
+        var found = found
+        let headers = found.map { file in file.copies.lazy.compactMap { try? $0.get() }.max { $0.fileSequence < $1.fileSequence } }
+        var counts: [UInt64: Int] = [:]
+        for case let header? in headers where !header.isSpare { counts[header.fileSequence, default: 0] += 1 }
+        for (index, header) in headers.enumerated() {
+            guard let header, counts[header.fileSequence] ?? 0 > 1 else { continue }
+            let file = try storage.open("journal/" + found[index].name, forWriting: false)
+            var scanner = JournalFileScanner(
+                epoch: header.epoch, fileSequence: header.fileSequence, blockSize: format.blockSize,
+                start: header.commitsStart, end: min(found[index].size, header.capacity))
+            var unreadable: [Range<UInt64>] = []
+            let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
+            try scan(file, with: &scanner, buffer: buffer, unreadable: &unreadable) { _ in }
+            for case .commit(let commit) in scanner.events {
+                found[index].lastCommit = max(found[index].lastCommit, commit.header.commitNumber)
+            }
+        }
+        return found
+    }
+
+    private func recover(_ found: [FoundFile]) throws(StorageError) -> Result<RecoveredLog, WALError> {
             let start = MonotonicTime.now
             var report = RecoveryReport()
             let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
@@ -50,6 +74,11 @@ struct Recovery<Storage: JournalStorage> {
                     opensBodies: opensBodies)
                 var unreadable: [Range<UInt64>] = []
                 try scan(file, with: &scanner, buffer: buffer, unreadable: &unreadable) { progress?(read + $0, total) }
+                if let fault = scanner.unsupported {
+                    return .failure(
+                        .unsupportedFormat(
+                            path: storage.rootDescription + "/journal/" + link.name, reason: fault.description))
+                }
                 read += min(link.size, link.header.capacity)
                 machine.take(scanner, unreadable: unreadable)
             }
@@ -57,7 +86,7 @@ struct Recovery<Storage: JournalStorage> {
             var recovered = machine.finish(nextFileNumber: highest.map { $0 + 1 } ?? 0)
             recovered.report.bytesRead = read
             recovered.report.duration = .nanoseconds(Int64(MonotonicTime.now.since(start)))
-            return recovered
+            return .success(recovered)
     }
 
     /// A file of a newer format must stop the opening: what it holds is not known to be free.
@@ -88,6 +117,7 @@ struct Recovery<Storage: JournalStorage> {
             } catch { found.copies.append(.failure(error)) }
         }
         let isBroken = found.copies.allSatisfy { if case .failure = $0 { true } else { false } }
+        found.isHeaderUnreadable = !unreadable.isEmpty
         if isBroken { try proveByCommits(&found, file: file, buffer: buffer) }
         return found
     }

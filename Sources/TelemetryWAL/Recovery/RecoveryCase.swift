@@ -15,6 +15,9 @@ public enum RecoveryCase: String, CaseIterable, Sendable, Hashable {
     case fileAbandoned
     /// Older than the oldest live file, or never used: a spare.
     case fileSpare
+    /// Two files claim the same place in the log: a copy stands beside its original. The one that reaches further is
+    /// used, the other left alone.
+    case fileDuplicated
     /// The file belongs to another log. It is left alone.
     case fileForeign
     /// A file that the chain names is not there, and records in it were not delivered.
@@ -61,7 +64,7 @@ public enum RecoveryCase: String, CaseIterable, Sendable, Hashable {
     /// Whether an operator should hear of it: a loss, or damage that redundancy has healed.
     public var isFinding: Bool {
         switch self {
-        case .headerCopyDamaged, .headerLost, .fileForeign: true
+        case .headerCopyDamaged, .headerLost, .fileDuplicated, .fileForeign: true
         default: isLoss
         }
     }

@@ -48,10 +48,20 @@ struct RecoveryMachine {
         enter(link, index: index)
 
         var file = LiveFile(name: link.name, header: link.header, endOffset: link.header.commitsStart)
+        if link.isHeaderLost, !link.isHeadWhole, index == 0 {
+            damage(&file, link.header.commitsStart..<link.firstOffset, commits: nil, unreadable: unreadable)
+            file.endOffset = link.firstOffset
+        }
         let seal = next.flatMap {
             $0.header.previous.fileSequence == link.header.fileSequence && !$0.isHeaderLost ? $0.header.previous : nil
         }
-        var vouched = seal?.lastCommit ?? (next.map { $0.header.firstCommit - 1 } ?? 0)
+        // A next file without its headers tells by its first commit, if that is where a file begins; one behind a
+        // missing file tells nothing about this one.
+        let isFollowed = next != nil && !chain.missing.contains { $0.before == index + 1 }
+        let bound: UInt64? =
+            seal?.lastCommit
+            ?? next.flatMap { isFollowed && $0.isHeaderLost && $0.isHeadWhole ? $0.header.firstCommit - 1 : nil }
+        var vouched = bound ?? 0
         for event in scanner.events {
             switch event {
             case .commit(let commit): vouched = max(vouched, commit.header.durableThrough)
@@ -59,7 +69,8 @@ struct RecoveryMachine {
             case .unusable: continue
             }
         }
-        let ended = walk(scanner.events, file: &file, seal: seal, vouched: vouched, unreadable: unreadable)
+        let ended = walk(
+            scanner.events, file: &file, seal: seal, bound: bound, vouched: vouched, unreadable: unreadable)
         if !ended, expectedCommit <= vouched {
             let end = seal.map { max($0.endOffset, file.endOffset) } ?? link.header.capacity
             damage(
@@ -85,12 +96,13 @@ struct RecoveryMachine {
     private mutating func enter(_ link: JournalChain.Link, index: Int) {
         let header = link.header
         let missing = chain.missing.filter { $0.before == index }.map(\.sequence)
+        var lostWithFiles: UInt64?
         if index == 0 {
             knowsState = header.firstCommit == 1
             recordsSoFar = header.recordsBefore
         } else if header.recordsBefore > recordsSoFar {
             let lost = header.recordsBefore - recordsSoFar
-            if missing.isEmpty { addLostCount(lost) }
+            if missing.isEmpty { addLostCount(lost) } else { lostWithFiles = lost }
             recordsSoFar = header.recordsBefore
         }
         for sequence in missing {
@@ -101,14 +113,16 @@ struct RecoveryMachine {
                     ? expectedCommit...header.previous.lastCommit : nil)
             openDamage = report.findings.count - 1
         }
-        expectedCommit = header.firstCommit
+        if let lostWithFiles { addLostCount(lostWithFiles) }
+        // Where a file's head is gone, the commits missing in it are those behind the last one known.
+        if !(link.isHeaderLost && index > 0 && missing.isEmpty) { expectedCommit = header.firstCommit }
         chainChecksum = link.isHeaderLost ? nil : header.previous.lastChecksum
         if !link.isHeaderLost { previous = header.previous }
     }
 
     /// Goes through a file's events. Returns true where the log ends inside.
     private mutating func walk(
-        _ events: [ScanEvent], file: inout LiveFile, seal: JournalFileHeader.Previous?, vouched: UInt64,
+        _ events: [ScanEvent], file: inout LiveFile, seal: JournalFileHeader.Previous?, bound: UInt64?, vouched: UInt64,
         unreadable: [Range<UInt64>]
     ) -> Bool {
         for (index, event) in events.enumerated() {
@@ -122,6 +136,13 @@ struct RecoveryMachine {
                 }
                 guard header.commitNumber >= expectedCommit else { continue }
                 guard vouched >= header.commitNumber else {
+                    if vouched >= expectedCommit {
+                        damage(
+                            &file, file.endOffset..<header.offset, commits: expectedCommit...header.commitNumber - 1,
+                            unreadable: unreadable)
+                        expectedCommit = header.commitNumber
+                        file.endOffset = header.offset
+                    }
                     return tear(from: file.endOffset, events[index...], file: &file, unreadable: unreadable)
                 }
                 let end = header.offset + UInt64(header.commitLength)
@@ -131,9 +152,11 @@ struct RecoveryMachine {
                 chainChecksum = header.checksum
                 file.endOffset = end
             case .commit(let commit):
-                if let seal, commit.header.offset >= seal.endOffset || commit.header.commitNumber > seal.lastCommit {
+                if let bound,
+                    commit.header.commitNumber > bound || seal.map({ commit.header.offset >= $0.endOffset }) ?? false
+                {
                     report.count(.supersededTail)
-                    return expectedCommit > seal.lastCommit
+                    return expectedCommit > bound
                 }
                 guard commit.header.commitNumber >= expectedCommit else { continue }
                 if commit.header.commitNumber == expectedCommit, let chainChecksum,
@@ -143,7 +166,9 @@ struct RecoveryMachine {
                     isClean = false
                     continue
                 }
-                if commit.header.commitNumber > expectedCommit || (!commit.isIntact && vouched < commit.header.commitNumber) {
+                if commit.header.commitNumber > expectedCommit
+                    || (!commit.isIntact && vouched < commit.header.commitNumber)
+                {
                     guard vouched >= expectedCommit else {
                         return tear(from: file.endOffset, events[index...], file: &file, unreadable: unreadable)
                     }
@@ -157,13 +182,13 @@ struct RecoveryMachine {
                         return tear(from: commit.header.offset, events[index...], file: &file, unreadable: unreadable)
                     }
                 }
-                accept(commit, file: &file)
+                accept(commit, file: &file, unreadable: unreadable)
             }
         }
         return false
     }
 
-    private mutating func accept(_ commit: ScannedCommit, file: inout LiveFile) {
+    private mutating func accept(_ commit: ScannedCommit, file: inout LiveFile, unreadable: [Range<UInt64>]) {
         let header = commit.header
         if header.recordsBefore > recordsSoFar { addLostCount(header.recordsBefore - recordsSoFar) }
         recordsSoFar = max(recordsSoFar, header.recordsBefore) + commit.recordCount
@@ -194,7 +219,8 @@ struct RecoveryMachine {
                 file.add(tenantIndex: index, sequences: frame.sequences, offset: header.offset)
             } else {
                 report.note(
-                    .frameDamaged, file.name, file.sequence, frame.range, "a frame of commit \(header.commitNumber)",
+                    unreadable.contains { $0.overlaps(frame.range) } ? .rangeUnreadable : .frameDamaged, file.name,
+                    file.sequence, frame.range, "a frame of commit \(header.commitNumber)",
                     commits: header.commitNumber...header.commitNumber)
                 let last = report.findings.count - 1
                 report.findings[last].losses = [.init(tenant: frame.tenant, sequences: frame.sequences)]
@@ -229,6 +255,9 @@ struct RecoveryMachine {
                 lose(tenant, sequences, file: file, offset: file.header.commitsStart)
             }
         }
+        // Who is not in a checkpoint has left.
+        state.keepSubscribers(
+            Set(records.compactMap { if case .subscriber(let name, true) = $0 { name } else { nil } }))
         for record in records { state.apply(record) }
         knowsState = true
         openDamage = nil
@@ -238,7 +267,7 @@ struct RecoveryMachine {
     // MARK: - What is not as it was written
 
     private mutating func damage(
-        _ file: inout LiveFile, _ range: Range<UInt64>, commits: ClosedRange<UInt64>, unreadable: [Range<UInt64>]
+        _ file: inout LiveFile, _ range: Range<UInt64>, commits: ClosedRange<UInt64>?, unreadable: [Range<UInt64>]
     ) {
         let isUnreadable = unreadable.contains { $0.overlaps(range) }
         report.note(
@@ -325,6 +354,9 @@ struct RecoveryMachine {
     /// Concludes after the last file: settles what only the whole shows, and says where the log goes on.
     mutating func finish(nextFileNumber: UInt64) -> RecoveredLog {
         guardSequenceNumbers()
+        // A subscriber that came after the last checkpoint is known by one record, which damage may have swallowed.
+        let mayLackSubscribers =
+            !files.isEmpty && (!knowsState || report.findings.dropFirst(lossStart).contains { $0.what.isLoss })
         excuseDeliveredFiles()
         report.liveFiles = files.count
         var reusable = chain.reusable
@@ -349,7 +381,7 @@ struct RecoveryMachine {
         return RecoveredLog(
             state: state, files: files, reusable: reusable, nextFileNumber: nextFileNumber, lastCommit: lastCommit,
             durableThrough: durableThrough, machine: machine,
-            mayLackSubscribers: !knowsState && !files.isEmpty, report: report)
+            mayLackSubscribers: mayLackSubscribers, report: report)
     }
 
     /// Whether every subscriber has everything that stood before a file.

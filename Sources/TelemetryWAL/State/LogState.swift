@@ -72,6 +72,11 @@ struct LogState {
         }
     }
 
+    /// Forgets all other subscribers.
+    mutating func keepSubscribers(_ names: Set<TenantName>) {
+        cursors = cursors.filter { names.contains($0.key) }
+    }
+
     private static func raise(_ row: inout [UInt64], at index: Int, to sequence: UInt64) {
         if row.count <= index { row += repeatElement(0, count: index + 1 - row.count) }
         row[index] = max(row[index], sequence)
