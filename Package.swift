@@ -93,15 +93,19 @@ let package = Package(
             path: "tools/walctl",
             swiftSettings: strict),
         .target(
-            name: "TestSupport", dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")], path: "Tests/Support", swiftSettings: relaxed),
+            name: "TestSupport", dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")],
+            path: "Tests/Support", swiftSettings: relaxed),
         .testTarget(
             name: "OTLPProtocolTests",
             dependencies: [
                 "OTLPProtocol", "WALFormat", .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             swiftSettings: relaxed),
-        .testTarget(name: "WALFormatTests", dependencies: ["WALFormat", "TestSupport"], swiftSettings: relaxed),
-        .testTarget(name: "WALStorageTests", dependencies: ["WALStorage", "TestSupport"], swiftSettings: relaxed),
+        .testTarget(name: "WALFormatTests", dependencies: ["WALFormat"], swiftSettings: relaxed),
+        .testTarget(
+            name: "WALStorageTests",
+            dependencies: ["WALStorage", "TestSupport", .product(name: "SystemPackage", package: "swift-system")],
+            swiftSettings: relaxed),
         .executableTarget(
             name: "CrashWriter", dependencies: ["TelemetryWAL", "WALFormat", "TestSupport"], path: "Tests/CrashWriter",
             swiftSettings: relaxed),
@@ -121,7 +125,7 @@ let package = Package(
             name: "DeliveryTests",
             dependencies: [
                 "TelemetryWAL", "WALFormat", "TelemetryReplay", "OTLPExporter", "FileExporter", "OTLPProtocol",
-                "TestSupport", .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+                "TestSupport", "walctl",
             ],
             swiftSettings: relaxed),
     ]

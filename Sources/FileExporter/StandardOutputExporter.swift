@@ -19,7 +19,9 @@ public actor StandardOutputExporter: TelemetryExporter {
                 let count = unsafe text.withUnsafeBytes {
                     unsafe write(STDOUT_FILENO, $0.baseAddress! + done, text.count - done)
                 }
-                if count > 0 { done += count } else if errno != EINTR {
+                if count > 0 {
+                    done += count
+                } else if errno != EINTR {
                     // A part of a line may be out: to begin again would put the same records behind it.
                     return .refused(reason: "writing to standard output failed (error \(errno))")
                 }

@@ -60,7 +60,8 @@ public struct OTLPExporter: TelemetryExporter {
             // What a receiver answers is short; a longer answer is none of OTLP's.
             let answer = (try? await response.body.collect(upTo: 1 << 20)) ?? ByteBuffer()
             return result(of: response, answer: answer, signal: signal, batch: batch)
-        } catch let error as HTTPClientError where error == .invalidURL || error == .emptyHost || error == .emptyScheme {
+        } catch let error as HTTPClientError where error == .invalidURL || error == .emptyHost || error == .emptyScheme
+        {
             return .refused(reason: "\(options.endpoint): not a URL to send to (\(error.shortDescription))")
         } catch let error as HTTPClientError {
             return .retry(reason: "\(options.endpoint): \(error.shortDescription)", after: nil)

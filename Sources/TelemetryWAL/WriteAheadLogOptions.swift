@@ -34,11 +34,15 @@ public struct WriteAheadLogOptions: Sendable {
         guard (FormatLimits.minimumJournalFileSize...FormatLimits.maximumJournalFileSize).contains(journalFileSize),
             journalFileSize.isMultiple(of: UInt64(FormatLimits.maximumBlockSize))
         else { throw .invalidOption("journalFileSize is \(journalFileSize); give a multiple of 65536 from 262144 on") }
-        guard spareFiles >= 2, spareFiles <= 64 else { throw .invalidOption("spareFiles is \(spareFiles); give 2 to 64") }
+        guard spareFiles >= 2, spareFiles <= 64 else {
+            throw .invalidOption("spareFiles is \(spareFiles); give 2 to 64")
+        }
         guard journalLimit / journalFileSize >= UInt64(spareFiles) + 2 else {
             throw .invalidOption("journalLimit is \(journalLimit); give at least \(spareFiles + 2) files' size")
         }
-        guard stagingLimit >= 1 << 20 else { throw .invalidOption("stagingLimit is \(stagingLimit); give 1 MiB or more") }
+        guard stagingLimit >= 1 << 20 else {
+            throw .invalidOption("stagingLimit is \(stagingLimit); give 1 MiB or more")
+        }
         guard (1...1_000_000).contains(maximumTenants) else {
             throw .invalidOption("maximumTenants is \(maximumTenants); give 1 to 1000000")
         }

@@ -34,7 +34,8 @@ public enum ControlRecord: Equatable, Sendable {
     /// Bytes of the encoded record, its header included.
     public var length: Int {
         switch self {
-        case .cursor(let subscriber, let tenant, _): RecordHeader.length + 16 + subscriber.utf8.count + tenant.utf8.count
+        case .cursor(let subscriber, let tenant, _):
+            RecordHeader.length + 16 + subscriber.utf8.count + tenant.utf8.count
         case .checkpoint: RecordHeader.length + 32
         case .tenantState(let tenant, _): RecordHeader.length + 16 + tenant.utf8.count
         case .watermark: RecordHeader.length + 8

@@ -130,7 +130,8 @@ public struct JournalFileHeader: Equatable, Sendable {
             created: bytes.littleEndian(at: base + 64), firstCommit: bytes.littleEndian(at: base + 72),
             oldestLiveFileSequence: bytes.littleEndian(at: base + 80),
             previous: Previous(
-                fileSequence: bytes.littleEndian(at: base + 128), epoch: bytes.littleEndian(at: base + 88), endOffset: bytes.littleEndian(at: base + 96),
+                fileSequence: bytes.littleEndian(at: base + 128), epoch: bytes.littleEndian(at: base + 88),
+                endOffset: bytes.littleEndian(at: base + 96),
                 lastCommit: bytes.littleEndian(at: base + 104), lastChecksum: bytes.littleEndian(at: base + 112)),
             recordsBefore: bytes.littleEndian(at: base + 120))
         guard header.blockSize == blockSize, header.epoch != 0,

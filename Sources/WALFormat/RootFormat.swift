@@ -75,7 +75,7 @@ public struct RootFormat: Equatable, Sendable {
             blockSize & (blockSize - 1) == 0
         else { throw FormatError(.field, "its block size \(blockSize) is out of bounds") }
         return RootFormat(
-        logIdentifier: LogIdentifier(decoding: bytes, at: base + 16), blockSize: blockSize,
+            logIdentifier: LogIdentifier(decoding: bytes, at: base + 16), blockSize: blockSize,
             created: bytes.littleEndian(at: base + 40))
     }
 }

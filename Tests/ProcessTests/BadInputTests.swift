@@ -88,7 +88,9 @@ import Testing
         #expect(try walctl("replay", root, "--to", "file:" + out).status == 0)
         let files = Set(try FileManager.default.contentsOfDirectory(atPath: out))
         #expect(
-            files == ["%252E%252E.ndjson", "%2E..ndjson", "%2E.%2F..%2Fetc.ndjson", "%F0%9F%A6%96.ndjson", "a%2Fb.ndjson"])
+            files == [
+                "%252E%252E.ndjson", "%2E..ndjson", "%2E.%2F..%2Fetc.ndjson", "%F0%9F%A6%96.ndjson", "a%2Fb.ndjson",
+            ])
         #expect(try walctl("cat", root, "--tenant", "../../etc").output == "{}\n")
     }
 

@@ -54,7 +54,8 @@ import Testing
         let first = try walctl("replay", root, "--to", "file:" + out, "--format", "json")
         #expect(first.status == 0, "\(first.error)")
         #expect(first.output.contains("\"records\" : 1000"))
-        #expect(try walctl("replay", root, "--to", "file:" + out, "--format", "json").output.contains("\"records\" : 0"))
+        #expect(
+            try walctl("replay", root, "--to", "file:" + out, "--format", "json").output.contains("\"records\" : 0"))
         let other = try walctl("replay", root, "--to", "-", "--subscriber", "other")
         #expect(other.output.split(separator: "\n").count == 1000)
         let files = try FileManager.default.contentsOfDirectory(atPath: out)

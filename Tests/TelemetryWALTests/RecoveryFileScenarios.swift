@@ -51,6 +51,18 @@ extension RecoveryScenario {
             expected.finding = .init(what: .fileForeign, file: spare.name, byteRange: 0..<spare.bytes.count)
             return expected
         },
+        RecoveryScenario(.fileDuplicated) { path in
+            let log = try StandardLog(at: path)
+            // An old copy of a file, as a careless restore leaves it beside the original.
+            var copy = log.files[1].bytes
+            copy.replaceSubrange(
+                log.files[1].commits[3].range.lowerBound..<copy.count,
+                with: [UInt8](repeating: 0, count: copy.count - log.files[1].commits[3].range.lowerBound))
+            try Data(copy).write(to: URL(fileURLWithPath: path + "/journal/000000ff.journal"))
+            var expected = log.expectation
+            expected.finding = .init(what: .fileDuplicated, file: "000000ff.journal", byteRange: 0..<copy.count)
+            return expected
+        },
         RecoveryScenario(.fileMissing) { path in
             let log = try StandardLog(at: path)
             let file = log.files[1]

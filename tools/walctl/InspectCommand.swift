@@ -94,7 +94,8 @@ struct InspectCommand: ParsableCommand {
         for commit in commits {
             table.rows.append([
                 "\(commit.commit)", "\(commit.offset)", "\(commit.length)", "\(commit.frames)", "\(commit.records)",
-                "\(commit.durableThrough)", commit.time, commit.flags.isEmpty ? "-" : commit.flags.joined(separator: " "),
+                "\(commit.durableThrough)", commit.time,
+                commit.flags.isEmpty ? "-" : commit.flags.joined(separator: " "),
             ])
         }
         table.print()
@@ -106,7 +107,9 @@ struct InspectCommand: ParsableCommand {
             return
         }
         var table = Table(
-            headers: ["frame", "tenant", "kinds", "sequences", "records", "codec", "stored", "raw", "from", "to", "whole"],
+            headers: [
+                "frame", "tenant", "kinds", "sequences", "records", "codec", "stored", "raw", "from", "to", "whole",
+            ],
             numeric: [0, 4, 6, 7])
         for frame in frames {
             table.rows.append([

@@ -64,5 +64,6 @@ func readable(time nanoseconds: UInt64) -> String {
 
 /// A tenant's name for a table: control characters would let a name draw on the terminal.
 func readable(name: TenantName) -> String {
-    String(name.description.unicodeScalars.map { $0.properties.generalCategory == .control ? "\u{FFFD}" : Character($0) })
+    String(
+        name.description.unicodeScalars.map { $0.properties.generalCategory == .control ? "\u{FFFD}" : Character($0) })
 }

@@ -58,7 +58,8 @@ struct ReplayCommand: AsyncParsableCommand {
                 guard let separator = header.firstIndex(of: "="), separator != header.startIndex else {
                     throw CommandFailure("--header \(header): give NAME=VALUE", .usage)
                 }
-                options.headers.append((String(header[..<separator]), String(header[header.index(after: separator)...])))
+                options.headers.append(
+                    (String(header[..<separator]), String(header[header.index(after: separator)...])))
             }
             try await run(name, OTLPExporter(options: options))
         } else {
@@ -137,7 +138,9 @@ struct ReplayCommand: AsyncParsableCommand {
             try printJSON(line)
         } else {
             var table = Table(
-                headers: ["delivered", "tenants", "bytes", "requests", "retries", "rejected", "refused", "undelivered"],
+                headers: [
+                    "delivered", "tenants", "bytes", "requests", "retries", "rejected", "refused", "undelivered",
+                ],
                 numeric: Set(0..<8))
             table.rows = [
                 [

@@ -55,6 +55,7 @@ extension LogCore {
             retired.append(RetiredFile(name: name, fate: .removal))
         }
         currentFile = nil
+        admission.offset = Int(options.journalFileSize)
         preparerWake.signal()
     }
 
@@ -84,7 +85,9 @@ extension LogCore {
             } else if preparerFailure != nil, spares.count < options.spareFiles {
                 // The disk may have room again by then.
                 preparerWake.wait(lock, until: .now + 1_000_000_000)
-                if retired.isEmpty, pendingMessages.isEmpty, spares.count < options.spareFiles, !isStopped { makeFile() }
+                if retired.isEmpty, pendingMessages.isEmpty, spares.count < options.spareFiles, !isStopped {
+                    makeFile()
+                }
             } else {
                 preparerFailure = nil
                 preparerWake.wait(lock)

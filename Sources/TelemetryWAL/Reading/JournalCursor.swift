@@ -146,10 +146,11 @@ struct JournalCursor<Storage: JournalStorage> {
                     batches.append(
                         try batch(frame, in: bytes, tenant: tenant, from: from, commitNumber: header.commitNumber))
                 } catch {
-                    faults.append((
-                        header.offset + UInt64(frame.body.lowerBound),
-                        "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant): \(error)"
-                    ))
+                    faults.append(
+                        (
+                            header.offset + UInt64(frame.body.lowerBound),
+                            "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant): \(error)"
+                        ))
                 }
             }
             return batches

@@ -73,7 +73,8 @@ struct JournalChain {
         }
         follow(&bySequence)
         for link in bySequence.values.sorted(by: { $0.name < $1.name }) {
-            report.count(link.header.fileSequence < (links.first?.header.fileSequence ?? 0) ? .fileSpare : .fileAbandoned)
+            report.count(
+                link.header.fileSequence < (links.first?.header.fileSequence ?? 0) ? .fileSpare : .fileAbandoned)
             // What a file without its headers held is a conclusion, not a fact: it is not overwritten.
             if !link.isHeaderLost { reusable.append(link.name) }
         }
@@ -121,7 +122,9 @@ struct JournalChain {
 
     /// Walks from the newest file backwards.
     private mutating func follow(_ bySequence: inout [UInt64: Link]) {
-        guard let newest = bySequence.values.max(by: { $0.header.fileSequence < $1.header.fileSequence }) else { return }
+        guard let newest = bySequence.values.max(by: { $0.header.fileSequence < $1.header.fileSequence }) else {
+            return
+        }
         var oldestLive = newest.isHeaderLost ? 1 : newest.header.oldestLiveFileSequence
         var next: Link? = newest
         while let link = next {

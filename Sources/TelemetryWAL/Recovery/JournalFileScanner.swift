@@ -120,8 +120,8 @@ struct JournalFileScanner {
                     ScannedCommit.Frame(
                         tenant: tenant, sequences: frame.header.firstSequence...frame.header.lastSequence,
                         isIntact: isIntact,
-                        range: header.offset + UInt64(frame.body.lowerBound)
-                            ..< header.offset + UInt64(frame.body.upperBound)))
+                        range: header.offset + UInt64(frame.body.lowerBound)..<header.offset
+                            + UInt64(frame.body.upperBound)))
             } else {
                 do throws(FormatError) {
                     let body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)

@@ -38,7 +38,9 @@ struct Recovery<Storage: JournalStorage> {
     /// Where two files claim one place in the log, finds out how far each reaches.
     private func compareTwins(_ found: [FoundFile]) throws(StorageError) -> [FoundFile] {
         var found = found
-        let headers = found.map { file in file.copies.lazy.compactMap { try? $0.get() }.max { $0.fileSequence < $1.fileSequence } }
+        let headers = found.map { file in
+            file.copies.lazy.compactMap { try? $0.get() }.max { $0.fileSequence < $1.fileSequence }
+        }
         var counts: [UInt64: Int] = [:]
         for case let header? in headers where !header.isSpare { counts[header.fileSequence, default: 0] += 1 }
         for (index, header) in headers.enumerated() {
@@ -58,35 +60,35 @@ struct Recovery<Storage: JournalStorage> {
     }
 
     private func recover(_ found: [FoundFile]) throws(StorageError) -> Result<RecoveredLog, WALError> {
-            let start = MonotonicTime.now
-            var report = RecoveryReport()
-            let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
-            let chain = JournalChain(
-                files: found, logIdentifier: format.logIdentifier, blockSize: format.blockSize, report: &report)
-            var machine = RecoveryMachine(chain: chain, report: report)
-            let total = chain.links.reduce(0) { $0 + min($1.size, $1.header.capacity) }
-            var read: UInt64 = 0
-            for link in chain.links {
-                let file = try storage.open("journal/" + link.name, forWriting: false)
-                var scanner = JournalFileScanner(
-                    epoch: link.header.epoch, fileSequence: link.header.fileSequence, blockSize: format.blockSize,
-                    start: link.header.commitsStart, end: min(link.size, link.header.capacity),
-                    opensBodies: opensBodies)
-                var unreadable: [Range<UInt64>] = []
-                try scan(file, with: &scanner, buffer: buffer, unreadable: &unreadable) { progress?(read + $0, total) }
-                if let fault = scanner.unsupported {
-                    return .failure(
-                        .unsupportedFormat(
-                            path: storage.rootDescription + "/journal/" + link.name, reason: fault.description))
-                }
-                read += min(link.size, link.header.capacity)
-                machine.take(scanner, unreadable: unreadable)
+        let start = MonotonicTime.now
+        var report = RecoveryReport()
+        let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
+        let chain = JournalChain(
+            files: found, logIdentifier: format.logIdentifier, blockSize: format.blockSize, report: &report)
+        var machine = RecoveryMachine(chain: chain, report: report)
+        let total = chain.links.reduce(0) { $0 + min($1.size, $1.header.capacity) }
+        var read: UInt64 = 0
+        for link in chain.links {
+            let file = try storage.open("journal/" + link.name, forWriting: false)
+            var scanner = JournalFileScanner(
+                epoch: link.header.epoch, fileSequence: link.header.fileSequence, blockSize: format.blockSize,
+                start: link.header.commitsStart, end: min(link.size, link.header.capacity),
+                opensBodies: opensBodies)
+            var unreadable: [Range<UInt64>] = []
+            try scan(file, with: &scanner, buffer: buffer, unreadable: &unreadable) { progress?(read + $0, total) }
+            if let fault = scanner.unsupported {
+                return .failure(
+                    .unsupportedFormat(
+                        path: storage.rootDescription + "/journal/" + link.name, reason: fault.description))
             }
-            let highest = found.compactMap { JournalFileName.number(of: $0.name) }.max()
-            var recovered = machine.finish(nextFileNumber: highest.map { $0 + 1 } ?? 0)
-            recovered.report.bytesRead = read
-            recovered.report.duration = .nanoseconds(Int64(MonotonicTime.now.since(start)))
-            return .success(recovered)
+            read += min(link.size, link.header.capacity)
+            machine.take(scanner, unreadable: unreadable)
+        }
+        let highest = found.compactMap { JournalFileName.number(of: $0.name) }.max()
+        var recovered = machine.finish(nextFileNumber: highest.map { $0 + 1 } ?? 0)
+        recovered.report.bytesRead = read
+        recovered.report.duration = .nanoseconds(Int64(MonotonicTime.now.since(start)))
+        return .success(recovered)
     }
 
     /// A file of a newer format must stop the opening: what it holds is not known to be free.
@@ -179,7 +181,7 @@ struct Recovery<Storage: JournalStorage> {
     ) throws(StorageError) -> Int {
         do throws(StorageError) {
             return try file.read(into: buffer, at: position, length: length, from: offset)
-        } catch where error.code != .ioFailure { throw error } catch {
+        } catch  where error.code != .ioFailure { throw error } catch {
             var done = 0
             while done < length {
                 let block = offset + UInt64(done)

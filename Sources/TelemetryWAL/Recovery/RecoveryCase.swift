@@ -56,7 +56,9 @@ public enum RecoveryCase: String, CaseIterable, Sendable, Hashable {
     /// Whether the case means that acknowledged records are lost or cannot be read, or may be.
     public var isLoss: Bool {
         switch self {
-        case .headerDestroyed, .fileMissing, .fileTruncated, .commitsDamaged, .frameDamaged, .rangeUnreadable, .sequenceGap: true
+        case .headerDestroyed, .fileMissing, .fileTruncated, .commitsDamaged, .frameDamaged, .rangeUnreadable,
+            .sequenceGap:
+            true
         default: false
         }
     }

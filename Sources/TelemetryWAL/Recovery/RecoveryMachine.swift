@@ -8,27 +8,27 @@ import WALFormat
 /// which is reported and passed over; not vouched for means that the log ended before it.
 struct RecoveryMachine {
     let chain: JournalChain
-    private(set) var report: RecoveryReport
-    private(set) var state = LogState()
-    private(set) var files: [LiveFile] = []
-    private var takenFiles = 0
+    var report: RecoveryReport
+    var state = LogState()
+    var files: [LiveFile] = []
+    var takenFiles = 0
 
     /// Number that the next commit must have; 0 while nothing is known.
-    private var expectedCommit: UInt64 = 1
+    var expectedCommit: UInt64 = 1
     /// Checksum that the next commit must repeat; nil where that is not known.
-    private var chainChecksum: UInt32?
-    private var recordsSoFar: UInt64 = 0
+    var chainChecksum: UInt32?
+    var recordsSoFar: UInt64 = 0
     /// Whether sequence numbers are known, so that a jump means loss.
-    private var knowsState = false
+    var knowsState = false
     /// The finding that a gap in sequence numbers belongs to.
-    private var openDamage: Int?
-    private var lossStart = 0
+    var openDamage: Int?
+    var lossStart = 0
     /// Bytes at the log's end that may have held records and can't be read.
-    private var unknownBytes: UInt64 = 0
+    var unknownBytes: UInt64 = 0
     /// Highest commit that some later bytes say was durable.
-    private(set) var durableThrough: UInt64 = 0
-    private var previous = JournalFileHeader.Previous()
-    private var isClean = true
+    var durableThrough: UInt64 = 0
+    var previous = JournalFileHeader.Previous()
+    var isClean = true
 
     init(chain: JournalChain, report: RecoveryReport) {
         self.chain = chain
@@ -293,7 +293,7 @@ struct RecoveryMachine {
         if let openDamage { report.findings[openDamage].losses.append(.init(tenant: tenant, sequences: sequences)) }
     }
 
-    private mutating func addLostCount(_ count: UInt64) {
+    mutating func addLostCount(_ count: UInt64) {
         guard let openDamage else { return }
         report.findings[openDamage].recordsLost = (report.findings[openDamage].recordsLost ?? 0) + count
     }
@@ -348,113 +348,4 @@ struct RecoveryMachine {
         report.tornTailFile = file.name
         report.tornTailOffset = range.lowerBound
     }
-
-    // MARK: - The end
-
-    /// Concludes after the last file: settles what only the whole shows, and says where the log goes on.
-    mutating func finish(nextFileNumber: UInt64) -> RecoveredLog {
-        guardSequenceNumbers()
-        // A subscriber that came after the last checkpoint is known by one record, which damage may have swallowed.
-        let mayLackSubscribers =
-            !files.isEmpty && (!knowsState || report.findings.dropFirst(lossStart).contains { $0.what.isLoss })
-        excuseDeliveredFiles()
-        report.liveFiles = files.count
-        var reusable = chain.reusable
-        var current: CommitterMachine.CurrentFile?
-        if let last = files.last {
-            if last.endOffset == last.header.commitsStart, last.damage.isEmpty {
-                // Its first write was torn: the file is no part of the log.
-                files.removeLast()
-                reusable.append(last.name)
-                report.liveFiles -= 1
-            } else if isClean {
-                current = CommitterMachine.CurrentFile(
-                    name: last.name, header: last.header, nextOffset: last.endOffset, isBegun: true)
-            }
-        }
-        let lastCommit = expectedCommit - 1
-        previous.lastCommit = lastCommit
-        if let last = files.last, last.sequence == previous.fileSequence { previous.endOffset = last.endOffset }
-        let machine = CommitterMachine(
-            current: current, lastCommit: lastCommit, lastChecksum: previous.lastChecksum,
-            recordsBefore: recordsSoFar, previous: previous, lastFileSequence: chain.highestSequence)
-        return RecoveredLog(
-            state: state, files: files, reusable: reusable, nextFileNumber: nextFileNumber, lastCommit: lastCommit,
-            durableThrough: durableThrough, machine: machine,
-            mayLackSubscribers: mayLackSubscribers, report: report)
-    }
-
-    /// Whether every subscriber has everything that stood before a file.
-    private func isDelivered(before index: Int) -> Bool {
-        guard index < files.count, !state.cursors.isEmpty else { return false }
-        return state.tenants.indices.allSatisfy { tenant in
-            let next = files[index...].lazy.compactMap { $0.extents[tenant]?.firstSequence }.first
-            return state.acknowledgedByAll(tenant: tenant) + 1 >= next ?? state.tenants[tenant].nextSequence
-        }
-    }
-
-    /// What is missing or damaged and was delivered to everyone is no loss: a file that was being used again when the
-    /// power went, for one.
-    private mutating func excuseDeliveredFiles() {
-        for (sequence, before) in chain.missing where isDelivered(before: before) {
-            excuse(sequence, as: .fileMissingDelivered) { $0 == .fileMissing }
-        }
-        for index in files.indices where files[index].holdsLoss && isDelivered(before: index + 1) {
-            excuse(files[index].sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
-            files[index].holdsLoss = false
-            files[index].isSuspect = true
-        }
-    }
-
-    private mutating func excuse(_ sequence: UInt64, as what: RecoveryCase, _ matches: (RecoveryCase) -> Bool) {
-        for finding in report.findings where finding.fileSequence == sequence && matches(finding.what) {
-            report.cases[finding.what, default: 1] -= 1
-            report.count(what)
-        }
-        report.findings.removeAll { $0.fileSequence == sequence && matches($0.what) }
-    }
-
-    private static func told(_ finding: RecoveryReport.Finding) -> UInt64 {
-        finding.losses.reduce(0) { $0 + UInt64($1.sequences.count) }
-    }
-
-    /// Where records were lost whose tenants nothing tells, any tenant's last numbers may be among them. They must
-    /// not be given again: a subscriber's cursor may already be past them. So all tenants' numbers skip as many; and
-    /// where not even tenants or counts are known, they go on behind the highest number that can have been given.
-    private mutating func guardSequenceNumbers() {
-        var unknown: UInt64 = 0
-        var isCountKnown = knowsState || files.isEmpty
-        for finding in report.findings.dropFirst(lossStart) where finding.what.isLoss {
-            guard let lost = finding.recordsLost else {
-                isCountKnown = isCountKnown && finding.what == .sequenceGap
-                continue
-            }
-            unknown += lost - min(lost, Self.told(finding))
-        }
-        // No record takes less than its header, and no tenant has more records than the log.
-        let highest = recordsSoFar + 1 + unknownBytes / UInt64(RecordHeader.length)
-        if !isCountKnown { state.raiseSequenceFloor(to: highest) } else if unknown > 0 {
-            state.raiseSequenceFloor(to: 1 + unknown)
-        }
-        for (index, tenant) in state.tenants.enumerated() {
-            let cursor = state.cursors.keys.map { state.acknowledgedThrough($0, tenant: index) }.max() ?? 0
-            let skipped = isCountKnown ? tenant.nextSequence + unknown : max(tenant.nextSequence, highest)
-            state.setNextSequence(max(skipped, cursor + 1), at: index)
-        }
-    }
-}
-
-/// What recovery hands to the engine.
-struct RecoveredLog {
-    var state: LogState
-    var files: [LiveFile]
-    var reusable: [String]
-    var nextFileNumber: UInt64
-    var lastCommit: UInt64
-    /// Highest commit that later bytes say was durable; what a reader beside a living writer may see.
-    var durableThrough: UInt64
-    var machine: CommitterMachine
-    /// Whether damage may have swallowed the names of subscribers.
-    var mayLackSubscribers: Bool
-    var report: RecoveryReport
 }

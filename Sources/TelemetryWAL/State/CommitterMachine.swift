@@ -112,7 +112,8 @@ struct CommitterMachine {
         lastChecksum = last.checksum
         recordsBefore += records
         previous = JournalFileHeader.Previous(
-            fileSequence: file.header.fileSequence, epoch: file.header.epoch, endOffset: file.nextOffset, lastCommit: lastCommit, lastChecksum: lastChecksum)
+            fileSequence: file.header.fileSequence, epoch: file.header.epoch, endOffset: file.nextOffset,
+            lastCommit: lastCommit, lastChecksum: lastChecksum)
         current = file
         failuresInARow = 0
     }

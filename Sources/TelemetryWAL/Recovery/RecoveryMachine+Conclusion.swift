@@ -1,0 +1,98 @@
+import WALFormat
+
+/// What only the whole log shows: losses that are none, numbers that must not be given again, where the log goes on.
+extension RecoveryMachine {
+    /// Concludes after the last file: settles what only the whole shows, and says where the log goes on.
+    mutating func finish(nextFileNumber: UInt64) -> RecoveredLog {
+        guardSequenceNumbers()
+        // A subscriber that came after the last checkpoint is known by one record, which damage may have swallowed.
+        let mayLackSubscribers =
+            !files.isEmpty && (!knowsState || report.findings.dropFirst(lossStart).contains { $0.what.isLoss })
+        excuseDeliveredFiles()
+        report.liveFiles = files.count
+        var reusable = chain.reusable
+        var current: CommitterMachine.CurrentFile?
+        if let last = files.last {
+            if last.endOffset == last.header.commitsStart, last.damage.isEmpty {
+                // Its first write was torn: the file is no part of the log.
+                files.removeLast()
+                reusable.append(last.name)
+                report.liveFiles -= 1
+            } else if isClean {
+                current = CommitterMachine.CurrentFile(
+                    name: last.name, header: last.header, nextOffset: last.endOffset, isBegun: true)
+            }
+        }
+        let lastCommit = expectedCommit - 1
+        previous.lastCommit = lastCommit
+        if let last = files.last, last.sequence == previous.fileSequence { previous.endOffset = last.endOffset }
+        let machine = CommitterMachine(
+            current: current, lastCommit: lastCommit, lastChecksum: previous.lastChecksum,
+            recordsBefore: recordsSoFar, previous: previous, lastFileSequence: chain.highestSequence)
+        return RecoveredLog(
+            state: state, files: files, reusable: reusable, nextFileNumber: nextFileNumber, lastCommit: lastCommit,
+            durableThrough: durableThrough, machine: machine,
+            mayLackSubscribers: mayLackSubscribers, report: report)
+    }
+
+    /// Whether every subscriber has everything that stood before a file.
+    private func isDelivered(before index: Int) -> Bool {
+        guard index < files.count, !state.cursors.isEmpty else { return false }
+        return state.tenants.indices.allSatisfy { tenant in
+            let next = files[index...].lazy.compactMap { $0.extents[tenant]?.firstSequence }.first
+            return state.acknowledgedByAll(tenant: tenant) + 1 >= next ?? state.tenants[tenant].nextSequence
+        }
+    }
+
+    /// What is missing or damaged and was delivered to everyone is no loss: a file that was being used again when the
+    /// power went, for one.
+    private mutating func excuseDeliveredFiles() {
+        for (sequence, before) in chain.missing where isDelivered(before: before) {
+            excuse(sequence, as: .fileMissingDelivered) { $0 == .fileMissing }
+        }
+        for index in files.indices where files[index].holdsLoss && isDelivered(before: index + 1) {
+            excuse(files[index].sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
+            files[index].holdsLoss = false
+            files[index].isSuspect = true
+        }
+    }
+
+    private mutating func excuse(_ sequence: UInt64, as what: RecoveryCase, _ matches: (RecoveryCase) -> Bool) {
+        for finding in report.findings where finding.fileSequence == sequence && matches(finding.what) {
+            report.cases[finding.what, default: 1] -= 1
+            report.count(what)
+        }
+        report.findings.removeAll { $0.fileSequence == sequence && matches($0.what) }
+    }
+
+    static func told(_ finding: RecoveryReport.Finding) -> UInt64 {
+        finding.losses.reduce(0) { $0 + UInt64($1.sequences.count) }
+    }
+
+    /// Where records were lost whose tenants nothing tells, any tenant's last numbers may be among them. They must
+    /// not be given again: a subscriber's cursor may already be past them. So all tenants' numbers skip as many; and
+    /// where not even tenants or counts are known, they go on behind the highest number that can have been given.
+    private mutating func guardSequenceNumbers() {
+        var unknown: UInt64 = 0
+        var isCountKnown = knowsState || files.isEmpty
+        for finding in report.findings.dropFirst(lossStart) where finding.what.isLoss {
+            guard let lost = finding.recordsLost else {
+                isCountKnown = isCountKnown && finding.what == .sequenceGap
+                continue
+            }
+            unknown += lost - min(lost, Self.told(finding))
+        }
+        // No record takes less than its header, and no tenant has more records than the log.
+        let highest = recordsSoFar + 1 + unknownBytes / UInt64(RecordHeader.length)
+        if !isCountKnown {
+            state.raiseSequenceFloor(to: highest)
+        } else if unknown > 0 {
+            state.raiseSequenceFloor(to: 1 + unknown)
+        }
+        for (index, tenant) in state.tenants.enumerated() {
+            let cursor = state.cursors.keys.map { state.acknowledgedThrough($0, tenant: index) }.max() ?? 0
+            let skipped = isCountKnown ? tenant.nextSequence + unknown : max(tenant.nextSequence, highest)
+            state.setNextSequence(max(skipped, cursor + 1), at: index)
+        }
+    }
+}
