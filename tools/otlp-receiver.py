@@ -368,6 +368,8 @@ def main():
         # shutdown() waits for the loop that this handler interrupts, so it needs a thread of its own.
         threading.Thread(target=server.shutdown).start()
 
+    # Whoever started us may have blocked signals, and we would inherit that.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     print(f"listening 127.0.0.1:{server.server_address[1]}", flush=True)

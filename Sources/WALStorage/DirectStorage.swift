@@ -36,6 +36,9 @@ public struct DirectStorage: JournalStorage {
         let journal = root.appending("journal")
         // An earlier process may have been killed between a rename and the directory's sync.
         if isPresent(journal.string) { try synchronizeDirectory(journal.string) } else { try makeDirectory(journal) }
+        // There ahead of need: setting a damaged file aside must not depend on free space.
+        let quarantine = root.appending("quarantine")
+        if !isPresent(quarantine.string) { try makeDirectory(quarantine) }
     }
 
     private func isPresent(_ path: String) -> Bool { SystemCalls.exists(path) == 1 }

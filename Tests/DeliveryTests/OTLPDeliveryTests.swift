@@ -140,7 +140,10 @@ struct OTLPDeliveryTests {
         let pipe = Pipe()
         process.standardOutput = pipe
         try process.run()
-        defer { process.terminate() }
+        defer {
+            kill(process.processIdentifier, SIGKILL)
+            process.waitUntilExit()
+        }
         let port = String(decoding: pipe.fileHandleForReading.availableData, as: UTF8.self)
             .trimmingCharacters(in: .whitespacesAndNewlines)
         var options = OTLPExporterOptions(endpoint: "http://127.0.0.1:\(port)")
@@ -149,7 +152,8 @@ struct OTLPDeliveryTests {
         let record = RecordBatch.Record.sample
         let start = ContinuousClock.now
         _ = await exporter.export(ExportBatch(tenant: "acme", kind: .opaque, records: [record]))
-        #expect(ContinuousClock.now - start < .seconds(8))
+        // For ever is what it was before; other tests may keep the machine busy.
+        #expect(ContinuousClock.now - start < .seconds(60))
         await exporter.shutdown()
     }
 

@@ -1,4 +1,5 @@
 import Foundation
+import FoundationNetworking
 
 /// The project's OTLP receiver, built on the official `opentelemetry-proto`, as a process of its own on a free port.
 public final class Receiver {
@@ -51,7 +52,8 @@ public final class Receiver {
     }
 
     deinit {
-        process.terminate()
+        // Not SIGTERM: a child that was started from a thread with blocked signals has it blocked as well.
+        kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
     }
 

@@ -35,6 +35,15 @@ final class BlockingQueue: Sendable {
         }
     }
 
+    /// Has the closure run on the queue's thread, some time.
+    func submit(_ body: @escaping @Sendable () -> Void) {
+        lock.withLock {
+            unsafe state.work.append(body)
+            if unsafe state.thread == nil { unsafe state.thread = start() }
+            arrival.signal()
+        }
+    }
+
     private func start() -> WorkerThread {
         nonisolated(unsafe) let state = unsafe self.state
         let lock = self.lock

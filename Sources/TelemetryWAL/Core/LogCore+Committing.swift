@@ -20,8 +20,7 @@ extension LogCore {
     /// under the lock, which is given up meanwhile. There must be a group, and nobody may hold the role.
     func commitNextGroupHoldingLock() {
         if closedGroups.isEmpty { closeOpenGroup() }
-        let (group, number, worst) = closedGroups.removeFirst()
-        inFlightWorstLength = worst
+        let (group, number, _) = closedGroups.removeFirst()
         var turn = Turn(group: group, groupNumber: number)
         takeAcknowledgements(into: &turn)
         perform(turn)
@@ -29,12 +28,13 @@ extension LogCore {
 
     /// Commits what has no group to ride on: acknowledgements, the watermark, the mark of a clean close. The same
     /// about lock and role.
-    func commitControlHoldingLock(closing: Bool = false, freshFile: Bool = false) {
+    @discardableResult
+    func commitControlHoldingLock(closing: Bool = false, freshFile: Bool = false) -> Result<Void, WALError> {
         var turn = Turn(forcesFreshFile: freshFile)
         turn.flags = closing ? [.watermark, .closing] : .watermark
         takeAcknowledgements(into: &turn)
         if turn.control.isEmpty { turn.control = [.watermark(durableThrough: durableThrough)] }
-        perform(turn)
+        return perform(turn)
     }
 
     /// Gives acknowledgements back that a turn did not write. Under the lock.
@@ -71,9 +71,14 @@ extension LogCore {
         pendingSubscribers = []
     }
 
-    private func perform(_ turn: Turn) {
+    @discardableResult
+    private func perform(_ turn: Turn) -> Result<Void, WALError> {
         var turn = turn
         isCommitting = true
+        // With its passengers: admission must not place others where these go.
+        inFlightWorstLength = Lengths(
+            turn.group, ControlFrames(turn.control, timestamp: 0), blockSize: format.blockSize
+        ).bound
         departedInFlight = []
         inFlightAcknowledgements = turn.acknowledgements
         let result = write(&turn)
@@ -83,6 +88,7 @@ extension LogCore {
         lastActivity = .now
         if hasStagedGroups || committerDozes { committerWake.signal() }
         wakeRoomWaiters()
+        return result
     }
 
     // MARK: - Afterwards, under the lock
@@ -95,7 +101,8 @@ extension LogCore {
         if began {
             files.append(LiveFile(name: current.name, header: current.header, endOffset: current.nextOffset))
             beginningLength = 0
-            keptUntilRotation = []
+            keptUntilRotation = keptUntilRotation.filter { $0.value >= current.header.oldestLiveFileSequence }
+            sealedFile = nil
             retired += retiredLater
             retiredLater = []
             preparerWake.signal()

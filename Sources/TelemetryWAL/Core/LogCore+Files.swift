@@ -27,7 +27,7 @@ extension LogCore {
                 break
             }
             let file = files.removeFirst()
-            keptUntilRotation.insert(file.name)
+            keptUntilRotation[file.name] = file.sequence
             retired.append(RetiredFile(name: file.name, fate: file.isSuspect ? .removal : .reuse))
             freed = true
         }
@@ -35,10 +35,11 @@ extension LogCore {
         preparerFailure = nil
         controlIsBlocked = false
         preparerWake.signal()
+        committerWake.signal()
     }
 
     private func setAside(_ file: inout LiveFile) {
-        guard !file.isBeingSetAside else { return }
+        guard !file.isBeingSetAside, MonotonicTime.now > setAsideAgain else { return }
         file.isBeingSetAside = true
         let name = "\(file.name).\(file.sequence)-\(String(file.header.epoch, radix: 16))"
         retired.append(RetiredFile(name: file.name, fate: .quarantine(as: name)))
@@ -48,6 +49,7 @@ extension LogCore {
     /// A write to the current file failed: it is never written again in this life. Under the lock.
     func abandonCurrentFile(begun: Bool) {
         guard let name = machine.current?.name else { return }
+        sealedFile = begun ? currentFile : sealedFile
         if begun, let index = files.indices.last, files[index].name == name {
             files[index].isSuspect = true
         } else {
@@ -71,21 +73,19 @@ extension LogCore {
     // MARK: - The preparer's thread
 
     /// Makes files ready ahead of need: takes up those that were delivered, makes new ones, removes what is too many.
-    /// Holds no lock while it does, and logs what others may not log who hold one.
+    /// Holds no lock while it does.
     func runPreparer() {
         lock.lock()
         defer { lock.unlock() }
         while !isStopped {
-            if !pendingMessages.isEmpty {
-                logPendingMessages()
-            } else if !retired.isEmpty {
+            if !retired.isEmpty {
                 takeUpRetiredFile()
             } else if spares.count < options.spareFiles, preparerFailure == nil {
                 makeFile()
             } else if preparerFailure != nil, spares.count < options.spareFiles {
                 // The disk may have room again by then.
                 preparerWake.wait(lock, until: .now + 1_000_000_000)
-                if retired.isEmpty, pendingMessages.isEmpty, spares.count < options.spareFiles, !isStopped {
+                if retired.isEmpty, spares.count < options.spareFiles, !isStopped {
                     makeFile()
                 }
             } else {
@@ -93,24 +93,25 @@ extension LogCore {
                 preparerWake.wait(lock)
             }
         }
-        logPendingMessages()
-    }
-
-    private func logPendingMessages() {
-        let messages = pendingMessages
-        pendingMessages = []
-        lock.unlock()
-        for (level, message, metadata) in messages { logger.log(level: level, message, metadata: metadata) }
-        lock.lock()
     }
 
     private func takeUpRetiredFile() {
         var file = retired.removeFirst()
         if file.fate == .reuse, spares.count >= spareLimit { file.fate = .removal }
         // Removed before a header that no longer counts it is on disk, a file would look lost.
-        if file.fate == .removal, keptUntilRotation.contains(file.name) {
+        if file.fate == .removal, keptUntilRotation[file.name] != nil {
             retiredLater.append(file)
             return
+        }
+        if case .quarantine = file.fate {
+            // Since it was asked for, a reader may have entered the file, or a subscriber have come.
+            guard let index = files.firstIndex(where: { $0.name == file.name }), mayLeave(files[index]) else {
+                for index in files.indices where files[index].name == file.name {
+                    files[index].isBeingSetAside = false
+                }
+                wakeRoomWaiters()
+                return
+            }
         }
         isPreparing = true
         lock.unlock()
@@ -132,14 +133,18 @@ extension LogCore {
         if let opened {
             addSpare(SpareFile(name: file.name, file: opened))
         } else if file.fate == .reuse {
+            // It is of another size than the options ask for now, or cannot be opened.
             file.fate = .removal
-            retiredLater.append(file)
-        } else if case .quarantine(let target) = file.fate, failure == nil {
+            retired.append(file)
+        } else if case .quarantine(let target) = file.fate, failure == nil || failure?.code == .notFound {
             files.removeAll { $0.name == file.name }
             logLater(
                 .warning, "a damaged file whose readable records are delivered was set aside",
                 ["file": "\(storage.rootDescription)/quarantine/\(target)"])
             reclaim()
+        } else if case .quarantine = file.fate {
+            for index in files.indices where files[index].name == file.name { files[index].isBeingSetAside = false }
+            setAsideAgain = .now + 1_000_000_000
         }
         if let failure { logLater(.warning, "a file that left the log stays where it is", ["error": "\(failure)"]) }
         wakeRoomWaiters()
@@ -149,6 +154,7 @@ extension LogCore {
         spares.append(spare)
         admission.spares = spares.count
         controlIsBlocked = false
+        committerWake.signal()
         if spares.count >= options.spareFiles { preparerFailure = nil }
         wakeRoomWaiters()
     }

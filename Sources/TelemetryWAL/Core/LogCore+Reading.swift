@@ -73,17 +73,13 @@ extension LogCore {
     func flushAcknowledgements() throws(WALError) {
         lock.lock()
         defer { lock.unlock() }
-        let underWay = inFlightAcknowledgements
+        // What a turn under way carries, and what waits: another turn may take that before this one comes to it.
+        let given = [inFlightAcknowledgements, acknowledgementOutcome]
         while isCommitting { roomCondition.wait(lock) }
-        if let result = underWay?.result { try result.get() }
+        for outcome in given { try outcome?.result?.get() }
         guard !pendingCursors.isEmpty || !pendingSubscribers.isEmpty else { return }
         if let refusal { throw refusal }
-        let outcome = acknowledgementOutcome
-        commitControlHoldingLock()
-        guard let result = outcome.result else {
-            throw preparerFailure ?? .journalFull(reason: "acknowledgements wait for room")
-        }
-        try result.get()
+        try commitControlHoldingLock().get()
     }
 
     // MARK: - Closing
@@ -93,8 +89,10 @@ extension LogCore {
         lock.lock()
         if isClosing {
             // Another thread closes, or has.
-            while !isStopped { roomCondition.wait(lock) }
+            while !isReleased { roomCondition.wait(lock) }
+            let failure = closeFailure
             lock.unlock()
+            if let failure { throw failure }
             return
         }
         isClosing = true
@@ -103,9 +101,16 @@ extension LogCore {
         }
         // A log that never had a file has nothing to mark.
         if refusal == nil, machine.current != nil || !pendingCursors.isEmpty || !pendingSubscribers.isEmpty {
-            commitControlHoldingLock(closing: true)
+            // Acknowledgements that find no room are given again next time; the caller is told.
+            if case .failure(let error) = commitControlHoldingLock(closing: true) { closeFailure = error }
         }
-        let failure = refusal
+        // Damaged files that were delivered are set aside before the next open looks at them.
+        while retired.contains(where: { if case .quarantine = $0.fate { true } else { false } }) {
+            preparerWake.signal()
+            roomCondition.wait(lock)
+        }
+        if let refusal { closeFailure = refusal }
+        let failure = closeFailure
         let file = currentFile
         stopHoldingLock(.closed)
         let threads = self.threads
@@ -120,9 +125,11 @@ extension LogCore {
             currentFile = nil
             spares = []
             storageLock = nil
+            if closeFailure == nil, let flushFailure { closeFailure = .storage(flushFailure) }
+            isReleased = true
+            wakeRoomWaiters()
         }
-        if let failure { throw failure }
-        if let flushFailure { throw .storage(flushFailure) }
+        if let closeFailure { throw closeFailure }
     }
 
     /// Ends the threads without writing: as if the process had died.

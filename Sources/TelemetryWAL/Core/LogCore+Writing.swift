@@ -57,7 +57,7 @@ extension LogCore {
     }
 
     /// What a turn takes on disk.
-    private struct Lengths {
+    struct Lengths {
         var frameHeaders: Int
         var raw: Int
         var frameCount: Int
@@ -88,6 +88,9 @@ extension LogCore {
             // The group goes where admission saw it go; its passengers must not push it into another file.
             if alone <= left - reserve {
                 if together > left { returnAcknowledgements(of: &turn) }
+            } else if alone <= left, spares.isEmpty, !preparerHasWork {
+                // Admitted, and no file left: better into the reserve than into a refusal.
+                returnAcknowledgements(of: &turn)
             } else {
                 turn.forcesFreshFile = true
                 let room = Int(options.journalFileSize) - fileStartBound()
@@ -117,7 +120,8 @@ extension LogCore {
     func freesAFile(_ turn: Turn) -> Bool {
         var after = state
         for record in turn.control { after.apply(record) }
-        return files.first.map { $0.pins == 0 && $0.isDelivered(in: after) } ?? false
+        guard !mayLackSubscribers, let oldest = files.first else { return false }
+        return oldest.pins == 0 && !oldest.holdsLoss && oldest.isDelivered(in: after)
     }
 
     /// Takes a spare file as the current one. Under the lock. Returns an error where there is none and none can be
@@ -129,7 +133,7 @@ extension LogCore {
             preparerWake.signal()
             roomCondition.wait(lock)
         }
-        if options.durability == .processCrash, let file = currentFile {
+        if options.durability == .processCrash, let file = currentFile ?? sealedFile {
             // The next file's header vouches for this one's commits: they must be there first.
             lock.unlock()
             let flushed: StorageError?
@@ -143,17 +147,20 @@ extension LogCore {
         reclaim()
         // A file that the present header still counts as live is taken last: should its new life's first write be
         // torn, the present header would miss it.
-        let spare = spares.remove(at: spares.firstIndex { !keptUntilRotation.contains($0.name) } ?? 0)
+        let spare = spares.remove(at: spares.firstIndex { keptUntilRotation[$0.name] == nil } ?? 0)
         admission.spares = spares.count
         // From here on the new file is where appends are admitted to.
         admission.fileStart = fileStartBound()
         admission.offset = admission.fileStart
         beginningLength = options.journalFileSize
         let oldest = files.first { $0.holdsLoss || !mayLeave($0) }
+        // The last file holds the state until this one's checkpoint is on disk, so it stays live one file longer: the
+        // header may get there and the checkpoint not.
+        let oldestLive = min(oldest?.sequence ?? .max, files.last?.sequence ?? .max)
         _ = machine.begin(
             file: spare.name, logIdentifier: format.logIdentifier,
             epoch: UInt64.random(in: 1 ... .max, using: &generator), capacity: options.journalFileSize,
-            blockSize: format.blockSize, created: wallClockNanoseconds(), oldestLiveFileSequence: oldest?.sequence)
+            blockSize: format.blockSize, created: wallClockNanoseconds(), oldestLiveFileSequence: files.isEmpty ? nil : oldestLive)
         currentFile = spare.file
         return nil
     }

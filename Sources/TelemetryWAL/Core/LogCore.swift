@@ -45,7 +45,10 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
     /// Files that have left the log, and what is to become of them.
     var retired: [RetiredFile]
     /// Files that the present file's header still counts as live: to be used again last, and not to be removed.
-    var keptUntilRotation: Set<String> = []
+    /// With their file sequence numbers.
+    var keptUntilRotation: [String: UInt64] = [:]
+    /// When a damaged file that could not be set aside is tried again.
+    var setAsideAgain = MonotonicTime(nanoseconds: 0)
     /// Files to be removed or set aside once the next header is on disk, which no longer counts them: before that,
     /// their absence would look like loss.
     var retiredLater: [RetiredFile] = []
@@ -67,13 +70,14 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
     var controlIsBlocked = false
     /// Recovery could not tell who subscribes: nothing is reclaimed until the log is opened again.
     let mayLackSubscribers: Bool
-    /// Messages to be logged by a thread that holds no lock: a logger may itself append to this log.
-    var pendingMessages: [(Logger.Level, Logger.Message, Logger.Metadata)] = []
     var lastActivity = MonotonicTime.now
     var needsWatermark = false
     var wantsRotation = false
     var isClosing = false
     var isStopped = false
+    /// `close` is through, lock file and all.
+    var isReleased = false
+    var closeFailure: WALError?
     /// Why no commit is taken any more; goes from nil to an error once.
     var refusal: WALError?
     var durableThrough: UInt64
@@ -84,11 +88,15 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
     // Guarded by the role.
     var machine: CommitterMachine
     var currentFile: Storage.File?
+    /// The file in which a write failed, until the next one is begun.
+    var sealedFile: Storage.File?
     var generator = SystemRandomNumberGenerator()
     let buffer: AlignedBuffer
     let compressor = LZ4FrameCompressor()
 
     let readQueue = BlockingQueue(name: "wal-reader")
+    /// Logs on a thread that holds no lock and that nobody waits for: a logger may itself append to this log.
+    private let logQueue = BlockingQueue(name: "wal-logger")
 
     struct SpareFile {
         var name: String
@@ -153,7 +161,7 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
 
     /// Whether a checkpoint would leave most of a new file to records if it grew by so many bytes. Under the lock.
     func checkpointFits(growingBy length: Int) -> Bool {
-        UInt64(checkpointLengthBound() + length) <= options.journalFileSize / 4
+        UInt64(checkpointLengthBound() + length) <= min(options.journalFileSize / 4, 16 << 20)
     }
 
     /// Upper bound of a checkpoint commit's length. Under the lock.
@@ -182,10 +190,9 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
         }
     }
 
-    /// Keeps a message for a thread without locks. Under the lock.
+    /// Logs from a thread of its own. Under the lock.
     func logLater(_ level: Logger.Level, _ message: Logger.Message, _ metadata: Logger.Metadata) {
-        pendingMessages.append((level, message, metadata))
-        preparerWake.signal()
+        logQueue.submit { [logger] in logger.log(level: level, message, metadata: metadata) }
     }
 
     /// Lets every waiting thread and task look again. Under the lock.

@@ -74,7 +74,8 @@ struct JournalCursor<Storage: JournalStorage> {
             } catch {
                 // A living writer removes files whose records were delivered.
                 guard error.code == .notFound else { throw .storage(error) }
-                available = 0
+                leaveFile()
+                continue
             }
             guard available >= blockSize else {
                 try handleEnd(of: current)
@@ -116,7 +117,7 @@ struct JournalCursor<Storage: JournalStorage> {
     private mutating func handleEnd(of current: ReadableFile) throws(WALError) {
         let end = position.offset
         try handleUnexpected(current, "the file ends here")
-        if position.offset == end { leaveFile() }
+        if position.fileSequence == current.header.fileSequence, position.offset == end { leaveFile() }
     }
 
     private mutating func leaveFile() {

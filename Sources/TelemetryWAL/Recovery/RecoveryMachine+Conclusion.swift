@@ -13,7 +13,7 @@ extension RecoveryMachine {
         var reusable = chain.reusable
         var current: CommitterMachine.CurrentFile?
         if let last = files.last {
-            if last.endOffset == last.header.commitsStart, last.damage.isEmpty {
+            if last.endOffset == last.header.commitsStart, last.damage.isEmpty, !last.holdsLoss {
                 // Its first write was torn: the file is no part of the log.
                 files.removeLast()
                 reusable.append(last.name)
@@ -52,8 +52,6 @@ extension RecoveryMachine {
         }
         for index in files.indices where files[index].holdsLoss && isDelivered(before: index + 1) {
             excuse(files[index].sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
-            files[index].holdsLoss = false
-            files[index].isSuspect = true
         }
     }
 
@@ -66,7 +64,7 @@ extension RecoveryMachine {
     }
 
     static func told(_ finding: RecoveryReport.Finding) -> UInt64 {
-        finding.losses.reduce(0) { $0 + UInt64($1.sequences.count) }
+        finding.losses.reduce(0) { $0.addingSaturated(UInt64($1.sequences.count)) }
     }
 
     /// Where records were lost whose tenants nothing tells, any tenant's last numbers may be among them. They must
@@ -80,10 +78,12 @@ extension RecoveryMachine {
                 isCountKnown = isCountKnown && finding.what == .sequenceGap
                 continue
             }
-            unknown += lost - min(lost, Self.told(finding))
+            unknown = unknown.addingSaturated(lost - min(lost, Self.told(finding)))
         }
-        // No record takes less than its header, and no tenant has more records than the log.
-        let highest = recordsSoFar + 1 + unknownBytes / UInt64(RecordHeader.length)
+        // No tenant has more records than the log, and only the last commit can be one that nobody counted: it holds
+        // one frame of a tenant.
+        let uncounted = unknownBytes > 0 ? UInt64(FormatLimits.maximumRecordCount) : 0
+        let highest = recordsSoFar + 1 + uncounted
         if !isCountKnown {
             state.raiseSequenceFloor(to: highest)
         } else if unknown > 0 {
@@ -94,5 +94,13 @@ extension RecoveryMachine {
             let skipped = isCountKnown ? tenant.nextSequence + unknown : max(tenant.nextSequence, highest)
             state.setNextSequence(max(skipped, cursor + 1), at: index)
         }
+    }
+}
+
+extension UInt64 {
+    /// The sum, or the highest number that the format allows: what is summed may come from hostile bytes.
+    func addingSaturated(_ other: UInt64) -> UInt64 {
+        let (sum, overflows) = addingReportingOverflow(other)
+        return overflows ? FormatLimits.maximumNumber : Swift.min(sum, FormatLimits.maximumNumber)
     }
 }

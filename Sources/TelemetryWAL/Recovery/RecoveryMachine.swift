@@ -140,6 +140,7 @@ struct RecoveryMachine {
                         damage(
                             &file, file.endOffset..<header.offset, commits: expectedCommit...header.commitNumber - 1,
                             unreadable: unreadable)
+                        countLost(upTo: header)
                         expectedCommit = header.commitNumber
                         file.endOffset = header.offset
                     }
@@ -178,6 +179,7 @@ struct RecoveryMachine {
                             commits: expectedCommit...commit.header.commitNumber - 1, unreadable: unreadable)
                     }
                     if !commit.isIntact, vouched < commit.header.commitNumber {
+                        countLost(upTo: commit.header)
                         expectedCommit = commit.header.commitNumber
                         return tear(from: commit.header.offset, events[index...], file: &file, unreadable: unreadable)
                     }
@@ -190,8 +192,8 @@ struct RecoveryMachine {
 
     private mutating func accept(_ commit: ScannedCommit, file: inout LiveFile, unreadable: [Range<UInt64>]) {
         let header = commit.header
-        if header.recordsBefore > recordsSoFar { addLostCount(header.recordsBefore - recordsSoFar) }
-        recordsSoFar = max(recordsSoFar, header.recordsBefore) + commit.recordCount
+        countLost(upTo: header)
+        recordsSoFar += commit.recordCount
         report.commitsRead += 1
         report.count(.commitAccepted)
         if let fault = commit.controlFault {
@@ -201,6 +203,7 @@ struct RecoveryMachine {
                 commits: header.commitNumber...header.commitNumber)
             openDamage = report.findings.count - 1
             file.holdsLoss = true
+            isClean = false
         }
         if header.flags.contains(.checkpoint), commit.controlFault == nil {
             applyCheckpoint(commit.control, file: file)
@@ -247,7 +250,7 @@ struct RecoveryMachine {
         }
         // Numbers that were skipped after damage (`guardSequenceNumbers`) look like lost records and are none: where
         // more jumps than were lost, nobody can tell whose the lost ones were.
-        let jumped = jumps.reduce(UInt64(0)) { $0 + UInt64($1.1.count) }
+        let jumped = jumps.reduce(UInt64(0)) { $0.addingSaturated(UInt64($1.1.count)) }
         let lost = openDamage.flatMap { report.findings[$0].recordsLost }
         let told = openDamage.map { Self.told(report.findings[$0]) } ?? 0
         if openDamage == nil || lost.map({ jumped <= $0 - min($0, told) }) ?? false {
@@ -291,6 +294,13 @@ struct RecoveryMachine {
             openDamage = report.findings.count - 1
         }
         if let openDamage { report.findings[openDamage].losses.append(.init(tenant: tenant, sequences: sequences)) }
+    }
+
+    /// The running count in a whole header tells how many records are missing before it.
+    mutating func countLost(upTo header: CommitHeader) {
+        guard header.recordsBefore >= recordsSoFar else { return }
+        addLostCount(header.recordsBefore - recordsSoFar)
+        recordsSoFar = header.recordsBefore
     }
 
     mutating func addLostCount(_ count: UInt64) {
