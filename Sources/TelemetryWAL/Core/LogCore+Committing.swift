@@ -76,9 +76,10 @@ extension LogCore {
         var turn = turn
         isCommitting = true
         // With its passengers: admission must not place others where these go.
-        inFlightWorstLength = Lengths(
-            turn.group, ControlFrames(turn.control, timestamp: 0), blockSize: format.blockSize
-        ).bound
+        inFlightWorstLength =
+            Lengths(
+                turn.group, ControlFrames(turn.control, timestamp: 0), blockSize: format.blockSize
+            ).bound
         departedInFlight = []
         inFlightAcknowledgements = turn.acknowledgements
         let result = write(&turn)

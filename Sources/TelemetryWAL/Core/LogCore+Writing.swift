@@ -160,7 +160,8 @@ extension LogCore {
         _ = machine.begin(
             file: spare.name, logIdentifier: format.logIdentifier,
             epoch: UInt64.random(in: 1 ... .max, using: &generator), capacity: options.journalFileSize,
-            blockSize: format.blockSize, created: wallClockNanoseconds(), oldestLiveFileSequence: files.isEmpty ? nil : oldestLive)
+            blockSize: format.blockSize, created: wallClockNanoseconds(),
+            oldestLiveFileSequence: files.isEmpty ? nil : oldestLive)
         currentFile = spare.file
         return nil
     }
