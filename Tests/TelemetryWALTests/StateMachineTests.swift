@@ -1,0 +1,123 @@
+import Testing
+import WALFormat
+import WALStorage
+
+@testable import TelemetryWAL
+
+/// The engine's decisions, tried without a file or a thread.
+@Suite struct StateMachineTests {
+    private var identifier: LogIdentifier {
+        var generator = SystemRandomNumberGenerator()
+        return LogIdentifier(using: &generator)
+    }
+
+    private func newMachine() -> CommitterMachine {
+        CommitterMachine(
+            current: nil, lastCommit: 0, lastChecksum: 0, recordsBefore: 0, previous: .init(), lastFileSequence: 0)
+    }
+
+    private func begin(_ machine: inout CommitterMachine, _ name: String) -> JournalFileHeader {
+        machine.begin(
+            file: name, logIdentifier: identifier, epoch: 7, capacity: 1 << 20, blockSize: 4096, created: 0,
+            oldestLiveFileSequence: nil)
+    }
+
+    /// A header as the encoder gives it, without a body worth naming.
+    private func commit(_ placement: CommitPlacement) throws -> CommitHeader {
+        var buffer = [UInt8](repeating: 0, count: 256 << 10)
+        return try buffer.withMutableRawSpan { (bytes: inout MutableRawSpan) throws(FormatError) in
+            var encoder = CommitEncoder(at: 0, blockSize: 4096, frameHeadersLength: 64, rawLengths: 24)
+            let frame = FrameHeader(
+                tenant: nil, kinds: .control, codec: .raw, firstSequence: 0, recordCount: 1, storedLength: 0,
+                rawLength: 0, bodyChecksum: 0, lowestTimestamp: 0, highestTimestamp: 0)
+            let body = [UInt8](repeating: 1, count: 24)
+            try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
+                try encoder.add(frame, rawBody: raw, into: &bytes, compressor: LZ4FrameCompressor())
+            }
+            return encoder.finish(placement, timestamp: 0, flags: [], into: &bytes)
+        }
+    }
+
+    private func placement(_ machine: CommitterMachine) throws -> (CommitPlacement, beginsFile: Bool) {
+        let decision = machine.decide(bound: 4096, lead: 4096, usableEnd: 1 << 20)
+        guard case .write(let placement, let beginsFile) = decision else { throw FormatError(.field, "\(decision)") }
+        return (placement, beginsFile)
+    }
+
+    @Test func commitsFollowEachOtherAndVouchForTheOneBefore() throws {
+        var machine = newMachine()
+        #expect(machine.decide(bound: 4096, lead: 4096, usableEnd: 1 << 20) == .needsFile)
+        #expect(begin(&machine, "a").fileSequence == 1)
+        let (first, beginsFile) = try placement(machine)
+        #expect(beginsFile && first.offset == 8192 && first.commitNumber == 1 && first.durableThrough == 0)
+        let written = try commit(first)
+        machine.completed([written], records: 3)
+        let (second, again) = try placement(machine)
+        #expect(!again && second.offset == 12288 && second.commitNumber == 2 && second.durableThrough == 1)
+        #expect(second.previousChecksum == written.checksum && second.recordsBefore == 3)
+    }
+
+    @Test func fullFileIsFollowedByOneThatSealsIt() throws {
+        var machine = newMachine()
+        _ = begin(&machine, "a")
+        let written = try commit(try placement(machine).0)
+        machine.completed([written], records: 1)
+        #expect(machine.decide(bound: 1 << 20, lead: 4096, usableEnd: 1 << 20) == .needsFile)
+        let header = begin(&machine, "b")
+        #expect(header.previous.fileSequence == 1 && header.previous.endOffset == 12288)
+        #expect(header.previous.lastCommit == 1 && header.previous.lastChecksum == written.checksum)
+        #expect(header.firstCommit == 2 && header.recordsBefore == 1)
+    }
+
+    @Test func failedWriteGoesToAFreshFileOnceAndThenGivesUp() throws {
+        var machine = newMachine()
+        _ = begin(&machine, "a")
+        machine.completed([try commit(try placement(machine).0)], records: 1)
+        let failure = StorageError(.ioFailure, operation: "write", path: "a")
+        guard case .moveToFreshFile = machine.failed(failure) else {
+            Issue.record("the first failure moves on")
+            return
+        }
+        #expect(machine.decide(bound: 4096, lead: 4096, usableEnd: 1 << 20) == .needsFile, "never in place")
+        // The fresh file seals the old one at its last durable commit, and the same number is used again.
+        #expect(begin(&machine, "b").previous.lastCommit == 1)
+        #expect(try placement(machine).0.commitNumber == 2)
+        guard case .giveUp = machine.failed(failure) else {
+            Issue.record("the second failure in a row is final")
+            return
+        }
+        _ = begin(&machine, "c")
+        guard case .refused = machine.decide(bound: 4096, lead: 4096, usableEnd: 1 << 20) else {
+            Issue.record("a log that gave up takes no commit")
+            return
+        }
+    }
+
+    @Test func admissionKeepsTheLastSpareAndTheReserve() {
+        var admission = AdmissionControl(usableEnd: 1000, fileStart: 100, offset: 900, spares: 1)
+        #expect(admission.allows(admission.placing(100, at: admission.start)))
+        let next = admission.placing(101, at: admission.start)
+        #expect(next == .init(offset: 201, sparesUsed: 1))
+        #expect(!admission.allows(next), "the last spare is not for appends")
+        admission.spares = 2
+        #expect(admission.allows(next))
+        #expect(!admission.allows(admission.placing(900, at: next)), "nor is the last of two")
+    }
+
+    @Test func cursorsMoveForwardOnlyAndACheckpointIsTheWholeState() {
+        var state = LogState()
+        state.apply(.cursor(subscriber: "s", tenant: "a", acknowledgedThrough: 5))
+        #expect(state.cursors.isEmpty, "a subscriber that never came has no cursor")
+        state.apply(.subscriber(name: "s", isRegistered: true))
+        state.apply(.tenantState(tenant: "a", nextSequence: 9))
+        state.apply(.cursor(subscriber: "s", tenant: "a", acknowledgedThrough: 5))
+        state.apply(.cursor(subscriber: "s", tenant: "a", acknowledgedThrough: 3))
+        #expect(state.acknowledgedThrough("s", tenant: 0) == 5)
+        var copy = LogState()
+        for record in state.checkpoint() { copy.apply(record) }
+        #expect(copy.tenants.map(\.nextSequence) == [9] && copy.acknowledgedThrough("s", tenant: 0) == 5)
+        #expect(state.checkpoint().reduce(0) { $0 + $1.length } <= state.checkpointBound)
+        state.apply(.subscriber(name: "s", isRegistered: false))
+        #expect(state.acknowledgedByAll(tenant: 0) == 0 && state.subscribers.isEmpty)
+    }
+}
