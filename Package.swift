@@ -26,6 +26,7 @@ let package = Package(
         .library(name: "OTLPExporter", targets: ["OTLPExporter"]),
         .library(name: "FileExporter", targets: ["FileExporter"]),
         .executable(name: "walctl", targets: ["walctl"]),
+        .executable(name: "walbench", targets: ["walbench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-system.git", from: "1.6.0"),
@@ -92,6 +93,16 @@ let package = Package(
             ],
             path: "tools/walctl",
             swiftSettings: strict),
+        .executableTarget(
+            name: "walbench",
+            dependencies: [
+                "TelemetryWAL", "WALFormat",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            path: "tools/walbench",
+            exclude: ["peers"],
+            swiftSettings: relaxed),
         .target(
             name: "TestSupport", dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")],
             path: "Tests/Support", swiftSettings: relaxed),

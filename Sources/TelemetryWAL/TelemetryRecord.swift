@@ -32,6 +32,7 @@ public struct BatchReceipt: Sendable, Hashable {
 }
 
 /// A record that is on its way: durable once `durable(through:)` has returned for this ticket or a later one.
-public struct Ticket: Sendable {
-    let outcome: CommitOutcome
+public struct Ticket: Sendable, Hashable {
+    /// The group that the record is in.
+    let group: UInt64
 }

@@ -51,12 +51,22 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         } catch { throw .storage(error) }
         let core = LogCore(
             storage: storage, options: options, format: format, recovered: recovered, currentFile: file,
-            storageLock: lock)
+            storageLock: lock, queue: try queue(of: storage, options))
         report(recovered.report, to: options.logger)
         core.lock.withLock { core.reclaim() }
         core.start()
         core.waitUntilReady()
         return WriteAheadLogEngine(core: core, report: recovered.report)
+    }
+
+    /// The queue that commits go through; nil for the plain path.
+    private static func queue(of storage: Storage, _ options: WriteAheadLogOptions) throws(WALError) -> Storage.Queue? {
+        if options.writePath == .plain || options.commitsUnderWay == 1 { return nil }
+        do throws(StorageError) { return try storage.makeWriteQueue(depth: options.commitsUnderWay) } catch {
+            if options.writePath == .ring { throw .storage(error) }
+            options.logger.debug("no io_uring: commits go the plain path", metadata: ["reason": "\(error)"])
+            return nil
+        }
     }
 
     private static func report(_ report: RecoveryReport, to logger: Logger) {
@@ -82,10 +92,8 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     @discardableResult
     public func append(_ record: TelemetryRecord, tenant: TenantName) async throws(WALError) -> Receipt {
         let length = try checkedLength(record)
-        let sequences = try await core.appendSuspending(tenant: tenant, count: 1, length: length) { _, add in
-            record.payload.withRawSpan { add(record.kind, record.timestamp, $0) }
-        }
-        return Receipt(tenant: tenant, sequence: sequences.lowerBound)
+        let sequence = try await core.appendSuspending(.record(record), tenant: tenant, length: length)
+        return Receipt(tenant: tenant, sequence: sequence)
     }
 
     /// Appends a batch in one commit: all of it becomes durable or nothing. Throws like `append`, and
@@ -96,12 +104,9 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         contentsOf records: [TelemetryRecord], tenant: TenantName
     ) async throws(WALError) -> BatchReceipt {
         let length = try checkedLength(records)
-        let sequences = try await core.appendSuspending(tenant: tenant, count: records.count, length: length) {
-            let record = records[$0]
-            let add = $1
-            record.payload.withRawSpan { add(record.kind, record.timestamp, $0) }
-        }
-        return BatchReceipt(tenant: tenant, sequences: sequences)
+        let first = try await core.appendSuspending(
+            core.load(records, length: length), tenant: tenant, length: length)
+        return BatchReceipt(tenant: tenant, sequences: first...first + UInt64(records.count) - 1)
     }
 
     /// The same as `append` for callers outside Swift concurrency: blocks the calling thread, and writes on it when
@@ -109,10 +114,8 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     @discardableResult
     public func appendBlocking(_ record: TelemetryRecord, tenant: TenantName) throws(WALError) -> Receipt {
         let length = try checkedLength(record)
-        let sequences = try core.appendBlocking(tenant: tenant, count: 1, length: length) { _, add in
-            record.payload.withRawSpan { add(record.kind, record.timestamp, $0) }
-        }
-        return Receipt(tenant: tenant, sequence: sequences.lowerBound)
+        let sequence = try core.appendBlocking(.record(record), tenant: tenant, length: length)
+        return Receipt(tenant: tenant, sequence: sequence)
     }
 
     /// The same as `append(contentsOf:tenant:)`, blocking.
@@ -121,27 +124,20 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         contentsOf records: [TelemetryRecord], tenant: TenantName
     ) throws(WALError) -> BatchReceipt {
         let length = try checkedLength(records)
-        let sequences = try core.appendBlocking(tenant: tenant, count: records.count, length: length) {
-            let record = records[$0]
-            let add = $1
-            record.payload.withRawSpan { add(record.kind, record.timestamp, $0) }
-        }
-        return BatchReceipt(tenant: tenant, sequences: sequences)
+        let first = try core.appendBlocking(core.load(records, length: length), tenant: tenant, length: length)
+        return BatchReceipt(tenant: tenant, sequences: first...first + UInt64(records.count) - 1)
     }
 
     /// Hands a record over and returns at once; `durable(through:)` tells when it is durable. Throws `.stagingFull` or
     /// `.journalFull` where it would have to wait.
     public func enqueue(_ record: TelemetryRecord, tenant: TenantName) throws(WALError) -> Ticket {
         let length = try checkedLength(record)
-        return Ticket(
-            outcome: try core.enqueue(tenant: tenant, length: length) { _, add in
-                record.payload.withRawSpan { add(record.kind, record.timestamp, $0) }
-            })
+        return Ticket(group: try core.enqueue(record, tenant: tenant, length: length))
     }
 
     /// Returns when the ticket's record, and all enqueued before it, are durable. Throws the error of the commit that
     /// failed; after such a failure no later commit succeeds.
-    public func durable(through ticket: Ticket) async throws(WALError) { try await core.wait(ticket.outcome) }
+    public func durable(through ticket: Ticket) async throws(WALError) { try await core.durable(through: ticket.group) }
 
     private func checkedLength(_ record: TelemetryRecord) throws(WALError) -> Int {
         let length = RecordHeader.length + record.payload.count
@@ -184,6 +180,8 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
 
     /// Counters since opening.
     public var statistics: CommitStatistics { core.lock.withLock { core.statistics } }
+    /// How commits reach the device: `ring` or `plain`, as chosen when the log was opened.
+    public var writePath: WritePath { core.queue == nil ? .plain : .ring }
     /// The log's UUID.
     public var identifier: LogIdentifier { core.format.logIdentifier }
     /// Number of the last durable commit.

@@ -18,6 +18,10 @@ public struct WriteAheadLogOptions: Sendable {
     public var spareFiles = 2
     /// Most bytes of records that may wait to be written, 1 MiB or more.
     public var stagingLimit = 64 << 20
+    /// How commits reach the device: through io_uring where the system allows it (default), only so, or never.
+    public var writePath: WritePath = .automatic
+    /// Most commits on their way to the device at a time, 1 to 4. They are acknowledged in order.
+    public var commitsUnderWay = 4
     /// Most tenants that the log may hold, 1 to 1,000,000. Each costs about 200 bytes of memory and some 40 bytes in
     /// each checkpoint.
     public var maximumTenants = 65536
@@ -43,6 +47,9 @@ public struct WriteAheadLogOptions: Sendable {
         guard stagingLimit >= 1 << 20 else {
             throw .invalidOption("stagingLimit is \(stagingLimit); give 1 MiB or more")
         }
+        guard (1...4).contains(commitsUnderWay) else {
+            throw .invalidOption("commitsUnderWay is \(commitsUnderWay); give 1 to 4")
+        }
         guard (1...1_000_000).contains(maximumTenants) else {
             throw .invalidOption("maximumTenants is \(maximumTenants); give 1 to 1000000")
         }
@@ -56,4 +63,15 @@ public struct WriteAheadLogOptions: Sendable {
     var maximumBatchLength: Int {
         min(FormatLimits.maximumFrameRawLength, Int(journalFileSize / 4))
     }
+}
+
+/// How commits that are under way at the same time reach the device. A lone appender writes on its own thread in
+/// either case.
+public enum WritePath: String, Sendable, CaseIterable {
+    /// io_uring if the kernel and the sandbox allow it, else as `plain`.
+    case automatic
+    /// io_uring; opening fails where there is none.
+    case ring
+    /// `pwritev2`, on threads that wait for it.
+    case plain
 }

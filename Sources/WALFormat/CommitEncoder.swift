@@ -43,15 +43,18 @@ public struct CommitEncoder {
         return (CommitHeader.length + frameHeadersLength + bodies).roundedUp(toMultipleOf: blockSize)
     }
 
-    /// Begins a commit at `base` of a buffer. `rawLengths` decides whether compression is tried at all: what fits
-    /// into one block as it is saves no I/O by shrinking.
-    public init(at base: Int, blockSize: Int, frameHeadersLength: Int, rawLengths: Int) {
+    /// Bodies of fewer bytes are not worth a reader's decompression.
+    private static let minimumCompressedLength = 256
+
+    /// Begins a commit at `base` of a buffer. Compression is tried if `compresses` asks for it and `rawLengths`, the
+    /// sum over the frames, does not fit into one block as it is: then shrinking saves no I/O.
+    public init(at base: Int, blockSize: Int, frameHeadersLength: Int, rawLengths: Int, compresses: Bool = true) {
         self.base = base
         self.blockSize = blockSize
         self.frameHeadersLength = frameHeadersLength
         nextFrameHeader = base + CommitHeader.length
         nextBody = base + CommitHeader.length + frameHeadersLength
-        compresses = CommitHeader.length + frameHeadersLength + rawLengths > blockSize
+        self.compresses = compresses && CommitHeader.length + frameHeadersLength + rawLengths > blockSize
     }
 
     /// Adds a frame of encoded records. `header` gives tenant, kinds, first sequence, count and times; codec, lengths
@@ -63,7 +66,7 @@ public struct CommitEncoder {
         header.rawLength = rawBody.byteCount
         header.codec = .raw
         header.storedLength = rawBody.byteCount
-        if compresses, rawBody.byteCount >= 256 {
+        if compresses, rawBody.byteCount >= Self.minimumCompressedLength {
             let length = try compressor.compress(rawBody, into: &buffer, at: nextBody)
             // Less than a sixteenth saved is not worth a reader's decompression.
             if length <= rawBody.byteCount - rawBody.byteCount / 16 {

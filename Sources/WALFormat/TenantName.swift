@@ -3,20 +3,37 @@
 public struct TenantName: Hashable, Sendable, Comparable, CustomStringConvertible {
     /// The name's bytes.
     public let utf8: [UInt8]
+    /// A hash of the bytes with this process's random seed, taken once: each append looks its tenant up.
+    @usableFromInline package let hash: Int
 
     /// Checks and takes a name. Throws `TenantNameError` for a name that is empty, too long or holds NUL.
     public init(_ name: some StringProtocol) throws(TenantNameError) {
         let bytes = Array(name.utf8)
         if let fault = Self.fault(in: bytes) { throw fault }
-        utf8 = bytes
+        self.init(checked: bytes)
     }
 
     /// Takes bytes that must be a valid name. Throws `TenantNameError` where they are not, ill-formed UTF-8 included.
     public init(utf8 bytes: [UInt8]) throws(TenantNameError) {
         if let fault = Self.fault(in: bytes) { throw fault }
         guard String(validating: bytes, as: UTF8.self) != nil else { throw .notUTF8 }
-        utf8 = bytes
+        self.init(checked: bytes)
     }
+
+    private init(checked bytes: [UInt8]) {
+        utf8 = bytes
+        var hasher = Hasher()
+        unsafe bytes.withUnsafeBytes { unsafe hasher.combine(bytes: $0) }
+        hash = hasher.finalize()
+    }
+
+    @inlinable
+    public static func == (left: TenantName, right: TenantName) -> Bool {
+        left.hash == right.hash && left.utf8 == right.utf8
+    }
+
+    @inlinable
+    public func hash(into hasher: inout Hasher) { hasher.combine(hash) }
 
     private static func fault(in bytes: [UInt8]) -> TenantNameError? {
         if bytes.isEmpty { return .empty }

@@ -1,20 +1,31 @@
 import Glibc
+import Synchronization
 
-/// Memory for direct I/O: aligned, zeroed when taken, grown on demand and never shrunk. It has one owner at a time
+/// Memory for direct I/O: aligned, zeroed when taken, grown and given back on demand. It has one owner at a time
 /// and is not touched while a device reads from it or writes to it.
 @safe public final class AlignedBuffer {
     /// Alignment of the first byte. Suits every device whose block is no larger than a page.
     public let alignment: Int
     private var memory: UnsafeMutableRawBufferPointer
+    /// Changes whenever the memory is another one, even at the same address: what a device was told of the old pages
+    /// does not hold for the new ones.
+    private(set) var allocationNumber: UInt64
+
+    private static let allocations = Atomic<UInt64>(0)
 
     /// Takes `capacity` zeroed bytes, rounded up to the alignment, a power of two. Traps when memory is exhausted,
     /// as Swift's own allocation does.
     public init(capacity: Int, alignment: Int = 4096) {
         self.alignment = alignment
         unsafe memory = Self.allocate(capacity, alignment: alignment)
+        allocationNumber = Self.nextAllocation()
     }
 
     deinit { unsafe free(memory.baseAddress) }
+
+    private static func nextAllocation() -> UInt64 {
+        allocations.wrappingAdd(1, ordering: .relaxed).newValue
+    }
 
     private static func allocate(_ capacity: Int, alignment: Int) -> UnsafeMutableRawBufferPointer {
         let length = max(capacity, alignment) + alignment - 1 & ~(alignment - 1)
@@ -36,8 +47,19 @@ import Glibc
         if keeping > 0 {
             unsafe larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: memory[..<keeping]))
         }
+        unsafe replaceMemory(with: larger)
+    }
+
+    /// Gives memory back where there is more than `capacity` bytes; the bytes are zero then.
+    public func shrink(to capacity: Int) {
+        guard self.capacity > max(capacity, alignment) + alignment else { return }
+        unsafe replaceMemory(with: Self.allocate(capacity, alignment: alignment))
+    }
+
+    private func replaceMemory(with other: UnsafeMutableRawBufferPointer) {
         unsafe free(memory.baseAddress)
-        unsafe memory = larger
+        unsafe memory = other
+        allocationNumber = Self.nextAllocation()
     }
 
     /// Moves a range of bytes to the front.

@@ -6,7 +6,7 @@ public final class DirectFile: StorageFile {
     public let path: String
     /// Whether the page cache is really passed by; false only where direct I/O is merely preferred.
     public let isDirect: Bool
-    private let descriptor: CInt
+    let descriptor: CInt
 
     /// Opens `path`. `lastingPath` is what messages name, where the file is about to be renamed.
     init(

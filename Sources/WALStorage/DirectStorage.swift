@@ -222,6 +222,8 @@ public struct DirectStorage: JournalStorage {
         try synchronizeDirectory(FilePath(path).removingLastComponent().string)
     }
 
+    public func makeWriteQueue(depth: Int) throws(StorageError) -> RingWriteQueue { try RingWriteQueue(depth: depth) }
+
     public func lockForWriting() throws(StorageError) -> WriterLock { try WriterLock(path: path("LOCK")) }
 
     public func writer() throws(StorageError) -> WriterPresence { try WriterLock.presence(path: path("LOCK")) }

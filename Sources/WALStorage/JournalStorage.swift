@@ -7,6 +7,7 @@ public protocol JournalStorage: Sendable {
     associatedtype File: StorageFile
     /// Held for as long as the value lives.
     associatedtype Lock: Sendable
+    associatedtype Queue: WriteQueue where Queue.File == File
 
     /// The root, for messages.
     var rootDescription: String { get }
@@ -33,6 +34,9 @@ public protocol JournalStorage: Sendable {
     func move(_ name: String, to target: String) throws(StorageError)
     /// Removes a file, durably.
     func remove(_ name: String) throws(StorageError)
+    /// A queue for as many as `depth` writes at a time. Throws where the storage has none to give; writes then go one
+    /// by one on threads that wait for them.
+    func makeWriteQueue(depth: Int) throws(StorageError) -> Queue
     /// Takes the writer's lock. Throws `.locked` if another holds it.
     func lockForWriting() throws(StorageError) -> Lock
     /// The pid of the present writer; nil if there is none. Changes nothing on disk.
@@ -71,4 +75,21 @@ public protocol StorageFile: Sendable {
     ) throws(StorageError)
     /// Waits until all that was written is on stable storage.
     func synchronize() throws(StorageError)
+}
+
+/// Several writes under way at a time, all of them one thread's. Only `wake` may be called by others.
+public protocol WriteQueue: AnyObject, Sendable {
+    associatedtype File: StorageFile
+
+    /// Starts a write of a buffer's first `length` bytes. `tag`, 0 up to the queue's depth, tells it from others under
+    /// way; each tag goes with one buffer. The buffer belongs to the queue until `next` has told how the write ended,
+    /// as `StorageFile.write` would have.
+    func submit(
+        _ buffer: AlignedBuffer, length: Int, to file: File, at offset: UInt64, durability: WriteDurability, tag: Int)
+    /// How a write ended; nil if none has since the last call. In any order.
+    func next() -> (tag: Int, result: Result<Void, StorageError>)?
+    /// Sleeps until a write has ended or `wake` is called; may return without either.
+    func wait()
+    /// Ends a `wait`, the present one or the next. From any thread.
+    func wake()
 }

@@ -62,6 +62,7 @@ public final class Counter: @unchecked Sendable {
 /// `DirectStorage` whose reads, writes and new files fail as a plan says.
 public struct FaultyStorage: JournalStorage {
     public typealias File = FaultyFile
+    public typealias Queue = FaultyQueue
 
     let base: DirectStorage
     public let plan: FaultPlan
@@ -101,6 +102,9 @@ public struct FaultyStorage: JournalStorage {
     }
     public func remove(_ name: String) throws(StorageError) { try base.remove(name) }
     public func move(_ name: String, to target: String) throws(StorageError) { try base.move(name, to: target) }
+    public func makeWriteQueue(depth: Int) throws(StorageError) -> FaultyQueue {
+        FaultyQueue(base: try base.makeWriteQueue(depth: depth))
+    }
     public func lockForWriting() throws(StorageError) -> WriterLock { try base.lockForWriting() }
     public func writer() throws(StorageError) -> WriterPresence { try base.writer() }
 }
@@ -127,22 +131,66 @@ public struct FaultyFile: StorageFile {
     public func write(
         _ buffer: AlignedBuffer, at position: Int, length: Int, to offset: UInt64, durability: WriteDurability
     ) throws(StorageError) {
+        if let fault = plan.write(path, offset..<offset + UInt64(length)) {
+            throw fail(fault, buffer, at: position, length: length, to: offset, durability: durability)
+        }
+        try base.write(buffer, at: position, length: length, to: offset, durability: durability)
+    }
+
+    /// Does what a fault leaves of a write; returns the error that it ends with.
+    func fail(
+        _ fault: FaultPlan.WriteFault, _ buffer: AlignedBuffer, at position: Int, length: Int, to offset: UInt64,
+        durability: WriteDurability
+    ) -> StorageError {
         let operation = "write \(length) bytes at \(offset)"
-        switch plan.write(path, offset..<offset + UInt64(length)) {
-        case nil:
-            try base.write(buffer, at: position, length: length, to: offset, durability: durability)
-        case .fails(let code):
-            throw StorageError(code, operation: operation, path: path)
+        switch fault {
+        case .fails(let code): return StorageError(code, operation: operation, path: path)
         case .failsHolding(let ranges):
-            for range in ranges {
-                let held = range.clamped(to: 0..<length)
-                if held.isEmpty { continue }
-                try base.write(
-                    buffer, at: position + held.lowerBound, length: held.count,
-                    to: offset + UInt64(held.lowerBound), durability: durability)
-            }
+            do throws(StorageError) {
+                for range in ranges {
+                    let held = range.clamped(to: 0..<length)
+                    if held.isEmpty { continue }
+                    try base.write(
+                        buffer, at: position + held.lowerBound, length: held.count,
+                        to: offset + UInt64(held.lowerBound), durability: durability)
+                }
+            } catch { return error }
             plan.held(path)
-            throw StorageError(.ioFailure, operation: operation, path: path)
+            return StorageError(.ioFailure, operation: operation, path: path)
         }
     }
+}
+
+/// `RingWriteQueue` whose writes fail as their file's plan says: such a write is made by `FaultyFile`, and its end told
+/// like the others'.
+public final class FaultyQueue: WriteQueue, @unchecked Sendable {
+    private let base: RingWriteQueue
+    // Used by the queue's one thread, like the queue itself.
+    private var failed: [(tag: Int, error: StorageError)] = []
+
+    init(base: RingWriteQueue) { self.base = base }
+
+    public func submit(
+        _ buffer: AlignedBuffer, length: Int, to file: FaultyFile, at offset: UInt64, durability: WriteDurability,
+        tag: Int
+    ) {
+        if let fault = file.plan.write(file.path, offset..<offset + UInt64(length)) {
+            failed.append(
+                (
+                    tag,
+                    file.fail(
+                        fault, buffer, at: 0, length: length, to: offset, durability: durability)
+                ))
+        } else {
+            base.submit(buffer, length: length, to: file.base, at: offset, durability: durability, tag: tag)
+        }
+    }
+
+    public func next() -> (tag: Int, result: Result<Void, StorageError>)? {
+        if let (tag, error) = failed.popLast() { return (tag, .failure(error)) }
+        return base.next()
+    }
+
+    public func wait() { if failed.isEmpty { base.wait() } }
+    public func wake() { base.wake() }
 }

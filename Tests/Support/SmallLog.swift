@@ -8,8 +8,14 @@ public func smallOptions(fileSize: UInt64 = 1 << 20) -> WriteAheadLogOptions {
     var options = WriteAheadLogOptions()
     options.journalFileSize = fileSize
     options.journalLimit = 256 << 20
+    options.writePath = writePathUnderTest
     options.logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     return options
+}
+
+/// The write path that tests use: `WAL_TEST_WRITE_PATH`, `automatic` if it is not set. CI runs them on each.
+public var writePathUnderTest: WritePath {
+    ProcessInfo.processInfo.environment["WAL_TEST_WRITE_PATH"].flatMap(WritePath.init) ?? .automatic
 }
 
 /// A record whose payload begins with a number, so that it can be told from all others, and goes on with bytes that

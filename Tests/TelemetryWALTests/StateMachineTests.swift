@@ -51,6 +51,7 @@ import WALStorage
         let (first, beginsFile) = try placement(machine)
         #expect(beginsFile && first.offset == 8192 && first.commitNumber == 1 && first.durableThrough == 0)
         let written = try commit(first)
+        machine.submit([written], records: 3)
         machine.completed([written], records: 3)
         let (second, again) = try placement(machine)
         #expect(!again && second.offset == 12288 && second.commitNumber == 2 && second.durableThrough == 1)
@@ -61,6 +62,7 @@ import WALStorage
         var machine = newMachine()
         _ = begin(&machine, "a")
         let written = try commit(try placement(machine).0)
+        machine.submit([written], records: 1)
         machine.completed([written], records: 1)
         #expect(machine.decide(bound: 1 << 20, lead: 4096, usableEnd: 1 << 20) == .needsFile)
         let header = begin(&machine, "b")
@@ -72,7 +74,9 @@ import WALStorage
     @Test func failedWriteGoesToAFreshFileOnceAndThenGivesUp() throws {
         var machine = newMachine()
         _ = begin(&machine, "a")
-        machine.completed([try commit(try placement(machine).0)], records: 1)
+        let written = try commit(try placement(machine).0)
+        machine.submit([written], records: 1)
+        machine.completed([written], records: 1)
         let failure = StorageError(.ioFailure, operation: "write", path: "a")
         guard case .moveToFreshFile = machine.failed(failure) else {
             Issue.record("the first failure moves on")
@@ -91,6 +95,47 @@ import WALStorage
             Issue.record("a log that gave up takes no commit")
             return
         }
+    }
+
+    @Test func commitsUnderWayContinueTheChainAndVouchForWhatIsDurable() throws {
+        var machine = newMachine()
+        _ = begin(&machine, "a")
+        let first = try commit(try placement(machine).0)
+        machine.submit([first], records: 1)
+        #expect(machine.decide(bound: 4096, lead: 4096, usableEnd: 1 << 20) == .mustDrain, "the file is being begun")
+        machine.completed([first], records: 1)
+        let second = try commit(try placement(machine).0)
+        machine.submit([second], records: 2)
+        let (place, _) = try placement(machine)
+        #expect(place.commitNumber == 3 && place.offset == 16384 && place.previousChecksum == second.checksum)
+        #expect(place.durableThrough == 1, "what is under way is not known to be durable")
+        #expect(place.recordsBefore == 3)
+        let third = try commit(place)
+        machine.submit([third], records: 4)
+        #expect(machine.decide(bound: 1 << 20, lead: 4096, usableEnd: 1 << 20) == .mustDrain)
+        machine.completed([second], records: 2)
+        #expect(try placement(machine).0.durableThrough == 2)
+        machine.completed([third], records: 4)
+        #expect(machine.decide(bound: 1 << 20, lead: 4096, usableEnd: 1 << 20) == .needsFile)
+        #expect(begin(&machine, "b").previous.lastCommit == 3)
+    }
+
+    @Test func whatWasUnderWayWhenAWriteFailedGoesOnBehindTheLastDurableCommit() throws {
+        var machine = newMachine()
+        _ = begin(&machine, "a")
+        let first = try commit(try placement(machine).0)
+        machine.submit([first], records: 1)
+        machine.completed([first], records: 1)
+        for _ in 0..<3 { machine.submit([try commit(try placement(machine).0)], records: 5) }
+        guard case .moveToFreshFile = machine.failed(StorageError(.ioFailure, operation: "write", path: "a")) else {
+            Issue.record("the first failure moves on")
+            return
+        }
+        let header = begin(&machine, "b")
+        #expect(header.previous.lastCommit == 1 && header.previous.lastChecksum == first.checksum)
+        #expect(header.previous.endOffset == 12288 && header.recordsBefore == 1)
+        let (place, beginsFile) = try placement(machine)
+        #expect(beginsFile && place.commitNumber == 2 && place.previousChecksum == first.checksum)
     }
 
     @Test func admissionKeepsTheLastSpareAndTheReserve() {

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "CWALRing.h"
+
 enum {
     CWAL_OPEN_READ = 1,
     CWAL_OPEN_WRITE = 2,
@@ -50,6 +52,11 @@ int cwal_lock_is_held(int fd);
 /// Free bytes for unprivileged users and total bytes of the file system.
 int cwal_filesystem_space(int fd, uint64_t *available, uint64_t *total);
 int cwal_filesystem_type(int fd, uint64_t *magic);
+
+/// Sleeps while the word has the expected value, until it is woken; may end without. `nanoseconds` < 0: no limit.
+void cwal_futex_wait(const void *word, uint32_t expected, int64_t nanoseconds);
+/// Wakes at most `count` of those who sleep on the word, in one call.
+void cwal_futex_wake(const void *word, int count);
 
 /// Names the calling thread; Linux keeps the first 15 bytes.
 void cwal_name_thread(const char *name);

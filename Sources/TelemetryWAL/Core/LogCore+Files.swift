@@ -3,11 +3,6 @@ import WALFormat
 import WALStorage
 
 extension LogCore {
-    /// Whether the preparer is busy or about to be, so that waiting for it makes sense.
-    var preparerHasWork: Bool {
-        !isStopped && (isPreparing || !retired.isEmpty || (spares.count < options.spareFiles && preparerFailure == nil))
-    }
-
     /// Spares beyond this number are removed: a burst must not keep its disk space for good.
     private var spareLimit: Int { options.spareFiles + 2 }
 
@@ -67,7 +62,7 @@ extension LogCore {
         guard let last = files.last, files.count == 1, !spares.isEmpty, !last.extents.isEmpty, mayLeave(last) else {
             return
         }
-        commitControlHoldingLock(freshFile: true)
+        commitControl(freshFile: true)
     }
 
     // MARK: - The preparer's thread

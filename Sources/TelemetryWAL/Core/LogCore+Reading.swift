@@ -41,7 +41,7 @@ extension LogCore {
         state.apply(record)
         pendingSubscribers.append(record)
         admission.fileStart = fileStartBound()
-        committerWake.signal()
+        wakeCommitter()
     }
 
     /// Forgets a subscriber and what it held back. Under the lock. In memory at once: a file that is reclaimed for it
@@ -51,10 +51,12 @@ extension LogCore {
         let record = ControlRecord.subscriber(name: subscriber, isRegistered: false)
         state.apply(record)
         pendingSubscribers.append(record)
-        departedInFlight.insert(subscriber)
+        encodingTurn?.departed.insert(subscriber)
+        for slot in slotsUnderWay { slot.turn.departed.insert(subscriber) }
+        for index in turnsToRepeat.indices { turnsToRepeat[index].departed.insert(subscriber) }
         pendingCursors = pendingCursors.filter { $0.key.subscriber != subscriber }
         controlIsBlocked = false
-        committerWake.signal()
+        wakeCommitter()
     }
 
     /// Notes that a subscriber has a tenant's records through a sequence number. Under the lock. Never moves a cursor
@@ -66,20 +68,23 @@ extension LogCore {
         let key = CursorKey(subscriber: subscriber, tenantIndex: index)
         pendingCursors[key] = max(pendingCursors[key] ?? 0, limit)
         controlIsBlocked = false
-        if committerDozes { committerWake.signal() }
+        if dozesWithoutEnd { wakeCommitter() }
     }
 
     /// Writes pending acknowledgements now and waits until they are durable.
     func flushAcknowledgements() throws(WALError) {
         lock.lock()
         defer { lock.unlock() }
-        // What a turn under way carries, and what waits: another turn may take that before this one comes to it.
-        let given = [inFlightAcknowledgements, acknowledgementOutcome]
-        while isCommitting { roomCondition.wait(lock) }
-        for outcome in given { try outcome?.result?.get() }
-        guard !pendingCursors.isEmpty || !pendingSubscribers.isEmpty else { return }
-        if let refusal { throw refusal }
-        try commitControlHoldingLock().get()
+        let hasPending = !pendingCursors.isEmpty || !pendingSubscribers.isEmpty
+        let wanted = acknowledgementsTaken + (hasPending ? 1 : 0)
+        while acknowledgementsDurable < wanted {
+            if let refusal { throw refusal }
+            if acknowledgementsTaken < wanted, !isEncoding, slotsUnderWay.isEmpty, turnsToRepeat.isEmpty {
+                try commitControl().get()
+            } else {
+                roomCondition.wait(lock)
+            }
+        }
     }
 
     // MARK: - Closing
@@ -96,13 +101,18 @@ extension LogCore {
             return
         }
         isClosing = true
-        while isCommitting || (hasStagedGroups && refusal == nil) {
-            if isCommitting { roomCondition.wait(lock) } else { commitNextGroupHoldingLock() }
+        while isEncoding || !slotsUnderWay.isEmpty || (hasStagedGroups && refusal == nil) {
+            if mayLead {
+                lead()
+            } else {
+                if shouldBeginCommit { wakeCommitter() }
+                roomCondition.wait(lock)
+            }
         }
         // A log that never had a file has nothing to mark.
         if refusal == nil, machine.current != nil || !pendingCursors.isEmpty || !pendingSubscribers.isEmpty {
             // Acknowledgements that find no room are given again next time; the caller is told.
-            if case .failure(let error) = commitControlHoldingLock(closing: true) { closeFailure = error }
+            if case .failure(let error) = commitControl(closing: true) { closeFailure = error }
         }
         // Damaged files that were delivered are set aside before the next open looks at them.
         while retired.contains(where: { if case .quarantine = $0.fate { true } else { false } }) {
@@ -146,8 +156,10 @@ extension LogCore {
         isStopped = true
         if refusal == nil { refusal = reason }
         committerWake.broadcast()
+        interruptCommitter()
         preparerWake.broadcast()
-        outcomeConditions.forEach { $0.broadcast() }
         wakeRoomWaiters()
+        endAllGroups()
+        tellEndedGroups()
     }
 }

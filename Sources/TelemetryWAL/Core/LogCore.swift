@@ -2,44 +2,25 @@ import Logging
 import WALFormat
 import WALStorage
 
-/// The engine behind `WriteAheadLogEngine`: staging, the committer's role, files, cursors.
+/// The engine behind `WriteAheadLogEngine`: what `LogFront` stages, it brings to disk; and files, cursors, readers.
 ///
-/// Producers copy records into the open group under `lock` (`LogCore+Staging`). Whoever holds the committer's role
-/// takes the next group, encodes it into one buffer and writes it with one durable write, without the lock
-/// (`LogCore+Committing`). The role is held by one thread at a time: by a blocking appender that finds it free, so
-/// that a lone appender pays no hand-off, and else by the committer's own thread. A third thread makes files ahead of
-/// need (`LogCore+Files`). What is decided, as opposed to done, is in plain values without I/O: `CommitterMachine`,
-/// `AdmissionControl`, `LogState`.
+/// **Commits.** Whoever finds `isEncoding` false may take the next group, encode it into a free slot without the lock
+/// (`LogCore+Encoding`), and have it written: on its own thread, as a lone appender does and saves every hand-off, or
+/// through the storage's queue, as the committer's thread does (`LogCore+Committer`). Up to four are under way; they
+/// end in any order and are acknowledged in theirs (`LogCore+Ending`). Encoding the next overlaps the I/O of those.
+/// Where the storage has no queue there are two committer's threads, which write and wait.
 ///
-/// Safe to share although unchecked: each variable is marked with what guards it, `lock` or the role.
-final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
+/// **Files.** A thread of its own makes them ahead of need (`LogCore+Files`).
+///
+/// What is decided, as opposed to done, is in plain values without I/O: `CommitterMachine`, `AdmissionControl`,
+/// `LogState`.
+///
+/// Safe to share although unchecked: each variable is marked with what guards it, `lock` or `isEncoding`, the role of
+/// whoever encodes.
+final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     let storage: Storage
-    let options: WriteAheadLogOptions
-    let format: RootFormat
-    let logger: Logger
-
-    let lock = Lock()
-    /// The committer's thread waits here for work.
-    let committerWake = Condition()
-    /// Blocked appenders wait here for their group's outcome: two, taken in turns, so that a group's end wakes its
-    /// own appenders and not those of the next.
-    let outcomeConditions = [Condition(), Condition()]
-    /// Blocked appenders wait here for room in staging or in the journal; a committer waits here for a spare file.
-    let roomCondition = Condition()
-    let preparerWake = Condition()
 
     // Guarded by `lock`.
-    var state: LogState
-    var openGroup = StagedGroup()
-    var openGroupNumber: UInt64 = 1
-    var closedGroups: [(group: StagedGroup, number: UInt64, worstLength: Int)] = []
-    var groupPool: [StagedGroup] = []
-    var inFlightWorstLength: Int?
-    var stagedBytes = 0
-    var admission: AdmissionControl
-    var roomWaiters: [CheckedContinuation<Void, Never>] = []
-    /// Counts the wake-ups of those who wait for room, so that nobody goes to sleep on one that has just passed.
-    var roomGeneration: UInt64 = 0
     var files: [LiveFile]
     var spares: [SpareFile] = []
     /// Files that have left the log, and what is to become of them.
@@ -55,45 +36,42 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
     /// Size of the file that is being begun and is in no other list meanwhile.
     var beginningLength: UInt64 = 0
     var nextFileNumber: UInt64
-    var preparerFailure: WALError?
     var isPreparing = false
-    var isCommitting = false
-    var committerDozes = false
+    var freeSlots: [CommitSlot]
+    /// Writes in `queue`.
+    var queuedWrites = 0
+    /// A committer's thread waits for its queue.
+    var waitsForQueue = false
+    /// A committer's thread sleeps until it is called.
+    var dozesWithoutEnd = false
     var pendingCursors: [CursorKey: UInt64] = [:]
     var pendingSubscribers: [ControlRecord] = []
-    /// Subscribers that left while a commit is under way that may carry their cursors.
-    var departedInFlight: Set<TenantName> = []
-    var acknowledgementOutcome = CommitOutcome()
-    /// The outcome of acknowledgements that a commit under way carries.
-    var inFlightAcknowledgements: CommitOutcome?
+    /// How often acknowledgements were taken into a turn, and of those, through which they are durable.
+    var acknowledgementsTaken: UInt64 = 0
+    var acknowledgementsDurable: UInt64 = 0
     /// Acknowledgements have no room at the moment; cleared when that may have changed.
     var controlIsBlocked = false
     /// Recovery could not tell who subscribes: nothing is reclaimed until the log is opened again.
     let mayLackSubscribers: Bool
     var lastActivity = MonotonicTime.now
     var needsWatermark = false
-    var wantsRotation = false
-    var isClosing = false
-    var isStopped = false
     /// `close` is through, lock file and all.
     var isReleased = false
     var closeFailure: WALError?
-    /// Why no commit is taken any more; goes from nil to an error once.
-    var refusal: WALError?
     var durableThrough: UInt64
-    var statistics = CommitStatistics()
     var threads: [WorkerThread] = []
     var storageLock: Storage.Lock?
-
-    // Guarded by the role.
-    var machine: CommitterMachine
-    var currentFile: Storage.File?
     /// The file in which a write failed, until the next one is begun.
     var sealedFile: Storage.File?
-    var generator = SystemRandomNumberGenerator()
-    let buffer: AlignedBuffer
-    let compressor = LZ4FrameCompressor()
+    var currentFile: Storage.File?
+    var machine: CommitterMachine
 
+    // Guarded by `isEncoding`.
+    var generator = SystemRandomNumberGenerator()
+    let assembler: CommitAssembler
+
+    /// How the committer's thread writes; nil: as appenders do.
+    let queue: Storage.Queue?
     let readQueue = BlockingQueue(name: "wal-reader")
     /// Logs on a thread that holds no lock and that nobody waits for: a logger may itself append to this log.
     private let logQueue = BlockingQueue(name: "wal-logger")
@@ -117,20 +95,12 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
         var fate: Fate
     }
 
-    struct CursorKey: Hashable {
-        var subscriber: TenantName
-        var tenantIndex: Int
-    }
-
     init(
         storage: Storage, options: WriteAheadLogOptions, format: RootFormat, recovered: RecoveredLog,
-        currentFile: Storage.File?, storageLock: Storage.Lock
+        currentFile: Storage.File?, storageLock: Storage.Lock, queue: Storage.Queue?
     ) {
         self.storage = storage
-        self.options = options
-        self.format = format
-        logger = options.logger
-        state = recovered.state
+        self.queue = queue
         files = recovered.files
         retired = recovered.reusable.map { RetiredFile(name: $0, fate: .reuse) }
         mayLackSubscribers = recovered.mayLackSubscribers
@@ -139,45 +109,51 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
         machine = recovered.machine
         self.currentFile = currentFile
         self.storageLock = storageLock
-        buffer = AlignedBuffer(capacity: 256 << 10, alignment: max(4096, format.blockSize))
+        freeSlots = (0..<options.commitsUnderWay).map {
+            CommitSlot(tag: $0, alignment: max(4096, format.blockSize))
+        }
+        assembler = CommitAssembler(blockSize: format.blockSize)
         let capacity = Int(options.journalFileSize)
-        admission = AdmissionControl(
+        var admission = AdmissionControl(
             usableEnd: capacity - Self.reserve(ofFileSize: capacity), fileStart: 0,
             offset: recovered.machine.current.map { Int($0.nextOffset) } ?? capacity, spares: 0)
         // The present file may be of another size than the options ask for now.
         if let current = recovered.machine.current, current.header.capacity != options.journalFileSize {
             admission.offset = capacity
         }
-        admission.fileStart = fileStartBound()
+        super.init(options: options, format: format, state: recovered.state, admission: admission)
+        self.admission.fileStart = fileStartBound()
+    }
+
+    // MARK: - What `LogFront` asks for
+
+    override func lead() {
+        switch encodeNextGroup() {
+        case .encoded(let slot): writeHere(slot)
+        case .failed: break
+        case .mustDrain: preconditionFailure("an appender leads when nothing is under way")
+        }
+        tellEndedGroups()
+        // The next group is the committer's, and so is the watermark when nothing follows.
+        if shouldBeginCommit || dozesWithoutEnd { wakeCommitter() }
+    }
+
+    override func interruptCommitter() { if waitsForQueue { queue?.wake() } }
+
+    override var preparerHasWork: Bool {
+        !isStopped && (isPreparing || !retired.isEmpty || (spares.count < options.spareFiles && preparerFailure == nil))
     }
 
     /// Bytes at each file's end that appends leave to acknowledgements.
     static func reserve(ofFileSize size: Int) -> Int { min(1 << 20, size / 16) }
 
-    /// Where commits of appends begin in a new file at worst. Under the lock.
-    func fileStartBound() -> Int {
-        FormatLimits.headerCopies * format.blockSize + checkpointLengthBound()
-    }
-
-    /// Whether a checkpoint would leave most of a new file to records if it grew by so many bytes. Under the lock.
-    func checkpointFits(growingBy length: Int) -> Bool {
-        UInt64(checkpointLengthBound() + length) <= min(options.journalFileSize / 4, 16 << 20)
-    }
-
-    /// Upper bound of a checkpoint commit's length. Under the lock.
-    func checkpointLengthBound() -> Int {
-        let raw = state.checkpointBound
-        return (CommitHeader.length + (raw / ControlFrames.frameLength + 2) * FrameHeader.fixedLength + raw)
-            .roundedUp(toMultipleOf: format.blockSize)
-    }
-
-    /// Starts the threads.
+    /// Starts the threads: one committer with a queue, two that write themselves without.
     func start() {
         lock.withLock {
-            threads = [
-                WorkerThread(name: "wal-committer") { self.runCommitter() },
-                WorkerThread(name: "wal-preparer") { self.runPreparer() },
-            ]
+            threads = [WorkerThread(name: "wal-preparer") { self.runPreparer() }]
+            for _ in 0..<(queue == nil ? min(2, options.commitsUnderWay) : 1) {
+                threads.append(WorkerThread(name: "wal-committer") { self.runCommitter() })
+            }
         }
     }
 
@@ -194,21 +170,15 @@ final class LogCore<Storage: JournalStorage>: @unchecked Sendable {
     func logLater(_ level: Logger.Level, _ message: Logger.Message, _ metadata: Logger.Metadata) {
         logQueue.submit { [logger] in logger.log(level: level, message, metadata: metadata) }
     }
-
-    /// Lets every waiting thread and task look again. Under the lock.
-    func wakeRoomWaiters() {
-        roomGeneration += 1
-        roomCondition.broadcast()
-        let waiters = roomWaiters
-        roomWaiters = []
-        for waiter in waiters { waiter.resume() }
-    }
 }
 
 /// Counters of the commits since the log was opened.
 public struct CommitStatistics: Sendable, Equatable {
     /// Commits written, those without records included.
     public var commits: UInt64 = 0
+    /// Writes to the device; as many flushes, unless `durability` is `processCrash`. Fewer than commits: a file's
+    /// checkpoint and first commit are one.
+    public var writes: UInt64 = 0
     /// Records appended and durable.
     public var records: UInt64 = 0
     /// Bytes written to journal files, padding included.

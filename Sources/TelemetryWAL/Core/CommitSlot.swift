@@ -1,0 +1,158 @@
+import WALFormat
+import WALStorage
+
+/// What one commit carries.
+struct Turn {
+    var group: StagedGroup?
+    var control: [ControlRecord] = []
+    var cursors: [CursorKey: UInt64] = [:]
+    var subscriberRecords: [ControlRecord] = []
+    /// Subscribers that left since the turn was taken: their cursors in it count no more.
+    var departed: Set<TenantName> = []
+    var flags: CommitHeader.Flags = []
+    /// Begin a fresh file even though the present one has room.
+    var forcesFreshFile = false
+    /// Which of the takings of acknowledgements rides on it; 0: none.
+    var acknowledgementNumber: UInt64 = 0
+}
+
+struct CursorKey: Hashable {
+    var subscriber: TenantName
+    var tenantIndex: Int
+}
+
+/// A commit on its way to the device: its bytes, and what becomes durable with them. There are as many as commits may
+/// be under way; the log's lock guards all but the buffer's bytes, which belong to whoever encodes them and then to
+/// the device.
+final class CommitSlot {
+    /// The slot's place among its like: the tag of its writes.
+    let tag: Int
+    let buffer: AlignedBuffer
+    var turn = Turn()
+    /// The commit, with the checkpoint before it where a file begins.
+    var commits: [CommitHeader] = []
+    /// Whether the write begins its file.
+    var beginsFile = false
+    /// Bytes to be written, and where.
+    var length = 0
+    var offset: UInt64 = 0
+    var result: Result<Void, StorageError>?
+
+    /// Bytes that a slot keeps when it is not in use.
+    static var keptCapacity: Int { 2 << 20 }
+
+    init(tag: Int, alignment: Int) {
+        self.tag = tag
+        buffer = AlignedBuffer(capacity: 256 << 10, alignment: alignment)
+    }
+
+    /// Lets go of what it carried.
+    func clear() {
+        turn = Turn()
+        commits.removeAll(keepingCapacity: true)
+        result = nil
+        buffer.shrink(to: Self.keptCapacity)
+    }
+}
+
+/// Turns a turn into bytes. One thread at a time; no I/O, and no lock held.
+final class CommitAssembler {
+    let blockSize: Int
+    private let compressor = LZ4FrameCompressor()
+
+    init(blockSize: Int) { self.blockSize = blockSize }
+
+    /// What a turn takes on disk.
+    struct Lengths {
+        var frameHeaders: Int
+        var raw: Int
+        var frameCount: Int
+        /// Upper bound of the commit's length.
+        var bound: Int
+
+        init(_ group: StagedGroup?, _ control: ControlFrames, blockSize: Int) {
+            frameHeaders = (group?.frameHeadersLength ?? 0) + control.headersLength
+            raw = (group?.rawLength ?? 0) + control.rawLength
+            frameCount = (group?.frameCount ?? 0) + control.frames.count
+            bound = (CommitHeader.length + frameHeaders + raw).roundedUp(toMultipleOf: blockSize)
+        }
+    }
+
+    /// Where the bytes go, and what stands before them.
+    struct Order {
+        var placement: CommitPlacement
+        /// Header and state with which the commit's file begins.
+        var beginning: (header: JournalFileHeader, checkpoint: [ControlRecord])?
+        /// Whether bodies are compressed where that saves blocks.
+        var compresses: Bool
+    }
+
+    /// Encodes a slot's turn into its buffer, and sets what is to be written where.
+    func assemble(_ slot: CommitSlot, control: ControlFrames, lengths: Lengths, _ order: Order) {
+        var placement = order.placement
+        var start = 0
+        let timestamp = wallClockNanoseconds()
+        slot.offset = placement.offset
+        slot.beginsFile = order.beginning != nil
+        do throws(FormatError) {
+            if let (header, checkpoint) = order.beginning {
+                let frames = ControlFrames(checkpoint, timestamp: timestamp)
+                start = FormatLimits.headerCopies * blockSize
+                slot.offset = 0
+                slot.buffer.reserve(
+                    start
+                        + CommitEncoder.bound(
+                            frameHeadersLength: frames.headersLength, rawLengths: frames.rawLength,
+                            frameCount: frames.frames.count, blockSize: blockSize))
+                slot.buffer.withMutableBytes { header.encode(into: &$0, at: 0) }
+                let commit = try encode(
+                    frames, group: nil, into: slot.buffer, at: start, frameHeadersLength: frames.headersLength,
+                    rawLength: frames.rawLength, placement: placement, timestamp: timestamp, flags: .checkpoint,
+                    compresses: true)
+                slot.commits.append(commit)
+                start += commit.commitLength
+                placement.offset += UInt64(commit.commitLength)
+                placement.commitNumber += 1
+                placement.previousChecksum = commit.checksum
+            }
+            slot.buffer.reserve(
+                start
+                    + CommitEncoder.bound(
+                        frameHeadersLength: lengths.frameHeaders, rawLengths: lengths.raw,
+                        frameCount: lengths.frameCount, blockSize: blockSize), keeping: start)
+            slot.commits.append(
+                try encode(
+                    control, group: slot.turn.group, into: slot.buffer, at: start,
+                    frameHeadersLength: lengths.frameHeaders, rawLength: lengths.raw, placement: placement,
+                    timestamp: timestamp, flags: slot.turn.flags, compresses: order.compresses))
+        } catch {
+            preconditionFailure("encoding cannot fail with a buffer of its bound: \(error)")
+        }
+        slot.length = start + slot.commits[slot.commits.count - 1].commitLength
+    }
+
+    private func encode(
+        _ control: ControlFrames, group: StagedGroup?, into buffer: AlignedBuffer, at base: Int,
+        frameHeadersLength: Int, rawLength: Int, placement: CommitPlacement, timestamp: UInt64, flags: CommitHeader.Flags,
+        compresses: Bool
+    ) throws(FormatError) -> CommitHeader {
+        var encoder = CommitEncoder(
+            at: base, blockSize: blockSize, frameHeadersLength: frameHeadersLength, rawLengths: rawLength,
+            compresses: compresses)
+        return try buffer.withMutableBytes { (bytes: inout MutableRawSpan) throws(FormatError) in
+            for (header, body) in control.frames {
+                try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
+                    try encoder.add(header, rawBody: raw, into: &bytes, compressor: compressor)
+                }
+            }
+            if let group {
+                for frame in group.frames {
+                    try frame.body.withBytes { (raw: RawSpan) throws(FormatError) in
+                        try encoder.add(frame.header, rawBody: raw, into: &bytes, compressor: compressor)
+                    }
+                }
+            }
+            return encoder.finish(placement, timestamp: timestamp, flags: flags, into: &bytes)
+        }
+    }
+}

@@ -1,0 +1,268 @@
+import WALFormat
+import WALStorage
+
+/// From what is staged to bytes with a place: which turn is next, room for it, and its encoding.
+extension LogCore {
+    enum Encoding {
+        /// To be written to the current file, then ended by `end`.
+        case encoded(CommitSlot)
+        /// Nothing was taken: what is under way has to end first.
+        case mustDrain
+        /// Nothing was encoded; who waited for a group has been told.
+        case failed(WALError)
+    }
+
+    /// Takes the oldest group, with the acknowledgements that wait, and encodes it. Under the lock, which is given up
+    /// meanwhile. Nobody may be encoding, and there must be a group.
+    func encodeNextGroup() -> Encoding {
+        if mustDrain { return .mustDrain }
+        if let turn = turnsToRepeat.first {
+            turnsToRepeat.removeFirst()
+            return encode(turn, isRepeated: true)
+        }
+        var turn = Turn(group: takeOldestGroup())
+        takeAcknowledgements(into: &turn)
+        return encode(turn)
+    }
+
+    /// Commits what has no group to ride on, on the calling thread: acknowledgements, the watermark, the mark of a
+    /// clean close. Under the lock, which is given up meanwhile. Nothing may be under way.
+    @discardableResult
+    func commitControl(closing: Bool = false, freshFile: Bool = false) -> Result<Void, WALError> {
+        precondition(!isEncoding && slotsUnderWay.isEmpty)
+        var turn = Turn(forcesFreshFile: freshFile)
+        turn.flags = closing ? [.watermark, .closing] : .watermark
+        takeAcknowledgements(into: &turn)
+        if turn.control.isEmpty { turn.control = [.watermark(durableThrough: durableThrough)] }
+        switch encode(turn) {
+        case .encoded(let slot): writeHere(slot)
+        case .failed(let error): return .failure(error)
+        case .mustDrain: preconditionFailure("nothing is under way")
+        }
+        // Should the write have failed, it goes to a fresh file.
+        while refusal == nil, !turnsToRepeat.isEmpty, mayLead { lead() }
+        if hasStagedGroups { wakeCommitter() }
+        return refusal.map { .failure($0) } ?? .success(())
+    }
+
+    /// Whether the next group goes where it can only go when nothing is under way: into a fresh file. Under the lock.
+    private var mustDrain: Bool {
+        if slotsUnderWay.isEmpty { return false }
+        guard let current = machine.current, current.isBegun, turnsToRepeat.isEmpty else { return true }
+        let group = closedGroups.first ?? openGroup
+        let end = Int(current.nextOffset) + group.worstLength(blockSize: format.blockSize)
+        return end > Int(current.header.capacity) - Self.reserve(ofFileSize: Int(current.header.capacity))
+    }
+
+    // MARK: - Acknowledgements
+
+    private func takeAcknowledgements(into turn: inout Turn) {
+        guard !pendingCursors.isEmpty || !pendingSubscribers.isEmpty else { return }
+        acknowledgementsTaken += 1
+        turn.cursors = pendingCursors
+        turn.subscriberRecords = pendingSubscribers
+        turn.control = pendingSubscribers
+        for (key, through) in pendingCursors where state.cursors[key.subscriber] != nil {
+            turn.control.append(
+                .cursor(
+                    subscriber: key.subscriber, tenant: state.tenants[key.tenantIndex].name,
+                    acknowledgedThrough: through))
+        }
+        pendingCursors = [:]
+        pendingSubscribers = []
+        turn.acknowledgementNumber = acknowledgementsTaken
+    }
+
+    /// Gives acknowledgements back that a turn does not write. Under the lock.
+    private func returnAcknowledgements(of turn: inout Turn) {
+        guard turn.acknowledgementNumber != 0 else { return }
+        let departed = turn.departed.union(encodingTurn?.departed ?? [])
+        for (key, through) in turn.cursors where !departed.contains(key.subscriber) {
+            pendingCursors[key] = max(pendingCursors[key] ?? 0, through)
+        }
+        pendingSubscribers = turn.subscriberRecords + pendingSubscribers
+        // It was the last to be taken: turns are encoded one at a time.
+        acknowledgementsTaken -= 1
+        turn.acknowledgementNumber = 0
+        turn.cursors = [:]
+        turn.subscriberRecords = []
+        turn.control = []
+    }
+
+    // MARK: - A turn
+
+    /// Encodes a turn. What has no room is given back to the pending acknowledgements; a group, which was admitted,
+    /// always has.
+    private func encode(_ taken: Turn, isRepeated: Bool = false) -> Encoding {
+        var turn = taken
+        isEncoding = true
+        encodingTurn = turn
+        // With its passengers: admission must not place others where these go.
+        encodingWorstLength = CommitAssembler.Lengths(
+            turn.group, ControlFrames(turn.control, timestamp: 0), blockSize: format.blockSize
+        ).bound
+        admittedLength = 0
+        defer {
+            isEncoding = false
+            encodingTurn = nil
+            encodingWorstLength = nil
+            admittedLength = 0
+        }
+        if !isRepeated, let error = makeRoomForControl(&turn) { return .failed(error) }
+        let control = ControlFrames(turn.control, timestamp: wallClockNanoseconds())
+        let lengths = CommitAssembler.Lengths(turn.group, control, blockSize: format.blockSize)
+        var needsFreshFile = turn.forcesFreshFile && !isRepeated
+        while true {
+            if isStopped || refusal != nil { return fail(turn, refusal ?? .closed) }
+            let capacity = machine.current?.header.capacity ?? options.journalFileSize
+            let decision =
+                needsFreshFile
+                ? .needsFile
+                : machine.decide(bound: lengths.bound, lead: checkpointLengthBound(), usableEnd: capacity)
+            switch decision {
+            case .mustDrain: preconditionFailure("what is under way was waited for")
+            case .refused(let error): return fail(turn, error)
+            case .needsFile:
+                needsFreshFile = false
+                if let error = beginFreshFile() { return fail(turn, error) }
+            case .write(let placement, let beginsFile):
+                guard let slot = freeSlots.popLast(), let current = machine.current else {
+                    preconditionFailure("a slot is free while fewer than the most are under way")
+                }
+                slot.turn = turn
+                let order = CommitAssembler.Order(
+                    placement: placement, beginning: beginsFile ? (current.header, state.checkpoint()) : nil,
+                    compresses: compresses(lengths))
+                lock.unlock()
+                assembler.assemble(slot, control: control, lengths: lengths, order)
+                lock.lock()
+                precondition(
+                    slot.offset + UInt64(slot.length) <= current.header.capacity, "a commit never passes its file's end")
+                if let departed = encodingTurn?.departed { slot.turn.departed.formUnion(departed) }
+                machine.submit(slot.commits, records: UInt64(turn.group?.recordCount ?? 0))
+                slotsUnderWay.append(slot)
+                admission.offset =
+                    capacity == options.journalFileSize
+                    ? Int(slot.offset) + slot.length : Int(options.journalFileSize)
+                if beginsFile { admission.fileStart = fileStartBound() }
+                return .encoded(slot)
+            }
+        }
+    }
+
+    /// Whether a commit is compressed: in the shadow of another's I/O, where the time it takes delays nobody, and
+    /// where it is large enough to save blocks. Under the lock.
+    private func compresses(_ lengths: CommitAssembler.Lengths) -> Bool {
+        !slotsUnderWay.isEmpty && lengths.raw >= 64 << 10
+    }
+
+    /// A turn that cannot be written. A group's records were admitted: the log takes no more. Acknowledgements alone
+    /// wait for better times.
+    private func fail(_ turn: Turn, _ error: WALError) -> Encoding {
+        var turn = turn
+        if let group = turn.group {
+            endUnwritten(group)
+            if refusal == nil { machine.giveUp(error) }
+            refuseIfFinal()
+        } else {
+            _ = block(&turn)
+        }
+        return .failed(error)
+    }
+
+    // MARK: - Room
+
+    /// Sees to it that control records take no room that is not theirs: riding on a group they may use what appends
+    /// leave, and alone they may take the last spare file only where that frees another. Returns an error where a turn
+    /// without a group has no room. Under the lock.
+    private func makeRoomForControl(_ turn: inout Turn) -> WALError? {
+        let control = ControlFrames(turn.control, timestamp: 0)
+        let together = CommitAssembler.Lengths(turn.group, control, blockSize: format.blockSize).bound
+        guard let current = machine.current, current.isBegun else {
+            return turn.group == nil ? makeRoomInSpares(&turn) : nil
+        }
+        let left = Int(current.header.capacity - current.nextOffset)
+        if let group = turn.group {
+            let alone = group.worstLength(blockSize: format.blockSize)
+            let reserve = Self.reserve(ofFileSize: Int(current.header.capacity))
+            // The group goes where admission saw it go; its passengers must not push it into another file.
+            if alone <= left - reserve {
+                if together > left { returnAcknowledgements(of: &turn) }
+            } else if alone <= left, spares.isEmpty, !preparerHasWork {
+                // Admitted, and no file left: better into the reserve than into a refusal.
+                returnAcknowledgements(of: &turn)
+            } else {
+                turn.forcesFreshFile = true
+                let room = Int(options.journalFileSize) - fileStartBound()
+                if together > room { returnAcknowledgements(of: &turn) }
+            }
+            return nil
+        }
+        return together <= left && !turn.forcesFreshFile ? nil : makeRoomInSpares(&turn)
+    }
+
+    private func makeRoomInSpares(_ turn: inout Turn) -> WALError? {
+        while spares.count < 2, preparerHasWork {
+            preparerWake.signal()
+            roomCondition.wait(lock)
+        }
+        if spares.count >= 2 { return nil }
+        return spares.isEmpty || !freesAFile(turn) ? block(&turn) : nil
+    }
+
+    private func block(_ turn: inout Turn) -> WALError {
+        returnAcknowledgements(of: &turn)
+        controlIsBlocked = true
+        return preparerFailure ?? .journalFull(reason: "no spare file is left to acknowledgements that free none")
+    }
+
+    /// Whether the oldest file is delivered once the turn's cursors are written. Under the lock.
+    func freesAFile(_ turn: Turn) -> Bool {
+        var after = state
+        for record in turn.control { after.apply(record) }
+        guard !mayLackSubscribers, let oldest = files.first else { return false }
+        return oldest.pins == 0 && !oldest.holdsLoss && oldest.isDelivered(in: after)
+    }
+
+    /// Takes a spare file as the current one. Under the lock; nothing is under way. Returns an error where there is
+    /// none and none can be made.
+    private func beginFreshFile() -> WALError? {
+        while spares.isEmpty {
+            if isStopped { return refusal ?? .closed }
+            if !preparerHasWork { return preparerFailure ?? .journalFull(reason: "no spare file") }
+            preparerWake.signal()
+            roomCondition.wait(lock)
+        }
+        if options.durability == .processCrash, let file = currentFile ?? sealedFile {
+            // The next file's header vouches for this one's commits: they must be there first.
+            lock.unlock()
+            let flushed: StorageError?
+            do throws(StorageError) {
+                try file.synchronize()
+                flushed = nil
+            } catch { flushed = error }
+            lock.lock()
+            if let flushed { return .storage(flushed) }
+        }
+        reclaim()
+        // A file that the present header still counts as live is taken last: should its new life's first write be
+        // torn, the present header would miss it.
+        let spare = spares.remove(at: spares.firstIndex { keptUntilRotation[$0.name] == nil } ?? 0)
+        admission.spares = spares.count
+        // From here on the new file is where appends are admitted to.
+        admission.fileStart = fileStartBound()
+        admission.offset = admission.fileStart
+        beginningLength = options.journalFileSize
+        let oldest = files.first { $0.holdsLoss || !mayLeave($0) }
+        // The last file holds the state until this one's checkpoint is on disk, so it stays live one file longer: the
+        // header may get there and the checkpoint not.
+        let oldestLive = min(oldest?.sequence ?? .max, files.last?.sequence ?? .max)
+        _ = machine.begin(
+            file: spare.name, logIdentifier: format.logIdentifier,
+            epoch: UInt64.random(in: 1 ... .max, using: &generator), capacity: options.journalFileSize,
+            blockSize: format.blockSize, created: wallClockNanoseconds(),
+            oldestLiveFileSequence: files.isEmpty ? nil : oldestLive)
+        currentFile = spare.file
+        return nil
+    }
+}

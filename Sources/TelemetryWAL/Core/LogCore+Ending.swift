@@ -1,0 +1,119 @@
+import Logging
+import WALFormat
+import WALStorage
+
+/// What follows from a write's end: acknowledgement in the log's order, or a fresh file.
+extension LogCore {
+    /// Writes a commit on the calling thread and ends it. Under the lock, which is given up meanwhile.
+    func writeHere(_ slot: CommitSlot) {
+        guard let file = currentFile else { preconditionFailure("no current file") }
+        lock.unlock()
+        let start = MonotonicTime.now
+        let result: Result<Void, StorageError>
+        do throws(StorageError) {
+            try file.write(slot.buffer, at: 0, length: slot.length, to: slot.offset, durability: options.durability)
+            result = .success(())
+        } catch { result = .failure(error) }
+        let duration = Double(MonotonicTime.now.since(start))
+        lock.lock()
+        writeDuration += (duration - writeDuration) / 8
+        end(slot, result)
+    }
+
+    /// Notes how a commit's write ended, and publishes what is durable in the log's order. Under the lock; whose
+    /// groups ended are told by `tellEndedGroups`.
+    func end(_ slot: CommitSlot, _ result: Result<Void, StorageError>) {
+        slot.result = result
+        if case .failure = result { hasFailedWrite = true }
+        while let first = slotsUnderWay.first, case .success? = first.result {
+            slotsUnderWay.removeFirst()
+            publish(first)
+            release(first)
+        }
+        if hasFailedWrite, slotsUnderWay.allSatisfy({ $0.result != nil }) { moveToFreshFile() }
+        lastActivity = .now
+        wakeRoomWaiters()
+    }
+
+    private func release(_ slot: CommitSlot) {
+        slot.clear()
+        freeSlots.append(slot)
+    }
+
+    /// A commit is durable, and all before it: the log's state moves on.
+    private func publish(_ slot: CommitSlot) {
+        let turn = slot.turn
+        let commits = slot.commits
+        let records = UInt64(turn.group?.recordCount ?? 0)
+        machine.completed(commits, records: records)
+        guard let current = machine.current, let last = commits.last else { return }
+        if slot.beginsFile {
+            files.append(LiveFile(name: current.name, header: current.header, endOffset: 0))
+            beginningLength = 0
+            keptUntilRotation = keptUntilRotation.filter { $0.value >= current.header.oldestLiveFileSequence }
+            sealedFile = nil
+            retired += retiredLater
+            retiredLater = []
+            preparerWake.signal()
+        }
+        let file = files.count - 1
+        files[file].endOffset = last.offset + UInt64(last.commitLength)
+        if let group = turn.group {
+            for frame in group.frames {
+                let sequences = frame.firstSequence...frame.firstSequence + UInt64(frame.recordCount) - 1
+                state.setNextSequence(sequences.upperBound + 1, at: frame.tenantIndex)
+                files[file].add(tenantIndex: frame.tenantIndex, sequences: sequences, offset: last.offset)
+            }
+        }
+        // Subscribers were applied when they came and went; only cursors wait for the disk.
+        for record in turn.control {
+            if case .cursor(let subscriber, _, _) = record, !turn.departed.contains(subscriber) {
+                state.apply(record)
+            }
+        }
+        if turn.acknowledgementNumber != 0 { acknowledgementsDurable = turn.acknowledgementNumber }
+        durableThrough = last.commitNumber
+        needsWatermark = turn.group != nil
+        statistics.commits += UInt64(commits.count)
+        statistics.writes += 1
+        statistics.records += records
+        statistics.bytesWritten += UInt64(slot.length)
+        if slot.beginsFile || !turn.control.isEmpty { reclaim() }
+        if let group = turn.group { complete(group) }
+    }
+
+    /// A write failed, and all that were under way have ended. What is not durable goes to a fresh file, in its order.
+    private func moveToFreshFile() {
+        hasFailedWrite = false
+        let failures = slotsUnderWay.compactMap { slot -> StorageError? in
+            if case .failure(let error)? = slot.result { error } else { nil }
+        }
+        guard let oldest = slotsUnderWay.first, let error = failures.first else { return }
+        statistics.failedWrites += UInt64(failures.count)
+        logLater(
+            .error, "write failed; the file is sealed and what was under way goes to a fresh one",
+            ["error": "\(error)", "commits": "\(slotsUnderWay.count)"])
+        abandonCurrentFile(begun: !oldest.beginsFile)
+        let turns = slotsUnderWay.map(\.turn)
+        for slot in slotsUnderWay { release(slot) }
+        slotsUnderWay = []
+        switch machine.failed(error) {
+        case .moveToFreshFile:
+            turnsToRepeat = turns + turnsToRepeat
+        case .giveUp:
+            for case let group? in turns.map(\.group) { endUnwritten(group) }
+            refuseIfFinal()
+        }
+    }
+
+    /// Once the machine refuses, so does the log, and what waited behind the failed commit cannot become durable
+    /// either. Under the lock.
+    func refuseIfFinal() {
+        guard let final = machine.refusal ?? refusal else { return }
+        if refusal == nil {
+            refusal = final
+            logLater(.critical, "the log refuses appends until it is opened again", ["error": "\(final)"])
+        }
+        endAllGroups()
+    }
+}

@@ -1,0 +1,158 @@
+import WALFormat
+
+extension LogFront {
+    /// Where records were staged: the group to wait for, and the first record's sequence number.
+    struct StagedPlace {
+        var group: UInt64 = 0
+        var firstSequence: UInt64 = 0
+    }
+
+    enum Staging {
+        case staged(StagedPlace)
+        /// No room at the moment; the error is what a caller gets who cannot wait. Who can waits for a wake-up after
+        /// the given one.
+        case mustWait(WALError, generation: UInt64)
+    }
+
+    private enum Room {
+        /// Room in the open group, for a tenant with this index.
+        case granted(tenantIndex: Int)
+        case mustWait(WALError)
+    }
+
+    /// Copies a record into the open group. Under the lock.
+    final func stage(_ record: TelemetryRecord, tenant: TenantName, length: Int) throws(WALError) -> Staging {
+        switch try makeRoom(tenant: tenant, count: 1, length: length) {
+        case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
+        case .granted(let index):
+            let frame = openFrame(ofTenant: index, named: tenant, length: length)
+            record.payload.withRawSpan {
+                openGroup.append(toFrame: frame, kind: record.kind, timestamp: record.timestamp, payload: $0)
+            }
+            return .staged(account(tenantIndex: index, count: 1, length: length))
+        }
+    }
+
+    /// Copies a batch into the open group, all of it or nothing. `length` is the sum of the records' encoded lengths.
+    /// Under the lock.
+    final func stage(_ records: [TelemetryRecord], tenant: TenantName, length: Int) throws(WALError) -> Staging {
+        switch try makeRoom(tenant: tenant, count: records.count, length: length) {
+        case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
+        case .granted(let index):
+            let frame = openFrame(ofTenant: index, named: tenant, length: length)
+            for record in records {
+                record.payload.withRawSpan {
+                    openGroup.append(toFrame: frame, kind: record.kind, timestamp: record.timestamp, payload: $0)
+                }
+            }
+            return .staged(account(tenantIndex: index, count: records.count, length: length))
+        }
+    }
+
+    /// Puts a batch that was encoded beforehand into the open group, as a frame of its own. Under the lock.
+    final func stage(_ batch: EncodedBatch, tenant: TenantName, length: Int) throws(WALError) -> Staging {
+        switch try makeRoom(tenant: tenant, count: batch.recordCount, length: length) {
+        case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
+        case .granted(let index):
+            let sequence = tenantStaging[index].nextSequence
+            _ = openGroup.beginFrame(
+                StagedFrame(tenantIndex: index, tenant: tenant, firstSequence: sequence, batch: batch))
+            // What follows of this tenant comes behind the batch: into a frame after it.
+            tenantStaging[index].group = 0
+            return .staged(account(tenantIndex: index, count: batch.recordCount, length: length))
+        }
+    }
+
+    @inline(__always)
+    private final func account(tenantIndex index: Int, count: Int, length: Int) -> StagedPlace {
+        let place = StagedPlace(group: openGroup.number, firstSequence: tenantStaging[index].nextSequence)
+        tenantStaging[index].nextSequence += UInt64(count)
+        openGroup.count(records: count, length: length)
+        stagedBytes += length
+        return place
+    }
+
+    /// The frame of a tenant in the open group, with room for so many bytes.
+    @inline(__always)
+    private final func openFrame(ofTenant index: Int, named tenant: TenantName, length: Int) -> Int {
+        let staging = tenantStaging[index]
+        if staging.group == openGroup.number {
+            openGroup.reserve(length, inFrame: staging.frame, from: &bufferPool)
+            return staging.frame
+        }
+        let frame = openGroup.beginFrame(
+            StagedFrame(
+                tenantIndex: index, tenant: tenant, firstSequence: staging.nextSequence,
+                body: bufferPool.take(length)))
+        tenantStaging[index].group = openGroup.number
+        tenantStaging[index].frame = frame
+        return frame
+    }
+
+    /// Sees to it that the open group takes so much of a tenant.
+    @inline(__always)
+    private final func makeRoom(tenant: TenantName, count: Int, length: Int) throws(WALError) -> Room {
+        if isClosing || isStopped || refusal != nil { throw refusal ?? .closed }
+        let known = state.index(of: tenant)
+        if stagedBytes > 0, stagedBytes + length > options.stagingLimit {
+            statistics.backPressure += 1
+            return .mustWait(.stagingFull(limit: options.stagingLimit))
+        }
+        // The header is counted even if the tenant has a frame: an upper bound costs nothing.
+        let header = FrameHeader.length(tenantLength: tenant.utf8.count)
+        let grown = CommitHeader.length + openGroup.frameHeadersLength + header + openGroup.rawLength + length
+        if let known, grown <= admittedLength, openGroupTakes(count: count, length: length) {
+            return .granted(tenantIndex: known)
+        }
+        return try makeRoomSlowly(tenant: tenant, known: known, header: header, count: count, length: length)
+    }
+
+    @inline(__always)
+    private final func openGroupTakes(count: Int, length: Int) -> Bool {
+        openGroup.rawLength + length <= Self.groupTarget(options)
+            && openGroup.frameCount < FormatLimits.maximumFrameCount - 64
+            && openGroup.recordCount + count <= FormatLimits.maximumRecordCount
+    }
+
+    /// The same where the open group is full, the tenant is new, or the journal's room has to be looked at.
+    @inline(never)
+    private final func makeRoomSlowly(
+        tenant: TenantName, known: Int?, header: Int, count: Int, length: Int
+    ) throws(WALError) -> Room {
+        if known == nil {
+            guard state.tenants.count < options.maximumTenants, checkpointFits(growingBy: 1024) else {
+                throw .tooManyTenants(limit: state.tenants.count)
+            }
+        }
+        func worst() -> Int {
+            (CommitHeader.length + openGroup.frameHeadersLength + header + openGroup.rawLength + length)
+                .roundedUp(toMultipleOf: format.blockSize)
+        }
+        // Headers of many tenants count as well: a group must fit into a fresh file.
+        if !openGroup.isEmpty,
+            !openGroupTakes(count: count, length: length) || admission.fileStart + worst() > admission.usableEnd
+        {
+            closeOpenGroup()
+        }
+        let position = positionBehindClosedGroups()
+        guard admission.allows(admission.placing(worst(), at: position)) else {
+            statistics.backPressure += 1
+            if let failure = preparerFailure, !preparerHasWork {
+                wantsRotation = true
+                wakeCommitter()
+                throw failure
+            }
+            preparerWake.signal()
+            return .mustWait(.journalFull(reason: "the next journal file is being made"))
+        }
+        let index = known ?? state.makeIndex(of: tenant)
+        if known == nil {
+            tenantStaging.append(TenantStaging(nextSequence: state.tenants[index].nextSequence))
+            admission.fileStart = fileStartBound()
+        }
+        // As far as the group's end stays in the file that it is in now, nothing needs to be asked again.
+        let here = admission.usableEnd - position.offset
+        admittedLength = worst() <= here ? here : admission.usableEnd - admission.fileStart
+        return .granted(tenantIndex: index)
+    }
+}

@@ -1,0 +1,145 @@
+import WALFormat
+
+/// Appending and waiting, for threads that block and for tasks that suspend.
+extension LogFront {
+    /// What a call has to stage.
+    enum Load {
+        case record(TelemetryRecord)
+        case batch([TelemetryRecord])
+        case encoded(EncodedBatch)
+    }
+
+    @inline(__always)
+    private final func stage(_ load: Load, tenant: TenantName, length: Int) throws(WALError) -> Staging {
+        switch load {
+        case .record(let record): try stage(record, tenant: tenant, length: length)
+        case .batch(let records): try stage(records, tenant: tenant, length: length)
+        case .encoded(let batch): try stage(batch, tenant: tenant, length: length)
+        }
+    }
+
+    /// A batch as it is staged: a large one is encoded now, without the lock.
+    final func load(_ records: [TelemetryRecord], length: Int) -> Load {
+        guard length >= EncodedBatch.minimumLength else { return .batch(records) }
+        let body = lock.withLock { bufferPool.take(length) }
+        return .encoded(EncodedBatch(records, body: body))
+    }
+
+    /// Stages and returns when durable, on the calling thread: writes itself when nobody else does. Returns the first
+    /// record's sequence number.
+    final func appendBlocking(_ load: Load, tenant: TenantName, length: Int) throws(WALError) -> UInt64 {
+        lock.lock()
+        let place: StagedPlace
+        do throws(WALError) {
+            place = try stageWaiting(load, tenant: tenant, length: length)
+        } catch {
+            lock.unlock()
+            throw error
+        }
+        // It may have to lead others' groups first, which are before its own.
+        while progress.durableThrough < place.group, refusal == nil {
+            guard mayLead else {
+                group(numbered: place.group)?.hasSleepers = true
+                if shouldBeginCommit { wakeCommitter() }
+                break
+            }
+            lead()
+        }
+        lock.unlock()
+        try sleep(until: place.group)
+        return place.firstSequence
+    }
+
+    /// Stages, waiting for room where there is none. Under the lock, which is given up meanwhile.
+    private final func stageWaiting(_ load: Load, tenant: TenantName, length: Int) throws(WALError) -> StagedPlace {
+        while true {
+            switch try stage(load, tenant: tenant, length: length) {
+            case .staged(let place): return place
+            case .mustWait:
+                if mayLead { lead() } else { roomCondition.wait(lock) }
+            }
+        }
+    }
+
+    /// Blocks the calling thread until a group is durable.
+    final func sleep(until group: UInt64) throws(WALError) {
+        if progress.durableThrough >= group || progress.sleep(untilGroup: group) { return }
+        throw lock.withLock { refusal ?? .closed }
+    }
+
+    /// Stages and suspends until durable. A lone appender writes on its own thread, if writes are short of late: a
+    /// hand-off to the committer and back would cost it half as much as the write itself.
+    final func appendSuspending(_ load: Load, tenant: TenantName, length: Int) async throws(WALError) -> UInt64 {
+        var place = StagedPlace()
+        while true {
+            var failure: WALError?
+            var roomMissed: UInt64?
+            await Waiter.suspend { waiter in
+                lock.lock()
+                do throws(WALError) {
+                    switch try stage(load, tenant: tenant, length: length) {
+                    case .staged(let staged):
+                        place = staged
+                        if mayLead, expectedAppends < 2, writeDuration < 1_000_000 {
+                            lead()
+                            lock.unlock()
+                            waiter.resume()
+                            return
+                        }
+                        openGroup.waiters.append(waiter)
+                        if shouldBeginCommit { wakeCommitter() }
+                        lock.unlock()
+                        return
+                    case .mustWait(_, let generation): roomMissed = generation
+                    }
+                } catch { failure = error }
+                if let roomMissed, roomGeneration == roomMissed, !isStopped, refusal == nil {
+                    roomWaiters.append(waiter)
+                    if shouldBeginCommit { wakeCommitter() }
+                    lock.unlock()
+                } else {
+                    lock.unlock()
+                    waiter.resume()
+                }
+            }
+            if let failure { throw failure }
+            if roomMissed != nil { continue }
+            if progress.durableThrough >= place.group { return place.firstSequence }
+            if progress.hasEnded { throw lock.withLock { refusal ?? .closed } }
+            // It led another's group, which was before its own.
+            try await durable(through: place.group)
+            return place.firstSequence
+        }
+    }
+
+    /// Suspends until a group is durable.
+    final func durable(through number: UInt64) async throws(WALError) {
+        if progress.durableThrough >= number { return }
+        await Waiter.suspend { waiter in
+            lock.lock()
+            if progress.durableThrough < number, !progress.hasEnded, let group = group(numbered: number) {
+                group.waiters.append(waiter)
+                if shouldBeginCommit { wakeCommitter() }
+                lock.unlock()
+            } else {
+                lock.unlock()
+                waiter.resume()
+            }
+        }
+        if progress.durableThrough < number { throw lock.withLock { refusal ?? .closed } }
+    }
+
+    /// Stages without waiting for anything; returns the group to wait for.
+    final func enqueue(_ record: TelemetryRecord, tenant: TenantName, length: Int) throws(WALError) -> UInt64 {
+        lock.lock()
+        defer { lock.unlock() }
+        switch try stage(record, tenant: tenant, length: length) {
+        case .staged(let place):
+            if shouldBeginCommit { wakeCommitter() }
+            return place.group
+        case .mustWait(let error, _):
+            if shouldBeginCommit { wakeCommitter() }
+            throw error
+        }
+    }
+}

@@ -1,0 +1,237 @@
+import Logging
+import WALFormat
+
+/// The part of the engine that producers meet: staging, waiting, and who is told when. It does no I/O and is not
+/// generic, so that an append from another module runs specialised code whatever the storage is; `LogCore` adds the
+/// storage.
+///
+/// A record is copied into the open group under `lock`, and gets its sequence number there: groups become durable in
+/// order or not at all, so the order of staging is the order in the log. Whoever finds no write under way may write
+/// its group itself (`lead`); otherwise the committer's thread takes all that waits in one group.
+///
+/// Safe to share although unchecked: each variable is marked with what guards it.
+class LogFront: @unchecked Sendable {
+    final let options: WriteAheadLogOptions
+    final let format: RootFormat
+    final let logger: Logger
+
+    final let lock = Lock()
+    /// The committer's thread sleeps here while nothing is under way.
+    final let committerWake = Condition()
+    /// Blocked appenders wait here for room in staging or in the journal; a committer waits here for a spare file.
+    final let roomCondition = Condition()
+    final let preparerWake = Condition()
+    final let progress = GroupProgress(durableThrough: 0)
+
+    // Guarded by `lock`.
+    final var state: LogState
+    /// By the tenant's index: what staging knows beyond the durable state.
+    final var tenantStaging: [TenantStaging]
+    final var openGroup: StagedGroup
+    final var closedGroups: [StagedGroup] = []
+    private final var groupPool: [StagedGroup] = []
+    final var bufferPool: StagingBufferPool
+    /// Groups that ended and whose appenders are still to be told.
+    final var endedGroups: [StagedGroup] = []
+    /// The turn that is being encoded, and its worst length.
+    final var encodingTurn: Turn?
+    final var encodingWorstLength: Int?
+    /// Commits under way, in the log's order.
+    final var slotsUnderWay: [CommitSlot] = []
+    /// Turns of a file in which a write failed: they go before all that is staged.
+    final var turnsToRepeat: [Turn] = []
+    /// A write under way has failed: nothing is begun before all of them have ended.
+    final var hasFailedWrite = false
+    final var stagedBytes = 0
+    final var admission: AdmissionControl { didSet { admittedLength = 0 } }
+    /// The open group may grow to this length without asking `admission` again.
+    final var admittedLength = 0
+    final var roomWaiters: [Waiter] = []
+    /// Counts the wake-ups of those who wait for room, so that nobody goes to sleep on one that has just passed.
+    final var roomGeneration: UInt64 = 0
+    final var preparerFailure: WALError?
+    final var isEncoding = false
+    /// How many appends are on their way at a time, of late: what the next group can be expected to grow to.
+    final var expectedAppends = 1.0
+    /// How long a write takes, of late, nanoseconds.
+    final var writeDuration = 0.0
+    final var dozingCommitters = 0
+    /// A committer's thread was woken and has not looked yet.
+    final var committerIsCalled = false
+    final var wantsRotation = false
+    final var isClosing = false
+    final var isStopped = false
+    /// Why no commit is taken any more; goes from nil to an error once.
+    final var refusal: WALError?
+    final var statistics = CommitStatistics()
+
+    /// What staging knows of a tenant.
+    struct TenantStaging {
+        /// The number that the next record staged gets.
+        var nextSequence: UInt64
+        /// The group that has a frame of the tenant open, and the frame's place in it.
+        var group: UInt64 = 0
+        var frame = 0
+    }
+
+    init(options: WriteAheadLogOptions, format: RootFormat, state: LogState, admission: AdmissionControl) {
+        self.options = options
+        self.format = format
+        logger = options.logger
+        self.state = state
+        self.admission = admission
+        tenantStaging = state.tenants.map { TenantStaging(nextSequence: $0.nextSequence) }
+        openGroup = StagedGroup()
+        openGroup.number = 1
+        bufferPool = StagingBufferPool(
+            largeCapacity: Self.groupTarget(options) + (64 << 10), limit: options.stagingLimit)
+    }
+
+    /// Bytes of records after which a group is closed and the next one opened: large enough to fill the device, small
+    /// enough that encoding it does not delay those who wait.
+    static func groupTarget(_ options: WriteAheadLogOptions) -> Int { min(1 << 20, options.maximumBatchLength) }
+
+    // MARK: - What the storage adds
+
+    /// Commits the oldest group on the calling thread. Under the lock, which is given up meanwhile.
+    func lead() { preconditionFailure("overridden") }
+    /// Has the committer look again although it waits for a write. Under the lock.
+    func interruptCommitter() { preconditionFailure("overridden") }
+    /// Whether the preparer is busy or about to be, so that waiting for it makes sense. Under the lock.
+    var preparerHasWork: Bool { preconditionFailure("overridden") }
+
+    // MARK: - Groups
+
+    /// Whether anything but acknowledgements waits to be encoded. Under the lock.
+    final var hasStagedGroups: Bool { !closedGroups.isEmpty || !openGroup.isEmpty || !turnsToRepeat.isEmpty }
+
+    /// Whether the next commit is to be begun now. Under the lock.
+    ///
+    /// With nothing under way, at once: nobody waits for company. Otherwise when a group is full, or when half of the
+    /// appends that are on their way at a time have gathered: two halves then take turns, one on the device while the
+    /// other gathers, and groups grow with the load.
+    final var shouldBeginCommit: Bool {
+        guard !isEncoding, refusal == nil, !hasFailedWrite, hasStagedGroups else { return false }
+        if slotsUnderWay.isEmpty { return true }
+        if slotsUnderWay.count >= options.commitsUnderWay { return false }
+        return !closedGroups.isEmpty || Double(openGroup.appendCount) * 2 >= expectedAppends
+    }
+
+    /// Whether an appender may write its group on its own thread. Under the lock.
+    final var mayLead: Bool { slotsUnderWay.isEmpty && !isEncoding && refusal == nil && hasStagedGroups }
+
+    /// Has a committer's thread look for work. Under the lock.
+    final func wakeCommitter() {
+        guard !committerIsCalled else { return }
+        committerIsCalled = true
+        if dozingCommitters > 0 { committerWake.signal() } else { interruptCommitter() }
+    }
+
+    /// Puts the open group in line and opens another. Under the lock.
+    final func closeOpenGroup() {
+        let number = openGroup.number
+        closedGroups.append(openGroup)
+        openGroup = groupPool.popLast() ?? StagedGroup()
+        openGroup.number = number + 1
+        admittedLength = 0
+    }
+
+    /// Takes the oldest group out of the line. Under the lock; there must be one.
+    final func takeOldestGroup() -> StagedGroup {
+        if closedGroups.isEmpty { closeOpenGroup() }
+        admittedLength = 0
+        return closedGroups.removeFirst()
+    }
+
+    /// A group that is not durable yet. Under the lock.
+    final func group(numbered number: UInt64) -> StagedGroup? {
+        func matches(_ group: StagedGroup?) -> Bool { group?.number == number }
+        if matches(openGroup) { return openGroup }
+        if matches(encodingTurn?.group) { return encodingTurn?.group }
+        return slotsUnderWay.first { matches($0.turn.group) }?.turn.group ?? closedGroups.first(where: matches)
+            ?? turnsToRepeat.first { matches($0.group) }?.group
+    }
+
+    /// Where the log stands when all closed groups are written. Under the lock.
+    final func positionBehindClosedGroups() -> AdmissionControl.Position {
+        var position = admission.start
+        if let encodingWorstLength { position = admission.placing(encodingWorstLength, at: position) }
+        for turn in turnsToRepeat {
+            let lengths = CommitAssembler.Lengths(
+                turn.group, ControlFrames(turn.control, timestamp: 0), blockSize: format.blockSize)
+            position = admission.placing(lengths.bound, at: position)
+        }
+        for group in closedGroups {
+            position = admission.placing(group.worstLength(blockSize: format.blockSize), at: position)
+        }
+        return position
+    }
+
+    // MARK: - The end of a group
+
+    /// A group is durable. Under the lock; its appenders are told by `tellEndedGroups`.
+    final func complete(_ group: StagedGroup) {
+        let onTheirWay = Double(group.appendCount + openGroup.appendCount)
+        expectedAppends = max(onTheirWay, expectedAppends * 0.75 + onTheirWay * 0.25)
+        stagedBytes -= group.rawLength
+        progress.advance(to: group.number)
+        endedGroups.append(group)
+    }
+
+    /// Wakes those who wait for groups that ended, without the lock, and takes the groups' memory back. Under the
+    /// lock, which is given up meanwhile.
+    final func tellEndedGroups() {
+        while let group = endedGroups.popLast() {
+            lock.unlock()
+            if group.hasSleepers { progress.wakeSleepers(ofGroup: group.number) }
+            for waiter in group.waiters { waiter.resume() }
+            lock.lock()
+            group.waiters.removeAll(keepingCapacity: true)
+            group.reset(givingTo: &bufferPool)
+            if groupPool.count < 64 { groupPool.append(group) }
+        }
+    }
+
+    /// Nothing that is staged becomes durable any more: everybody who waits is told. Under the lock.
+    final func endAllGroups() {
+        if !openGroup.isEmpty { closeOpenGroup() }
+        let groups = turnsToRepeat.compactMap(\.group) + closedGroups
+        turnsToRepeat = []
+        closedGroups = []
+        for group in groups { endUnwritten(group) }
+        progress.end()
+    }
+
+    /// A group does not become durable. Under the lock.
+    final func endUnwritten(_ group: StagedGroup) {
+        stagedBytes -= group.rawLength
+        endedGroups.append(group)
+    }
+
+    /// Lets everyone who waits for room look again. Under the lock.
+    final func wakeRoomWaiters() {
+        roomGeneration += 1
+        roomCondition.broadcast()
+        guard !roomWaiters.isEmpty else { return }
+        let waiters = roomWaiters
+        roomWaiters = []
+        for waiter in waiters { waiter.resume() }
+    }
+
+    /// What is known of the checkpoint's size. Upper bound of its commit's length. Under the lock.
+    final func checkpointLengthBound() -> Int {
+        let raw = state.checkpointBound
+        return (CommitHeader.length + (raw / ControlFrames.frameLength + 2) * FrameHeader.fixedLength + raw)
+            .roundedUp(toMultipleOf: format.blockSize)
+    }
+
+    /// Where commits of appends begin in a new file at worst. Under the lock.
+    final func fileStartBound() -> Int {
+        FormatLimits.headerCopies * format.blockSize + checkpointLengthBound()
+    }
+
+    /// Whether a checkpoint would leave most of a new file to records if it grew by so many bytes. Under the lock.
+    final func checkpointFits(growingBy length: Int) -> Bool {
+        UInt64(checkpointLengthBound() + length) <= min(options.journalFileSize / 4, 16 << 20)
+    }
+}

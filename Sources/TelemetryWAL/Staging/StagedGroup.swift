@@ -1,0 +1,78 @@
+import WALFormat
+
+/// Records of any tenants that will become durable in one commit, and who waits for that. Filled under the log's lock
+/// while it is open, then read by whoever encodes it. Groups become durable in the order of their numbers.
+final class StagedGroup {
+    /// Position among the log's groups, from 1 on.
+    var number: UInt64 = 0
+    private(set) var frames: [StagedFrame] = []
+    /// Bytes of all bodies.
+    private(set) var rawLength = 0
+    private(set) var frameHeadersLength = 0
+    private(set) var recordCount = 0
+    /// Appends in the group: how many callers it serves.
+    private(set) var appendCount = 0
+    /// Tasks that wait for the group.
+    var waiters: [Waiter] = []
+    /// Whether threads may sleep until the group is done.
+    var hasSleepers = false
+
+    init() { waiters.reserveCapacity(64) }
+
+    var isEmpty: Bool { appendCount == 0 }
+    var frameCount: Int { frames.count }
+
+    /// Upper bound of the commit's length on disk, nothing compressed, with so much added to it.
+    func worstLength(blockSize: Int, addingRecords length: Int = 0, newTenantLength: Int? = nil) -> Int {
+        let header = newTenantLength.map { FrameHeader.length(tenantLength: $0) } ?? 0
+        return (CommitHeader.length + frameHeadersLength + header + rawLength + length)
+            .roundedUp(toMultipleOf: blockSize)
+    }
+
+    /// Begins a frame; returns its place in `frames`.
+    func beginFrame(_ frame: StagedFrame) -> Int {
+        frames.append(frame)
+        frameHeadersLength += FrameHeader.length(tenantLength: frame.tenant.utf8.count)
+        return frames.count - 1
+    }
+
+    /// Accounts for an append whose records go into a frame.
+    @inline(__always)
+    func count(records: Int, length: Int) {
+        rawLength += length
+        recordCount += records
+        appendCount += 1
+    }
+
+    @inline(__always)
+    func append(toFrame index: Int, kind: RecordKind, timestamp: UInt64, payload: RawSpan) {
+        frames[index].append(kind: kind, timestamp: timestamp, payload: payload)
+    }
+
+    /// Makes room in a frame's body, which moves to larger memory if it must.
+    @inline(__always)
+    func reserve(_ length: Int, inFrame index: Int, from pool: inout StagingBufferPool) {
+        if frames[index].body.room < length { grow(length, inFrame: index, from: &pool) }
+    }
+
+    private func grow(_ length: Int, inFrame index: Int, from pool: inout StagingBufferPool) {
+        let old = frames[index].body
+        // Past the pool's sizes it doubles, so that a frame of n bytes is not copied n times.
+        let needed = old.count + length
+        let larger = pool.take(needed > pool.largeCapacity ? max(needed, 2 * old.capacity) : needed)
+        larger.append(contentsOf: old)
+        frames[index].body = larger
+        pool.give(old)
+    }
+
+    /// Empties the group for its next use.
+    func reset(givingTo pool: inout StagingBufferPool) {
+        for frame in frames { pool.give(frame.body) }
+        frames.removeAll(keepingCapacity: frames.capacity <= FormatLimits.maximumFrameCount)
+        rawLength = 0
+        frameHeadersLength = 0
+        recordCount = 0
+        appendCount = 0
+        hasSleepers = false
+    }
+}

@@ -1,0 +1,62 @@
+import ArgumentParser
+import Foundation
+
+/// `walbench`: one measurement a call, one line of JSON as its answer. `tools/benchmark` calls it beside fio and other
+/// engines, whose drivers take the same arguments and answer in the same form.
+@main
+struct Walbench: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "walbench", abstract: "Measure the telemetry WAL; tools/benchmark compares it with others.",
+        discussion: """
+            EXAMPLES
+              walbench append --directory /var/tmp/w --corpus corpus --writers 64 --mode async
+              walbench scan --directory /var/tmp/w
+              walbench micro
+
+            EXIT CODES
+              0  fine    2  usage    3  I/O
+            """,
+        subcommands: [AppendCommand.self, ScanCommand.self, MicroCommand.self])
+
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            let code = exitCode(for: error)
+            if code.isSuccess {
+                print(fullMessage(for: error))
+                return
+            }
+            FileHandle.standardError.write(Data((fullMessage(for: error) + "\n").utf8))
+            Foundation.exit(code == .validationFailure ? 2 : 3)
+        }
+    }
+}
+
+/// Prints a value as one line of JSON.
+func printLine(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    print(String(decoding: try encoder.encode(value), as: UTF8.self))
+}
+
+/// Nanoseconds of the monotonic clock.
+func now() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+}
+
+/// Bytes that this process has had written to storage so far.
+func writtenBytes() -> UInt64 {
+    guard let text = try? String(contentsOfFile: "/proc/self/io", encoding: .utf8) else { return 0 }
+    for line in text.split(separator: "\n") where line.hasPrefix("write_bytes:") {
+        return UInt64(line.dropFirst(13)) ?? 0
+    }
+    return 0
+}
