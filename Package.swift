@@ -101,7 +101,7 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             path: "tools/walbench",
-            exclude: ["peers"],
+            exclude: ["peers", "counting_malloc.c"],
             swiftSettings: relaxed),
         .target(
             name: "TestSupport", dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")],

@@ -125,3 +125,5 @@ void cwal_futex_wait(const void *word, uint32_t expected, int64_t nanoseconds) {
 void cwal_futex_wake(const void *word, int count) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
+
+void cwal_sharpen_timers(void) { prctl(PR_SET_TIMERSLACK, 1UL); }

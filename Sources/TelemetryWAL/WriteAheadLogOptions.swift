@@ -22,6 +22,8 @@ public struct WriteAheadLogOptions: Sendable {
     public var writePath: WritePath = .automatic
     /// Most commits on their way to the device at a time, 1 to 4. They are acknowledged in order.
     public var commitsUnderWay = 4
+    /// When commits are compressed.
+    public var compression: CompressionPolicy = .automatic
     /// Most tenants that the log may hold, 1 to 1,000,000. Each costs about 200 bytes of memory and some 40 bytes in
     /// each checkpoint.
     public var maximumTenants = 65536
@@ -74,4 +76,15 @@ public enum WritePath: String, Sendable, CaseIterable {
     case ring
     /// `pwritev2`, on threads that wait for it.
     case plain
+}
+
+/// When commits are compressed with LZ4. A commit that fits into one block never is: it would save nothing.
+public enum CompressionPolicy: String, Sendable, CaseIterable {
+    /// Where it delays nobody: large commits, while another is on its way to the device and no full group waits to be
+    /// encoded. Everything else is stored as it is: compressing 32 KiB takes longer than writing them.
+    case automatic
+    /// Always: less space and faster replay, slower appends.
+    case always
+    /// Never.
+    case never
 }

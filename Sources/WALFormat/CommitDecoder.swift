@@ -51,10 +51,18 @@ public enum CommitDecoder {
         let stored = commit.extracting(frame.body)
         guard frame.isIntact else { throw FormatError(.checksum, "a frame's body fails its CRC32C") }
         guard frame.header.codec == .lz4 else { return stored.array(0..<stored.byteCount) }
-        var raw = [UInt8](repeating: 0, count: frame.header.rawLength)
-        try raw.withMutableRawSpan { (target: inout MutableRawSpan) throws(FormatError) in
-            try decompressor.decompress(stored, into: &target)
+        let rawLength = frame.header.rawLength
+        var failure: FormatError?
+        // Not zeroed first: that would cost a third of what decompressing does.
+        let raw = unsafe [UInt8](unsafeUninitializedCapacity: rawLength) { room, count in
+            let buffer = unsafe UnsafeMutableBufferPointer(rebasing: room[..<rawLength])
+            var target = unsafe MutableRawSpan(_unsafeBytes: UnsafeMutableRawBufferPointer(buffer))
+            do throws(FormatError) {
+                try decompressor.decompress(stored, into: &target)
+                count = rawLength
+            } catch { failure = error }
         }
+        if let failure { throw failure }
         return raw
     }
 

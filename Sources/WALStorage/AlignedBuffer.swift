@@ -70,6 +70,15 @@ import Synchronization
         }
     }
 
+    /// Copies a range of another buffer's bytes to a place in this one.
+    public func copy(_ range: Range<Int>, of other: AlignedBuffer, to position: Int) {
+        precondition(range.lowerBound >= 0 && range.upperBound <= other.capacity)
+        precondition(position >= 0 && position + range.count <= capacity)
+        if let target = unsafe memory.baseAddress, let source = unsafe other.memory.baseAddress, !range.isEmpty {
+            unsafe memcpy(target + position, source + range.lowerBound, range.count)
+        }
+    }
+
     /// Lets a closure read the bytes.
     @inlinable
     public func withBytes<Result, Failure: Error>(

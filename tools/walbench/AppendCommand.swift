@@ -9,6 +9,8 @@ enum Mode: String, ExpressibleByArgument, CaseIterable {
     case blocking, async, enqueue
 }
 
+extension CompressionPolicy: ExpressibleByArgument {}
+
 extension WritePath: ExpressibleByArgument {
     public init?(argument: String) {
         switch argument {
@@ -36,6 +38,8 @@ struct AppendCommand: AsyncParsableCommand {
     var mode = Mode.blocking
     @Option(help: "auto, ring (io_uring) or plain.") var io = WritePath.automatic
     @Option(help: "Bytes to append at most; the measurement ends there. 0: no limit.") var limit: UInt64 = 0
+    @Option(help: "When commits are compressed: automatic, always, never.")
+    var compression = CompressionPolicy.automatic
     @Flag(help: "Keep all records instead of acknowledging them while appending.") var keep = false
 
     /// What a measurement says.
@@ -51,25 +55,39 @@ struct AppendCommand: AsyncParsableCommand {
         var io: String
         var writers, batch, recordSize, tenants: Int
         var seconds: Double
+        /// Only under `counting_malloc`.
+        var allocationsPerAppend: Double?
         var appends, records, payloadBytes, writtenBytes, journalBytes, flushes, commits, backPressure: UInt64
         var latency: Latency
         var histogram: [[UInt64]]
     }
 
+    /// Brings the log to where it is after its first minutes: its files have been written once and are used again.
+    private func prime(_ wal: WriteAheadLog) throws {
+        guard !keep else { return }
+        let record = TelemetryRecord(kind: .opaque, payload: [UInt8](repeating: 7, count: 1 << 20))
+        for _ in 0..<8 {
+            for _ in 0..<64 { try wal.appendBlocking(record, tenant: "prime") }
+            usleep(100_000)
+        }
+    }
+
     func run() async throws {
         var options = WriteAheadLogOptions()
         options.writePath = io
+        options.compression = compression
         options.journalLimit = 32 << 30
         options.logger = Logger(label: "walbench") { _ in SwiftLogNoOpLogHandler() }
         let wal = try await WriteAheadLog.open(at: directory, options: options)
         let load = try Load(corpus: corpus, recordSize: recordSize, batch: batch, tenants: tenants, writers: writers)
         let subscriber = keep ? nil : Acknowledger(wal)
+        try prime(wal)
         let clock = Clock(seconds: seconds, limit: limit)
         let watch = Task.detached {
             try? await Task.sleep(for: .milliseconds(500))
-            let start = (writtenBytes(), wal.statistics)
+            let start = (writtenBytes(), wal.statistics, allocations())
             try? await Task.sleep(for: .seconds(seconds))
-            return (start, (writtenBytes(), wal.statistics))
+            return (start, (writtenBytes(), wal.statistics, allocations()))
         }
         let results: [Writer.Result] =
             switch mode {
@@ -87,7 +105,10 @@ struct AppendCommand: AsyncParsableCommand {
         try printLine(
             Answer(
                 mode: mode.rawValue, io: wal.writePath.rawValue, writers: writers, batch: batch,
-                recordSize: recordSize, tenants: tenants, seconds: elapsed, appends: total.count,
+                recordSize: recordSize, tenants: tenants, seconds: elapsed,
+                allocationsPerAppend: after.2.flatMap { end in
+                    before.2.map { Double(end - $0) / Double(max(1, total.count)) }
+                }, appends: total.count,
                 records: total.count * UInt64(batch), payloadBytes: total.count * UInt64(batch * recordSize),
                 writtenBytes: after.0 - before.0, journalBytes: after.1.bytesWritten - before.1.bytesWritten,
                 flushes: after.1.writes - before.1.writes, commits: after.1.commits - before.1.commits,

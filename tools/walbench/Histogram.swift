@@ -34,9 +34,15 @@ struct Histogram {
     func quantile(_ fraction: Double) -> UInt64 {
         let rank = UInt64((Double(count) * fraction).rounded(.up))
         var seen: UInt64 = 0
-        for index in counts.indices {
-            seen += counts[index]
-            if seen >= rank, seen > 0 { return min(Self.upperBound(index), maximum) }
+        for index in counts.indices where counts[index] > 0 {
+            guard seen + counts[index] >= rank else {
+                seen += counts[index]
+                continue
+            }
+            // As if the bucket's durations were spread evenly: its upper bound would add up to 3 %.
+            let lower = index == 0 ? 0 : Self.upperBound(index - 1)
+            let upper = min(Self.upperBound(index), maximum)
+            return lower + UInt64(Double(upper - min(lower, upper)) * Double(rank - seen) / Double(counts[index]))
         }
         return maximum
     }

@@ -60,3 +60,9 @@ func writtenBytes() -> UInt64 {
     }
     return 0
 }
+
+/// Calls of malloc and its kin so far; nil unless `counting_malloc` is preloaded.
+func allocations() -> UInt64? {
+    guard let symbol = dlsym(nil, "counted_allocations") else { return nil }
+    return unsafeBitCast(symbol, to: (@convention(c) () -> UInt64).self)()
+}

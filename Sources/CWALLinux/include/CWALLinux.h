@@ -58,6 +58,9 @@ void cwal_futex_wait(const void *word, uint32_t expected, int64_t nanoseconds);
 /// Wakes at most `count` of those who sleep on the word, in one call.
 void cwal_futex_wake(const void *word, int count);
 
+/// Lets the calling thread's timed waits end on time, not up to 50 µs later.
+void cwal_sharpen_timers(void);
+
 /// Names the calling thread; Linux keeps the first 15 bytes.
 void cwal_name_thread(const char *name);
 

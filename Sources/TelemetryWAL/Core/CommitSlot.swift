@@ -133,7 +133,8 @@ final class CommitAssembler {
 
     private func encode(
         _ control: ControlFrames, group: StagedGroup?, into buffer: AlignedBuffer, at base: Int,
-        frameHeadersLength: Int, rawLength: Int, placement: CommitPlacement, timestamp: UInt64, flags: CommitHeader.Flags,
+        frameHeadersLength: Int, rawLength: Int, placement: CommitPlacement, timestamp: UInt64,
+        flags: CommitHeader.Flags,
         compresses: Bool
     ) throws(FormatError) -> CommitHeader {
         var encoder = CommitEncoder(
@@ -146,7 +147,8 @@ final class CommitAssembler {
                 }
             }
             if let group {
-                for frame in group.frames {
+                for index in 0..<group.frameCount {
+                    let frame = group.frames[index]
                     try frame.body.withBytes { (raw: RawSpan) throws(FormatError) in
                         try encoder.add(frame.header, rawBody: raw, into: &bytes, compressor: compressor)
                     }

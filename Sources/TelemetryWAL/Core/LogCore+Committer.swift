@@ -1,10 +1,13 @@
+import CWALLinux
 import WALFormat
 import WALStorage
 
 /// The committer's threads: they commit what is staged while nobody else does, and when idle write acknowledgements
 /// and the watermark.
 extension LogCore {
+    @specialized(where Storage == DirectStorage)
     func runCommitter() {
+        cwal_sharpen_timers()
         lock.lock()
         defer { lock.unlock() }
         while true {
@@ -18,6 +21,8 @@ extension LogCore {
                 continue
             } else if let queue, queuedWrites > 0 {
                 wait(for: queue)
+            } else if slotsUnderWay.isEmpty, !isEncoding, hasStagedGroups, refusal == nil {
+                doze(until: gatherDeadline)
             } else if isEncoding || !slotsUnderWay.isEmpty || turnsToRepeat.isEmpty == false {
                 // Others are at work, and call when they are through.
                 doze(until: .now + idleTime)

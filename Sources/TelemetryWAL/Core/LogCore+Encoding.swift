@@ -98,9 +98,10 @@ extension LogCore {
         isEncoding = true
         encodingTurn = turn
         // With its passengers: admission must not place others where these go.
-        encodingWorstLength = CommitAssembler.Lengths(
-            turn.group, ControlFrames(turn.control, timestamp: 0), blockSize: format.blockSize
-        ).bound
+        encodingWorstLength =
+            CommitAssembler.Lengths(
+                turn.group, ControlFrames(turn.control, timestamp: 0), blockSize: format.blockSize
+            ).bound
         admittedLength = 0
         defer {
             isEncoding = false
@@ -137,7 +138,8 @@ extension LogCore {
                 assembler.assemble(slot, control: control, lengths: lengths, order)
                 lock.lock()
                 precondition(
-                    slot.offset + UInt64(slot.length) <= current.header.capacity, "a commit never passes its file's end")
+                    slot.offset + UInt64(slot.length) <= current.header.capacity, "a commit never passes its file's end"
+                )
                 if let departed = encodingTurn?.departed { slot.turn.departed.formUnion(departed) }
                 machine.submit(slot.commits, records: UInt64(turn.group?.recordCount ?? 0))
                 slotsUnderWay.append(slot)
@@ -150,11 +152,19 @@ extension LogCore {
         }
     }
 
-    /// Whether a commit is compressed: in the shadow of another's I/O, where the time it takes delays nobody, and
-    /// where it is large enough to save blocks. Under the lock.
+    /// Whether a commit is compressed. By itself in the shadow of another's I/O only, where the time it takes delays
+    /// nobody, and not when encoding is what everything waits for. Under the lock.
     private func compresses(_ lengths: CommitAssembler.Lengths) -> Bool {
-        !slotsUnderWay.isEmpty && lengths.raw >= 64 << 10
+        switch options.compression {
+        case .always: true
+        case .never: false
+        case .automatic:
+            !slotsUnderWay.isEmpty && closedGroups.isEmpty && lengths.raw >= Self.shortestCompressedByItself
+        }
     }
+
+    /// Bytes of a commit that is worth compressing where nobody asked for it.
+    private static var shortestCompressedByItself: Int { 64 << 10 }
 
     /// A turn that cannot be written. A group's records were admitted: the log takes no more. Acknowledgements alone
     /// wait for better times.

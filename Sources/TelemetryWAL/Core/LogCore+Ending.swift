@@ -32,6 +32,7 @@ extension LogCore {
         }
         if hasFailedWrite, slotsUnderWay.allSatisfy({ $0.result != nil }) { moveToFreshFile() }
         lastActivity = .now
+        gatherDeadline = lastActivity + Self.gatherTime
         wakeRoomWaiters()
     }
 
@@ -59,7 +60,8 @@ extension LogCore {
         let file = files.count - 1
         files[file].endOffset = last.offset + UInt64(last.commitLength)
         if let group = turn.group {
-            for frame in group.frames {
+            for index in 0..<group.frameCount {
+                let frame = group.frames[index]
                 let sequences = frame.firstSequence...frame.firstSequence + UInt64(frame.recordCount) - 1
                 state.setNextSequence(sequences.upperBound + 1, at: frame.tenantIndex)
                 files[file].add(tenantIndex: frame.tenantIndex, sequences: sequences, offset: last.offset)
@@ -112,6 +114,7 @@ extension LogCore {
         guard let final = machine.refusal ?? refusal else { return }
         if refusal == nil {
             refusal = final
+            isOpen = false
             logLater(.critical, "the log refuses appends until it is opened again", ["error": "\(final)"])
         }
         endAllGroups()

@@ -154,6 +154,7 @@ extension LogCore {
     private func stopHoldingLock(_ reason: WALError) {
         isClosing = true
         isStopped = true
+        isOpen = false
         if refusal == nil { refusal = reason }
         committerWake.broadcast()
         interruptCommitter()

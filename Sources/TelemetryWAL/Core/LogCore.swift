@@ -127,6 +127,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
 
     // MARK: - What `LogFront` asks for
 
+    @specialized(where Storage == DirectStorage)
     override func lead() {
         switch encodeNextGroup() {
         case .encoded(let slot): writeHere(slot)

@@ -22,23 +22,18 @@ struct JournalCursor<Storage: JournalStorage> {
     var throughCommit: UInt64
     private(set) var files: [ReadableFile]
     private var file: Storage.File?
-    private var windowStart: UInt64 = 0
-    private var have = 0
-    private let buffer: AlignedBuffer
+    private var window: FileWindow<Storage.File>?
     private let decompressor = LZ4FrameDecompressor()
     /// Frames that failed their checks, to be reported by the next calls.
     private var pendingFaults: [(offset: UInt64, reason: String)] = []
     /// Where the next commit is expected, with the file's sequence number.
     private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
 
-    private static var windowLength: Int { 1 << 20 }
-
     init(storage: Storage, blockSize: Int, files: [ReadableFile], throughCommit: UInt64) {
         self.storage = storage
         self.blockSize = blockSize
         self.files = files
         self.throughCommit = throughCommit
-        buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, blockSize))
         if let first = files.first { position = (first.header.fileSequence, first.range.lowerBound) }
     }
 
@@ -47,7 +42,7 @@ struct JournalCursor<Storage: JournalStorage> {
         self.files = files
         self.throughCommit = throughCommit
         file = nil
-        have = 0
+        window = nil
     }
 
     /// The batches of the next commit that has any for `selects`; nil at the end. `selects` is asked for each
@@ -81,8 +76,7 @@ struct JournalCursor<Storage: JournalStorage> {
                 try handleEnd(of: current)
                 continue
             }
-            let at = Int(position.offset - windowStart)
-            guard case .valid(let header) = buffer.withBytes({ CommitHeader.read($0, at: at) }),
+            guard case .valid(let header)? = window?.withBytes({ CommitHeader.read($0, at: 0) }),
                 header.epoch == current.header.epoch, header.fileSequence == current.header.fileSequence,
                 header.offset == position.offset, header.commitLength.isMultiple(of: blockSize)
             else {
@@ -123,7 +117,7 @@ struct JournalCursor<Storage: JournalStorage> {
     private mutating func leaveFile() {
         files.removeFirst()
         file = nil
-        have = 0
+        window = nil
         if let next = files.first { position = (next.header.fileSequence, next.range.lowerBound) }
     }
 
@@ -132,10 +126,10 @@ struct JournalCursor<Storage: JournalStorage> {
     private mutating func batches(
         of header: CommitHeader, _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
     ) throws(FormatError) -> [RecordBatch] {
-        let at = Int(position.offset - windowStart)
+        guard let window else { return [] }
         var faults: [(offset: UInt64, reason: String)] = []
-        let batches = try buffer.withBytes { (window: RawSpan) throws(FormatError) in
-            let bytes = window.extracting(at..<at + header.commitLength)
+        let batches = try window.withBytes { (window: RawSpan) throws(FormatError) in
+            let bytes = window.extracting(0..<header.commitLength)
             var batches: [RecordBatch] = []
             for frame in try CommitDecoder.frames(of: header, in: bytes) {
                 guard let tenant = frame.header.tenant else { continue }
@@ -182,32 +176,21 @@ struct JournalCursor<Storage: JournalStorage> {
 
     /// Makes at least so many bytes from the position on present, if the file has them. Returns how many there are.
     private mutating func fill(_ current: ReadableFile, atLeast needed: Int) throws(StorageError) -> Int {
-        if file == nil {
-            file = try storage.open("journal/" + current.name, forWriting: false)
-            windowStart = position.offset
-            have = 0
-        }
+        if file == nil { file = try storage.open("journal/" + current.name, forWriting: false) }
         guard let file else { return 0 }
-        let windowEnd = windowStart + UInt64(have)
-        if position.offset < windowStart || position.offset > windowEnd {
-            windowStart = position.offset
-            have = 0
+        if let window, position.offset >= window.start, position.offset <= window.end {
+            window.advance(to: position.offset)
+        } else {
+            // Never into a damaged place: the device may fail to read it, and with it what stands before.
+            let damage = current.damage.map(\.lowerBound).filter { $0 > position.offset }.min() ?? .max
+            window = FileWindow(
+                file, from: position.offset, to: min(damage, current.range.upperBound, current.header.capacity),
+                blockSize: blockSize, failure: .isThrown)
         }
-        let ahead = Int(windowStart + UInt64(have) - position.offset)
-        if ahead >= needed { return ahead }
-        buffer.moveToFront(have - ahead..<have)
-        windowStart = position.offset
-        have = ahead
-        buffer.reserve(max(needed, Self.windowLength), keeping: have)
-        let readStart = windowStart + UInt64(have)
-        // Never into a damaged place: the device may fail to read it, and with it what stands before.
-        let limit = current.damage.map(\.lowerBound).filter { $0 > position.offset }.min() ?? current.header.capacity
-        let end = max(readStart, min(limit, current.header.capacity))
-        let length = Int(min(UInt64(buffer.capacity - have), end - readStart)) & ~(blockSize - 1)
-        if length > 0 {
-            have += try file.read(into: buffer, at: have, length: length, from: readStart) & ~(blockSize - 1)
+        do throws(StorageError) { return try window?.fill(atLeast: needed) ?? 0 } catch {
+            window = nil
+            throw error
         }
-        return have
     }
 
     /// The expected commit is not there: the file has begun a new life, or it is damaged.
@@ -241,8 +224,7 @@ struct JournalCursor<Storage: JournalStorage> {
                     return
                 }
             } catch { throw .storage(error) }
-            let at = Int(position.offset - windowStart)
-            if case .valid(let header) = buffer.withBytes({ CommitHeader.read($0, at: at) }),
+            if case .valid(let header)? = window?.withBytes({ CommitHeader.read($0, at: 0) }),
                 header.epoch == current.header.epoch, header.offset == position.offset
             {
                 return

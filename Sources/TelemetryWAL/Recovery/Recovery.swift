@@ -49,9 +49,7 @@ struct Recovery<Storage: JournalStorage> {
             var scanner = JournalFileScanner(
                 epoch: header.epoch, fileSequence: header.fileSequence, blockSize: format.blockSize,
                 start: header.commitsStart, end: min(found[index].size, header.capacity))
-            var unreadable: [Range<UInt64>] = []
-            let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
-            try scan(file, with: &scanner, buffer: buffer, unreadable: &unreadable) { _ in }
+            _ = try scan(file, with: &scanner) { _ in }
             for case .commit(let commit) in scanner.events {
                 found[index].lastCommit = max(found[index].lastCommit, commit.header.commitNumber)
             }
@@ -62,7 +60,6 @@ struct Recovery<Storage: JournalStorage> {
     private func recover(_ found: [FoundFile]) throws(StorageError) -> Result<RecoveredLog, WALError> {
         let start = MonotonicTime.now
         var report = RecoveryReport()
-        let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
         let chain = JournalChain(
             files: found, logIdentifier: format.logIdentifier, blockSize: format.blockSize, report: &report)
         var machine = RecoveryMachine(chain: chain, report: report)
@@ -74,8 +71,7 @@ struct Recovery<Storage: JournalStorage> {
                 epoch: link.header.epoch, fileSequence: link.header.fileSequence, blockSize: format.blockSize,
                 start: link.header.commitsStart, end: min(link.size, link.header.capacity),
                 opensBodies: opensBodies)
-            var unreadable: [Range<UInt64>] = []
-            try scan(file, with: &scanner, buffer: buffer, unreadable: &unreadable) { progress?(read + $0, total) }
+            let unreadable = try scan(file, with: &scanner) { progress?(read + $0, total) }
             if let fault = scanner.unsupported {
                 return .failure(
                     .unsupportedFormat(
@@ -147,31 +143,21 @@ struct Recovery<Storage: JournalStorage> {
         found.firstCommit = best
     }
 
-    /// Feeds a file to a scanner, window by window.
+    /// Feeds a file to a scanner, window by window. Returns what the device failed to read.
     private func scan(
-        _ file: Storage.File, with scanner: inout JournalFileScanner, buffer: AlignedBuffer,
-        unreadable: inout [Range<UInt64>], _ progress: (UInt64) -> Void
-    ) throws(StorageError) {
-        var windowStart = scanner.offset
-        var have = 0
+        _ file: Storage.File, with scanner: inout JournalFileScanner, _ progress: (UInt64) -> Void
+    ) throws(StorageError) -> [Range<UInt64>] {
+        let window = FileWindow(
+            file, from: scanner.offset, to: scanner.end, blockSize: format.blockSize, failure: .isNoted)
         var needed = format.blockSize
         while !scanner.isFinished {
-            let consumed = Int(scanner.offset - windowStart)
-            buffer.moveToFront(consumed..<have)
-            have -= consumed
-            windowStart = scanner.offset
             // A commit's length is known to be sound before memory is taken for it.
-            buffer.reserve(max(needed, Self.windowLength), keeping: have)
-            let readStart = windowStart + UInt64(have)
-            let length = Int(min(UInt64(buffer.capacity - have), scanner.end - readStart)) & ~(format.blockSize - 1)
-            guard length > 0 else { break }
-            let count = try read(file, into: buffer, at: have, length: length, from: readStart, unreadable: &unreadable)
-            guard count >= format.blockSize else { break }
-            have += count & ~(format.blockSize - 1)
-            let available = have
-            needed = buffer.withBytes { scanner.scan($0.extracting(0..<available)) }
+            guard try window.fill(atLeast: needed) >= needed else { break }
+            needed = window.withBytes { scanner.scan($0) }
+            window.advance(to: scanner.offset)
             progress(scanner.offset)
         }
+        return window.unreadable
     }
 
     /// Reads a range; blocks that the device fails to give are noted, and read as zeros.

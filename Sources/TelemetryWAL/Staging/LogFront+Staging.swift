@@ -77,7 +77,9 @@ extension LogFront {
     private final func openFrame(ofTenant index: Int, named tenant: TenantName, length: Int) -> Int {
         let staging = tenantStaging[index]
         if staging.group == openGroup.number {
-            openGroup.reserve(length, inFrame: staging.frame, from: &bufferPool)
+            if openGroup.room(inFrame: staging.frame) < length {
+                openGroup.grow(length, inFrame: staging.frame, from: &bufferPool)
+            }
             return staging.frame
         }
         let frame = openGroup.beginFrame(
@@ -92,8 +94,8 @@ extension LogFront {
     /// Sees to it that the open group takes so much of a tenant.
     @inline(__always)
     private final func makeRoom(tenant: TenantName, count: Int, length: Int) throws(WALError) -> Room {
-        if isClosing || isStopped || refusal != nil { throw refusal ?? .closed }
-        let known = state.index(of: tenant)
+        guard isOpen else { throw refusal ?? .closed }
+        let known = lookup.index(of: tenant)
         if stagedBytes > 0, stagedBytes + length > options.stagingLimit {
             statistics.backPressure += 1
             return .mustWait(.stagingFull(limit: options.stagingLimit))
@@ -147,6 +149,7 @@ extension LogFront {
         }
         let index = known ?? state.makeIndex(of: tenant)
         if known == nil {
+            lookup.add(tenant)
             tenantStaging.append(TenantStaging(nextSequence: state.tenants[index].nextSequence))
             admission.fileStart = fileStartBound()
         }

@@ -38,7 +38,7 @@ extension LogFront {
         }
         // It may have to lead others' groups first, which are before its own.
         while progress.durableThrough < place.group, refusal == nil {
-            guard mayLead else {
+            guard mayLead, fewAppend || isClosing else {
                 group(numbered: place.group)?.hasSleepers = true
                 if shouldBeginCommit { wakeCommitter() }
                 break
@@ -67,6 +67,9 @@ extension LogFront {
         throw lock.withLock { refusal ?? .closed }
     }
 
+    /// Writes of fewer nanoseconds may block a thread of Swift's pool.
+    private static let shortWrite = 1_000_000.0
+
     /// Stages and suspends until durable. A lone appender writes on its own thread, if writes are short of late: a
     /// hand-off to the committer and back would cost it half as much as the write itself.
     final func appendSuspending(_ load: Load, tenant: TenantName, length: Int) async throws(WALError) -> UInt64 {
@@ -80,7 +83,7 @@ extension LogFront {
                     switch try stage(load, tenant: tenant, length: length) {
                     case .staged(let staged):
                         place = staged
-                        if mayLead, expectedAppends < 2, writeDuration < 1_000_000 {
+                        if mayLead, expectedAppends < 2, writeDuration < Self.shortWrite {
                             lead()
                             lock.unlock()
                             waiter.resume()

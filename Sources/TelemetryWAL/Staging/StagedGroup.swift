@@ -5,7 +5,7 @@ import WALFormat
 final class StagedGroup {
     /// Position among the log's groups, from 1 on.
     var number: UInt64 = 0
-    private(set) var frames: [StagedFrame] = []
+    private(set) var frames = FixedList<StagedFrame>(capacity: FormatLimits.maximumFrameCount)
     /// Bytes of all bodies.
     private(set) var rawLength = 0
     private(set) var frameHeadersLength = 0
@@ -18,6 +18,8 @@ final class StagedGroup {
     var hasSleepers = false
 
     init() { waiters.reserveCapacity(64) }
+
+    deinit { frames.deallocate() }
 
     var isEmpty: Bool { appendCount == 0 }
     var frameCount: Int { frames.count }
@@ -49,13 +51,11 @@ final class StagedGroup {
         frames[index].append(kind: kind, timestamp: timestamp, payload: payload)
     }
 
-    /// Makes room in a frame's body, which moves to larger memory if it must.
     @inline(__always)
-    func reserve(_ length: Int, inFrame index: Int, from pool: inout StagingBufferPool) {
-        if frames[index].body.room < length { grow(length, inFrame: index, from: &pool) }
-    }
+    func room(inFrame index: Int) -> Int { frames[index].body.room }
 
-    private func grow(_ length: Int, inFrame index: Int, from pool: inout StagingBufferPool) {
+    /// Makes room in a frame's body, which moves to larger memory.
+    func grow(_ length: Int, inFrame index: Int, from pool: inout StagingBufferPool) {
         let old = frames[index].body
         // Past the pool's sizes it doubles, so that a frame of n bytes is not copied n times.
         let needed = old.count + length
@@ -67,8 +67,8 @@ final class StagedGroup {
 
     /// Empties the group for its next use.
     func reset(givingTo pool: inout StagingBufferPool) {
-        for frame in frames { pool.give(frame.body) }
-        frames.removeAll(keepingCapacity: frames.capacity <= FormatLimits.maximumFrameCount)
+        for index in 0..<frames.count { pool.give(frames[index].body) }
+        frames.removeAll()
         rawLength = 0
         frameHeadersLength = 0
         recordCount = 0

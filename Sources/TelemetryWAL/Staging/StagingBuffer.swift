@@ -2,7 +2,7 @@ import WALFormat
 
 /// Bytes of records that wait for their commit. Grows without zeroing, and keeps its memory for the next group.
 @safe final class StagingBuffer {
-    private var memory: UnsafeMutableRawBufferPointer
+    private let memory: UnsafeMutableRawBufferPointer
     private(set) var count = 0
 
     init(capacity: Int) { unsafe memory = .allocate(byteCount: capacity, alignment: 16) }
@@ -63,7 +63,8 @@ struct StagingBufferPool {
     /// A buffer with room for so many bytes.
     mutating func take(_ length: Int) -> StagingBuffer {
         let buffer: StagingBuffer? =
-            if length <= Self.smallCapacity { small.popLast() } else if length <= largeCapacity { large.popLast() } else {
+            if length <= Self.smallCapacity { small.popLast() } else if length <= largeCapacity { large.popLast() } else
+            {
                 nil
             }
         if let buffer {
@@ -71,8 +72,9 @@ struct StagingBufferPool {
             return buffer
         }
         let capacity =
-            if length <= Self.smallCapacity { Self.smallCapacity } else if length <= largeCapacity { largeCapacity }
-            else { length }
+            if length <= Self.smallCapacity { Self.smallCapacity } else if length <= largeCapacity {
+                largeCapacity
+            } else { length }
         return StagingBuffer(capacity: capacity)
     }
 

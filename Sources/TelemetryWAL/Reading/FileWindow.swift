@@ -1,0 +1,253 @@
+import WALFormat
+import WALStorage
+
+/// A stretch of a file that is read from front to back, through a window that slides over it. Threads read ahead of
+/// the window in large direct reads, so that what is done with the bytes overlaps the I/O; short stretches are read on
+/// the caller's thread. One thread at a time uses a window.
+///
+/// A piece lands behind free room in its buffer: what the window still holds of the piece before is copied there, and
+/// the window is contiguous without moving the piece.
+final class FileWindow<File: StorageFile> {
+    /// What is done where the device fails to read.
+    enum Failure {
+        /// `fill` throws.
+        case isThrown
+        /// Blocks that cannot be read are noted and read as zeros.
+        case isNoted
+    }
+
+    /// Bytes of one read.
+    static var pieceLength: Int { 1 << 20 }
+    /// Free room before a piece: more than most commits take.
+    private static var headroom: Int { 512 << 10 }
+
+    private let source: PieceSource<File>
+    /// Offset in the file of the window's first byte.
+    private(set) var start: UInt64
+    private var piece: Piece?
+    /// Holds a window that is longer than a piece and its headroom.
+    private var assembly: AlignedBuffer?
+    private var range = 0..<0
+    /// Blocks that could not be read, in order.
+    private(set) var unreadable: [Range<UInt64>] = []
+
+    init(_ file: File, from start: UInt64, to end: UInt64, blockSize: Int, failure: Failure) {
+        self.start = start
+        source = PieceSource(
+            file: file, start: start, end: max(start, end), blockSize: blockSize, headroom: Self.headroom,
+            pieceLength: Self.pieceLength, failure: failure)
+    }
+
+    deinit { source.stop() }
+
+    /// Bytes in the window.
+    var count: Int { range.count }
+    /// Offset in the file behind the window's last byte.
+    var end: UInt64 { start + UInt64(count) }
+
+    /// Lets a closure read the window.
+    func withBytes<Result, Failure: Error>(_ body: (RawSpan) throws(Failure) -> Result) throws(Failure) -> Result {
+        let range = self.range
+        guard let buffer = assembly ?? piece?.buffer else { return try body(RawSpan()) }
+        return try buffer.withBytes { (bytes: RawSpan) throws(Failure) in try body(bytes.extracting(range)) }
+    }
+
+    /// Moves the window's start forward, to within it or its end.
+    func advance(to offset: UInt64) {
+        precondition(offset >= start && offset <= end)
+        range = range.lowerBound + Int(offset - start)..<range.upperBound
+        start = offset
+    }
+
+    /// Makes the window at least so long, if the stretch is. Returns its length.
+    func fill(atLeast needed: Int) throws(StorageError) -> Int {
+        while count < needed, let next = try source.next() {
+            unreadable += next.unreadable
+            take(next)
+        }
+        return count
+    }
+
+    private func take(_ next: Piece) {
+        let left = range.count
+        let old = assembly ?? piece?.buffer
+        if left <= Self.headroom {
+            if left > 0, let old { next.buffer.copy(range, of: old, to: Self.headroom - left) }
+            if let piece { source.giveBack(piece) }
+            piece = next
+            assembly = nil
+            range = Self.headroom - left..<Self.headroom + next.count
+        } else if let old {
+            let joined = assembly ?? AlignedBuffer(capacity: left + next.count)
+            if assembly == nil { joined.copy(range, of: old, to: 0) } else { joined.moveToFront(range) }
+            joined.reserve(left + next.count, keeping: left)
+            joined.copy(Self.headroom..<Self.headroom + next.count, of: next.buffer, to: left)
+            source.giveBack(next)
+            assembly = joined
+            range = 0..<left + next.count
+        }
+    }
+}
+
+/// One read's bytes, behind its buffer's headroom.
+final class Piece {
+    let buffer: AlignedBuffer
+    fileprivate(set) var count = 0
+    fileprivate(set) var unreadable: [Range<UInt64>] = []
+
+    fileprivate init(capacity: Int, alignment: Int) { buffer = AlignedBuffer(capacity: capacity, alignment: alignment) }
+}
+
+/// Reads pieces of a file in order, some ahead.
+///
+/// Safe to share although unchecked: `lock` guards what changes; a piece belongs to the thread that reads it until it
+/// is put into `ready`, then to the consumer.
+private final class PieceSource<File: StorageFile>: @unchecked Sendable {
+    private let file: File
+    private let start: UInt64
+    private let end: UInt64
+    private let blockSize: Int
+    private let headroom: Int
+    private let pieceLength: Int
+    private let failure: FileWindow<File>.Failure
+
+    private let lock = Lock()
+    private let pieceIsReady = Condition()
+    private let roomIsFree = Condition()
+    private var free: [Piece] = []
+    private var made = 0
+    private var ready: [Int: Result<Piece, StorageError>] = [:]
+    /// Number of the next piece to be read, and of the next to be handed out.
+    private var nextRead = 0
+    private var nextTaken = 0
+    private var isStopped = false
+    private let hasThreads: Bool
+
+    /// Threads that read, and pieces that exist: enough to keep two reads under way while two pieces are in use.
+    private static var threadCount: Int { 2 }
+    private static var pieceLimit: Int { 5 }
+
+    init(
+        file: File, start: UInt64, end: UInt64, blockSize: Int, headroom: Int, pieceLength: Int,
+        failure: FileWindow<File>.Failure
+    ) {
+        self.file = file
+        self.start = start
+        self.end = end
+        self.blockSize = blockSize
+        self.headroom = headroom
+        self.pieceLength = pieceLength
+        self.failure = failure
+        hasThreads = end - start > 2 * UInt64(pieceLength)
+        guard hasThreads else { return }
+        for _ in 0..<Self.threadCount { WorkerThread(name: "wal-read-ahead") { self.readAhead() }.detach() }
+    }
+
+    private var pieceCount: Int { Int((end - start + UInt64(pieceLength) - 1) / UInt64(pieceLength)) }
+
+    func stop() {
+        lock.withLock {
+            isStopped = true
+            roomIsFree.broadcast()
+        }
+    }
+
+    /// The next piece; nil at the end of the stretch or of the file.
+    func next() throws(StorageError) -> Piece? {
+        lock.lock()
+        defer { lock.unlock() }
+        guard nextTaken < pieceCount else { return nil }
+        let number = nextTaken
+        if !hasThreads {
+            let piece = takeFree()
+            try read(number, into: piece)
+            nextTaken += 1
+            return piece.count > 0 ? piece : nil
+        }
+        while ready[number] == nil { pieceIsReady.wait(lock) }
+        guard let result = ready.removeValue(forKey: number) else { return nil }
+        let piece: Piece
+        do throws(StorageError) { piece = try result.get() } catch {
+            // Whoever tries again reads on the spot.
+            ready[number] = .failure(error)
+            throw error
+        }
+        nextTaken += 1
+        if piece.count < length(number) { nextTaken = pieceCount }
+        return piece.count > 0 ? piece : nil
+    }
+
+    func giveBack(_ piece: Piece) {
+        lock.withLock {
+            free.append(piece)
+            roomIsFree.signal()
+        }
+    }
+
+    private func takeFree() -> Piece {
+        if let piece = free.popLast() { return piece }
+        made += 1
+        return Piece(capacity: headroom + pieceLength, alignment: max(4096, blockSize))
+    }
+
+    private func length(_ number: Int) -> Int {
+        Int(min(UInt64(pieceLength), end - start - UInt64(number) * UInt64(pieceLength)))
+    }
+
+    private func readAhead() {
+        lock.lock()
+        while !isStopped, nextRead < pieceCount {
+            if free.isEmpty, made >= Self.pieceLimit {
+                roomIsFree.wait(lock)
+                continue
+            }
+            let piece = takeFree()
+            let number = nextRead
+            nextRead += 1
+            lock.unlock()
+            let result: Result<Piece, StorageError>
+            do throws(StorageError) {
+                try read(number, into: piece)
+                result = .success(piece)
+            } catch { result = .failure(error) }
+            lock.lock()
+            ready[number] = result
+            pieceIsReady.signal()
+        }
+        lock.unlock()
+    }
+
+    private func read(_ number: Int, into piece: Piece) throws(StorageError) {
+        let offset = start + UInt64(number) * UInt64(pieceLength)
+        let length = length(number)
+        piece.unreadable = []
+        do throws(StorageError) {
+            piece.count = try file.read(into: piece.buffer, at: headroom, length: length, from: offset)
+        } catch  where failure == .isNoted && error.code == .ioFailure {
+            piece.count = try readByBlocks(length, from: offset, into: piece)
+        }
+        piece.count &= ~(blockSize - 1)
+    }
+
+    private func readByBlocks(_ length: Int, from offset: UInt64, into piece: Piece) throws(StorageError) -> Int {
+        var done = 0
+        while done < length {
+            let block = offset + UInt64(done)
+            let here = headroom + done
+            var count = blockSize
+            do throws(StorageError) {
+                count = try file.read(into: piece.buffer, at: here, length: blockSize, from: block)
+            } catch  where error.code == .ioFailure {
+                piece.buffer.withMutableBytes { $0.zero(here..<here + blockSize) }
+                if let last = piece.unreadable.last, last.upperBound == block {
+                    piece.unreadable[piece.unreadable.count - 1] = last.lowerBound..<block + UInt64(blockSize)
+                } else {
+                    piece.unreadable.append(block..<block + UInt64(blockSize))
+                }
+            }
+            done += count
+            if count < blockSize { break }
+        }
+        return done
+    }
+}
