@@ -1,4 +1,6 @@
+import Foundation
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import WALStorage
@@ -209,5 +211,15 @@ import Testing
         #expect(MachineReport.limit("Max file locks", of: limits) == .max)
         #expect(MachineReport.limit("Max nothing", of: limits) == nil)
         #expect(MachineReport.field("Seccomp", of: "Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n") == "2")
+    }
+
+    @Test func everyConclusionAndOperationIsDocumented() throws {
+        let page = try String(contentsOfFile: projectFolder + "/docs/doctor.md", encoding: .utf8)
+        for subject in DoctorConclusion.Subject.allCases {
+            // The page shortens `network file system` and its like where several stand in one row.
+            let word = subject.rawValue.replacing(" file system", with: "")
+            #expect(page.contains(word), "\(subject.rawValue)")
+        }
+        for operation in ProbedOperation.allCases { #expect(page.contains("`\(operation.rawValue)`"), "\(operation)") }
     }
 }

@@ -19,12 +19,13 @@ import Testing
         44 30 0:61 / /dev/shm rw,nosuid - tmpfs other rw
         45 27 0:62 / /mnt/odd rw - overlay overlay rw,lowerdir=/a,upperdir=/with\\134,comma,workdir=/w
         46 27 0:63 / /mnt/bare rw - cgroup2 none
+        47 27 0:64 / /mnt/ends\\040 rw - ext4 /dev/sdb rw
         """
 
     let table = MountTable(Self.text)
 
     @Test func everyLineIsRead() throws {
-        #expect(table.mounts.count == 11)
+        #expect(table.mounts.count == 12)
         let root = try #require(table.mount(identifier: 27))
         #expect(root.type == "ext4" && root.source == "/dev/vda" && root.mountPoint == "/")
         #expect(root.device == DeviceNumber(major: 254, minor: 0))
@@ -44,6 +45,7 @@ import Testing
         #expect(mount.mountPoint == "/mnt/with space\tand\\slash")
         #expect(mount.source == "user@host:/home dir")
         #expect(mount.type == "fuse.sshfs")
+        #expect(table.mount(identifier: 47)?.mountPoint == "/mnt/ends ")
     }
 
     @Test func overlaysUpperDirectoryIsFound() throws {
