@@ -96,7 +96,7 @@ import Testing
         let help = try walctl("--help")
         #expect(help.status == 0)
         #expect(help.output.contains("EXIT CODES") && help.output.contains("EXAMPLES"))
-        for command in ["append", "cat", "inspect", "replay", "tenants", "verify"] {
+        for command in ["append", "cat", "doctor", "inspect", "replay", "tenants", "verify"] {
             let help = try walctl(command, "--help")
             #expect(help.status == 0)
             #expect(help.output.contains("EXAMPLES"), "\(command)")

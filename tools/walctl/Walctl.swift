@@ -2,7 +2,7 @@ import ArgumentParser
 import Foundation
 import Logging
 
-/// `walctl`: appends to, looks into, verifies and replays a telemetry WAL. Each command is a file of its own; this
+/// `walctl`: appends to, looks into, verifies and replays a telemetry WAL, and judges the device below it. Each command is a file of its own; this
 /// one maps how they end to exit codes.
 @main
 struct Walctl: AsyncParsableCommand {
@@ -18,17 +18,18 @@ struct Walctl: AsyncParsableCommand {
               walctl cat /var/lib/agent/wal --tenant acme --limit 5
               walctl verify /var/lib/agent/wal
               walctl replay /var/lib/agent/wal --to otlp-http://127.0.0.1:4318
+              walctl doctor /var/lib/agent/wal
 
             EXIT CODES
               0  fine
-              1  findings: damage, or records that were refused
+              1  findings: damage, records that were refused, or a device that needs a change
               2  usage: the command line is wrong, or ROOT is no log
               3  I/O: a file, device or receiver failed, or another process has the lock
             """,
         version: "0.1.0",
         subcommands: [
-            AppendCommand.self, CatCommand.self, InspectCommand.self, ReplayCommand.self, TenantsCommand.self,
-            VerifyCommand.self,
+            AppendCommand.self, CatCommand.self, DoctorCommand.self, InspectCommand.self, ReplayCommand.self,
+            TenantsCommand.self, VerifyCommand.self,
         ])
 
     static func main() async {

@@ -68,4 +68,7 @@ bool cwal_crc32c_instruction_available(void);
 /// Undefined where `cwal_crc32c_instruction_available` says false. `state` is the raw register.
 uint32_t cwal_crc32c_instruction(uint32_t state, const void *bytes, size_t length);
 
+#include "CWALRingProbe.h"
+#include "CWALDoctor.h"
+
 #endif
