@@ -54,6 +54,17 @@ public struct JournalImage: Sendable {
         commits = Self.commits(in: bytes, epoch: header.epoch, start: Int(header.commitsStart))
     }
 
+    /// Whether whole commits of an earlier life stand behind the present one's. A life that ended early leaves none.
+    public var holdsStaleCommits: Bool {
+        bytes.withRawSpan { span in
+            stride(from: commits.last?.range.upperBound ?? 0, to: span.byteCount, by: Self.blockSize).contains {
+                if case .valid(let header) = CommitHeader.read(span, at: $0) { header.epoch != self.header.epoch } else {
+                    false
+                }
+            }
+        }
+    }
+
     private static func commits(in bytes: [UInt8], epoch: UInt64, start: Int) -> [Commit] {
         var commits: [Commit] = []
         bytes.withRawSpan { span in

@@ -131,7 +131,9 @@ extension RecoveryScenario {
 
     /// A file in its second life, with whole commits of its first behind the end.
     @Sendable private static func recycledFile(_ path: String) throws -> RecoveryExpectation {
-        let recycled = try RecycledLog(at: path) { newest in newest.sequence > 4 && newest.commits.count == 6 }
+        let recycled = try RecycledLog(at: path) { newest in
+            newest.sequence > 4 && newest.commits.count == 6 && newest.holdsStaleCommits
+        }
         #expect(recycled.newest.bytes.count == 256 << 10)
         return recycled.expectation
     }

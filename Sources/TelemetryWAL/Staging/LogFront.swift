@@ -42,6 +42,12 @@ class LogFront: @unchecked Sendable {
     final var writeDuration = 0.0
     /// Until when a group waits for company.
     final var gatherDeadline = MonotonicTime(nanoseconds: 0)
+    /// The task that appended last.
+    final var lastTask = 0
+    /// So many appends of changing tasks may write on their own threads before one is made to wait again, to see
+    /// whether others come meanwhile.
+    final var soloCredit = 0
+    private static let mostSoloCredit = 16
     final var dozingCommitters = 0
     final var wantsRotation = false
     final var isClosing = false { didSet { if isClosing { isOpen = false } } }
@@ -260,6 +266,7 @@ class LogFront: @unchecked Sendable {
     final func complete(_ group: StagedGroup) {
         let onTheirWay = Double(group.appendCount + openGroup.appendCount)
         expectedAppends = max(onTheirWay, expectedAppends * 0.75 + onTheirWay * 0.25)
+        if !group.waiters.isEmpty { soloCredit = onTheirWay == 1 ? Self.mostSoloCredit : 0 }
         stagedBytes -= group.rawLength
         progress.advance(to: group.number)
         endedGroups.append(group)
