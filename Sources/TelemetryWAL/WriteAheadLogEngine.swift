@@ -33,7 +33,9 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     ) throws(WALError) -> WriteAheadLogEngine {
         let options = try options.checked()
         let (format, lock) = try LogRoot(storage: storage).openForWriting()
-        let recovered = try Recovery(storage: storage, format: format, progress: progress).run()
+        let recovered = try Recovery(
+            storage: storage, format: format, scope: options.recoveryScope, progress: progress
+        ).run()
         let file: Storage.File?
         do throws(StorageError) {
             for name in try storage.entries(of: "journal") where name.hasSuffix(".tmp") {
@@ -69,7 +71,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         }
     }
 
-    private static func report(_ report: RecoveryReport, to logger: Logger) {
+    static func report(_ report: RecoveryReport, to logger: Logger) {
         for finding in report.findings {
             logger.log(
                 level: finding.what.isLoss ? .error : .warning, "recovery: \(finding.what.rawValue): \(finding.detail)",

@@ -6,6 +6,8 @@ import WALStorage
 public struct WriteAheadLogOptions: Sendable {
     /// What a receipt promises: to survive a power loss (default), or only the end of the process.
     public var durability: WriteDurability = .powerLoss
+    /// How much of the journal opening reads: what it must (default), or all of it.
+    public var recoveryScope: RecoveryScope = .sinceCheckpoint
     /// Whether opening fails where direct I/O is not to be had (default), or goes on without.
     public var directIO: DirectIORequirement = .required
     /// Size of each journal file, bytes: a multiple of 64 KiB, 256 KiB to 16 GiB. One batch may take a quarter

@@ -90,6 +90,8 @@ public struct ReadBack {
 public func quietOptions(fileSize: UInt64 = 256 << 10) -> WriteAheadLogOptions {
     var options = smallOptions(fileSize: fileSize)
     options.idleMilliseconds = 60_000
+    // Tests of recovery want all damage told at once.
+    options.recoveryScope = .wholeJournal
     return options
 }
 

@@ -100,7 +100,7 @@ import WALFormat
         file.zero(0..<hit.last!.range.upperBound)
         try file.save()
         let lost = Set(hit.flatMap(\.records))
-        let view = try WriteAheadLogReader(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
         #expect(view.report.hasLoss, "\(view.report.findings)")
         checkRecords(ReadBack(view), log.ledger.records.filter { !lost.contains($0.key) })
         let writer = try openPatiently(at: directory.path)

@@ -43,7 +43,8 @@ struct RecoveryExpectation {
 func checkRecovery(
     of path: String, _ expected: RecoveryExpectation, location: SourceLocation = #_sourceLocation
 ) throws {
-    let view = try WriteAheadLogReader(storage: FaultyStorage(at: path, plan: expected.plan))
+    let view = try WriteAheadLogReader(
+        storage: FaultyStorage(at: path, plan: expected.plan), scope: .wholeJournal)
     // Reading tells of each damaged frame that it meets; damaged commits it passes over.
     let frames = view.report.findings.count { $0.what == .frameDamaged }
     checkReport(view.report, expected, location)
@@ -64,7 +65,8 @@ func checkRecovery(
 
     // What recovery once decided it decides again: nothing comes or goes with the second opening, or the third.
     for _ in 1...2 {
-        let again = try WriteAheadLogReader(storage: FaultyStorage(at: path, plan: expected.plan))
+        let again = try WriteAheadLogReader(
+        storage: FaultyStorage(at: path, plan: expected.plan), scope: .wholeJournal)
         checkRecords(ReadBack(again), kept, delivered: expected.delivered, damagedFrames: frames, location)
         #expect(again.report.hasLoss == view.report.hasLoss, sourceLocation: location)
         checkState(again.tenants, expected, location)

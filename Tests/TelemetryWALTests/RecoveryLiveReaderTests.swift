@@ -19,10 +19,10 @@ import WALStorage
         for _ in 0..<5 {
             try ledger.append(to: log, "alpha")
             let deadline = Date().addingTimeInterval(5)
-            var read = ReadBack(try WriteAheadLogReader(at: directory.path))
+            var read = ReadBack(try WriteAheadLogReader(at: directory.path, scope: .wholeJournal))
             while read.records.count < ledger.records.count, Date() < deadline {
                 Thread.sleep(forTimeInterval: 0.002)
-                read = ReadBack(try WriteAheadLogReader(at: directory.path))
+                read = ReadBack(try WriteAheadLogReader(at: directory.path, scope: .wholeJournal))
             }
             checkRecords(read, ledger.records)
         }
@@ -44,7 +44,7 @@ import WALStorage
         // The device takes the write and says that it failed, twice: the records were never acknowledged.
         plan.failNextWrites(2, .failsHolding([0..<1 << 20]))
         #expect(throws: WALError.self) { try log.appendBlocking(numberedRecord(9), tenant: "alpha") }
-        let view = try WriteAheadLogReader(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
         #expect(view.writer == .process(Int(getpid())))
         #expect(!view.report.hasLoss)
         let read = ReadBack(view)

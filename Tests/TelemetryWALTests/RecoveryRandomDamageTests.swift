@@ -33,7 +33,7 @@ import WALFormat
             try file.save()
             defer { try? whole.save() }
             let lost = lost(at: offset, in: whole)
-            let view = try WriteAheadLogReader(at: directory.path)
+            let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
             let read = ReadBack(view)
             let context = "round \(round): \(file.name) at \(offset): \(view.report.findings)"
             #expect(read.failures.isEmpty && read.damaged.count <= 1 && read.duplicates.isEmpty, "\(context)")
@@ -72,7 +72,7 @@ import WALFormat
             }
             for file in harmed { try file.save() }
             let context = "seed \(seed), round \(round)"
-            let view = try WriteAheadLogReader(at: directory.path)
+            let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
             let read = ReadBack(view)
             check(read, view.report, log.ledger, mayMiss: lost, context)
             if round % 10 == 0 {
@@ -81,7 +81,7 @@ import WALFormat
                 #expect(writer.recoveryReport.hasLoss == view.report.hasLoss, "\(context)")
                 try writer.appendBlocking(numberedRecord(7), tenant: "other")
                 try writer.closeBlocking()
-                let again = ReadBack(try WriteAheadLogReader(at: directory.path)).records
+                let again = ReadBack(try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)).records
                 #expect(again.filter { $0.key.tenant != "other" } == read.records, "\(context)")
                 try removeNewFiles(log.files)
             }
@@ -104,7 +104,7 @@ import WALFormat
                     from: log.files.randomElement(using: &generator)!, &generator)
             }
             for file in harmed { try file.save() }
-            let view = try WriteAheadLogReader(at: directory.path)
+            let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
             check(ReadBack(view), view.report, log.ledger, mayMiss: log.ledger.names, "seed \(seed), round \(round)")
         }
     }

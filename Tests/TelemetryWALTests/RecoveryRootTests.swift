@@ -24,9 +24,9 @@ import WALStorage
         if damage == "empty" { bytes = [] }
         try Data(bytes).write(to: format)
         if damage == "missing" { try FileManager.default.removeItem(at: format) }
-        #expect(try WriteAheadLogReader(at: directory.path).format.logIdentifier == identifier)
+        #expect(try WriteAheadLogReader(at: directory.path, scope: .wholeJournal).format.logIdentifier == identifier)
         try checkRecovery(of: directory.path, log.expectation)
-        #expect(try WriteAheadLogReader(at: directory.path).format.logIdentifier == identifier)
+        #expect(try WriteAheadLogReader(at: directory.path, scope: .wholeJournal).format.logIdentifier == identifier)
         // The writer puts right what was wrong.
         let healed = [UInt8](try Data(contentsOf: format))
         #expect(try healed.withRawSpan { try RootFormat.decode($0) }.logIdentifier == identifier)
@@ -48,7 +48,7 @@ import WALStorage
         try FileManager.default.removeItem(at: format)
         // Which is which nobody can tell: both are refused, and nothing is written.
         func isRefusal(_ error: any Error) -> Bool { if case WALError.notALog = error { true } else { false } }
-        #expect { try WriteAheadLogReader(at: directory.path) } throws: { isRefusal($0) }
+        #expect { try WriteAheadLogReader(at: directory.path, scope: .wholeJournal) } throws: { isRefusal($0) }
         #expect { try openPatiently(at: directory.path) } throws: { isRefusal($0) }
         #expect(!FileManager.default.fileExists(atPath: format.path))
     }
@@ -81,7 +81,7 @@ import WALStorage
         func isRefusal(_ error: any Error) -> Bool {
             if case WALError.unsupportedFormat = error { true } else { false }
         }
-        #expect { try WriteAheadLogReader(at: directory.path) } throws: { isRefusal($0) }
+        #expect { try WriteAheadLogReader(at: directory.path, scope: .wholeJournal) } throws: { isRefusal($0) }
         #expect { try openPatiently(at: directory.path) } throws: { isRefusal($0) }
         #expect([UInt8](try Data(contentsOf: format)) == bytes)
     }
@@ -132,11 +132,11 @@ import WALStorage
         for name in try FileManager.default.contentsOfDirectory(atPath: directory.appending("journal")) {
             try FileManager.default.removeItem(atPath: directory.appending("journal/" + name))
         }
-        let view = try WriteAheadLogReader(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
         #expect(view.format.logIdentifier == log.files[0].header.logIdentifier)
         #expect(ReadBack(view).records.isEmpty)
         try FileManager.default.removeItem(at: format)
-        #expect { try WriteAheadLogReader(at: directory.path) } throws: {
+        #expect { try WriteAheadLogReader(at: directory.path, scope: .wholeJournal) } throws: {
             if case WALError.notALog = $0 { true } else { false }
         }
     }
@@ -164,7 +164,7 @@ import WALStorage
                 atPath: log.files[0].path, toPath: directory.appending("journal/000000fe.journal"))
         }
         try Data(old.bytes).write(to: URL(fileURLWithPath: other))
-        let view = try WriteAheadLogReader(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
         checkRecords(ReadBack(view), log.ledger.records)
     }
 
@@ -179,7 +179,7 @@ import WALStorage
         // The refused one has changed nothing for the first.
         try ledger.append(to: log, "alpha")
         try log.closeBlocking()
-        checkRecords(ReadBack(try WriteAheadLogReader(at: directory.path)), ledger.records)
+        checkRecords(ReadBack(try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)), ledger.records)
     }
 
     @Test(.enabled(if: getuid() != 0, "root may do anything")) func directoryWithoutRights() throws {
@@ -189,7 +189,7 @@ import WALStorage
             try? FileManager.default.setAttributes(
                 [.posixPermissions: 0o700], ofItemAtPath: directory.appending("journal"))
         }
-        #expect { try WriteAheadLogReader(at: directory.path) } throws: {
+        #expect { try WriteAheadLogReader(at: directory.path, scope: .wholeJournal) } throws: {
             if case WALError.storage(let cause) = $0 { cause.code == .permissionDenied } else { false }
         }
     }

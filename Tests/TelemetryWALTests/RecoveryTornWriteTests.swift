@@ -67,7 +67,7 @@ import WALFormat
                 image.put(Array(torn.after[start..<start + 4096]), at: start)
             }
             try image.save()
-            let view = try WriteAheadLogReader(at: directory.path)
+            let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
             let read = ReadBack(view)
             #expect(!view.report.hasLoss, "blocks \(String(subset, radix: 2)): \(view.report.findings)")
             #expect(read.duplicates.isEmpty && read.failures.isEmpty && read.damaged.isEmpty)

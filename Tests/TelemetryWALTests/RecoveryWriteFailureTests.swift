@@ -14,7 +14,7 @@ import WALFormat
 
     /// Reads the log as a fresh process would; the closure says what may be there beside what was acknowledged.
     private func checkAcknowledged(_ ledger: Ledger, orPending pending: Set<RecordName> = []) throws {
-        let view = try WriteAheadLogReader(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
         #expect(!view.report.hasLoss && view.report.findings.isEmpty, "\(view.report.findings)")
         let read = ReadBack(view)
         let owed = ledger.records.filter { !pending.contains($0.key) || read.records[$0.key] != nil }
@@ -80,7 +80,7 @@ import WALFormat
         }
         try waitForNoWriter(at: directory.path)
         try checkAcknowledged(ledger, orPending: pending)
-        let found = ReadBack(try WriteAheadLogReader(at: directory.path)).records
+        let found = ReadBack(try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)).records
         if found[RecordName("alpha", 21)] == nil { ledger.forget(pending) }
         let again = try open()
         try ledger.append(to: again, "alpha")
@@ -111,7 +111,7 @@ import WALFormat
         var second = try JournalImage.live(in: directory.path)[1]
         second.zero(0..<8192)
         try second.save()
-        let view = try WriteAheadLogReader(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
         #expect(!view.report.hasLoss)
         checkRecords(ReadBack(view), ledger.records)
     }
@@ -163,7 +163,7 @@ import WALFormat
             } catch WALError.journalFull where Date() < deadline { try await Task.sleep(for: .milliseconds(2)) }
         }
         try log.closeBlocking()
-        let view = try WriteAheadLogReader(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
         #expect(!view.report.hasLoss, "\(view.report.findings)")
         checkRecords(ReadBack(view), ledger.records, delivered: ["alpha": through])
     }

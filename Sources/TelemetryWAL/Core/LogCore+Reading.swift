@@ -1,3 +1,4 @@
+import Logging
 import WALFormat
 import WALStorage
 
@@ -28,6 +29,36 @@ extension LogCore {
     func pin(_ sequences: [UInt64], by change: Int) {
         for index in files.indices where sequences.contains(files[index].sequence) { files[index].pins += change }
         if change < 0 { reclaim() }
+    }
+
+    /// A reader met damage in a file that was not read when the log was opened: it is read now, so that the log knows
+    /// what of it can be delivered, and sets it aside instead of using it again. Blocks the calling thread, which
+    /// holds no lock.
+    func examine(_ fileSequence: UInt64) {
+        lock.lock()
+        guard let index = files.firstIndex(where: { $0.sequence == fileSequence && $0.isSummarised }),
+            index + 1 < files.count
+        else {
+            lock.unlock()
+            return
+        }
+        files[index].isSummarised = false
+        // Whatever becomes of reading it: it is not overwritten any more.
+        files[index].holdsLoss = true
+        let (file, next, state) = (files[index], files[index + 1].header, self.state)
+        lock.unlock()
+        do throws(StorageError) {
+            let (examined, report) = try Recovery(storage: storage, format: format)
+                .examine(file, next: next, state: state)
+            lock.withLock {
+                guard let index = files.firstIndex(where: { $0.sequence == fileSequence }) else { return }
+                files[index].extents = examined.extents
+                files[index].damage = examined.damage
+            }
+            WriteAheadLogEngine<Storage>.report(report, to: logger)
+        } catch {
+            logger.error("a damaged file cannot be read", metadata: ["file": "\(file.name)", "error": "\(error)"])
+        }
     }
 
     // MARK: - Acknowledging

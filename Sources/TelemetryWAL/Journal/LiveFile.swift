@@ -25,6 +25,8 @@ struct LiveFile {
     var extents: [Int: TenantExtent] = [:]
     /// Byte ranges that are damaged or could not be read; readers pass over them.
     var damage: [Range<UInt64>] = []
+    /// What it holds was taken from checkpoints: damage in it is not known yet.
+    var isSummarised = false
     /// Readers that are inside the file at the moment.
     var pins = 0
     /// A write to the file failed: it is removed and not used again when its records are delivered.

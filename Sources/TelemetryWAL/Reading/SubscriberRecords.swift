@@ -100,10 +100,16 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
     func next() throws(WALError) -> RecordBatch? {
         if let refusal { throw refusal }
         while pending.isEmpty {
-            let batches = try cursor.next { name, sequences, _ in
-                guard tenant == nil || tenant == name else { return nil }
-                let through = acknowledged(name)
-                return sequences.upperBound > through ? through + 1 : nil
+            let batches: [RecordBatch]?
+            do throws(WALError) {
+                batches = try cursor.next { name, sequences, _ in
+                    guard tenant == nil || tenant == name else { return nil }
+                    let through = acknowledged(name)
+                    return sequences.upperBound > through ? through + 1 : nil
+                }
+            } catch {
+                if case .damaged = error, let file = cursor.files.first { core.examine(file.header.fileSequence) }
+                throw error
             }
             unpinLeftFiles()
             if let batches {

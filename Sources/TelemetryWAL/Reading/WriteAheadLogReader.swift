@@ -24,14 +24,16 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
         let files: [LiveFile]
     }
 
-    /// Opens a view of the log in a storage. Reads the journal; blocks meanwhile. `opensBodies` has every frame
-    /// decompressed and its records checked. Throws `.notALog`, `.unsupportedFormat`, `.storage`.
+    /// Opens a view of the log in a storage. Reads of the journal what `scope` says; blocks meanwhile. `opensBodies`
+    /// has the whole journal read, every frame decompressed and its records checked. Throws `.notALog`,
+    /// `.unsupportedFormat`, `.storage`.
     public init(
-        storage: Storage, opensBodies: Bool = false, progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
+        storage: Storage, scope: RecoveryScope = .sinceCheckpoint, opensBodies: Bool = false, progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) {
         self.storage = storage
         format = try LogRoot(storage: storage).openForReading()
-        let recovery = Recovery(storage: storage, format: format, opensBodies: opensBodies, progress: progress)
+        let recovery = Recovery(
+            storage: storage, format: format, scope: scope, opensBodies: opensBodies, progress: progress)
         do throws(StorageError) { writer = try storage.writer() } catch { throw .storage(error) }
         var attempts = 0
         while true {
@@ -96,11 +98,11 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
 extension WriteAheadLogReader where Storage == DirectStorage {
     /// Opens a view of the log in a directory.
     public convenience init(
-        at path: String, opensBodies: Bool = false, directIO: DirectIORequirement = .preferred,
-        progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
+        at path: String, scope: RecoveryScope = .sinceCheckpoint, opensBodies: Bool = false,
+        directIO: DirectIORequirement = .preferred, progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) {
         try self.init(
-            storage: DirectStorage(root: FilePath(path), direct: directIO), opensBodies: opensBodies,
+            storage: DirectStorage(root: FilePath(path), direct: directIO), scope: scope, opensBodies: opensBodies,
             progress: progress)
     }
 }

@@ -34,6 +34,9 @@ struct JournalChain {
     private(set) var missing: [(sequence: UInt64, before: Int)] = []
     private(set) var highestSequence: UInt64 = 0
 
+    /// A chain of files that are known to follow each other.
+    init(links: [Link]) { self.links = links }
+
     /// Sorts files out. Notes in the report what is found on the way.
     init(files: [FoundFile], logIdentifier: LogIdentifier, blockSize: Int, report: inout RecoveryReport) {
         var bySequence: [UInt64: Link] = [:]

@@ -6,6 +6,7 @@ import WALStorage
 struct Recovery<Storage: JournalStorage> {
     let storage: Storage
     let format: RootFormat
+    var scope = RecoveryScope.wholeJournal
     /// Whether every frame is decompressed and its records walked.
     var opensBodies = false
     /// Told now and then how many bytes of how many are read.
@@ -13,6 +14,28 @@ struct Recovery<Storage: JournalStorage> {
 
     /// Bytes read at a time.
     private static var windowLength: Int { 4 << 20 }
+
+    /// Reads one file of a living log again, whose contents recovery took from the checkpoints around it. `next`: the
+    /// header of the file behind it, `state`: the log's.
+    func examine(
+        _ file: LiveFile, next: JournalFileHeader, state: LogState
+    ) throws(StorageError) -> (file: LiveFile, report: RecoveryReport) {
+        let handle = try storage.open("journal/" + file.name, forWriting: false)
+        let size = try handle.size()
+        let chain = JournalChain(links: [
+            .init(name: file.name, header: file.header, size: size),
+            .init(name: "", header: next, size: next.capacity),
+        ])
+        var machine = RecoveryMachine(chain: chain, report: RecoveryReport())
+        machine.state = state
+        machine.knowsState = true
+        var scanner = JournalFileScanner(
+            epoch: file.header.epoch, fileSequence: file.header.fileSequence, blockSize: format.blockSize,
+            start: file.header.commitsStart, end: min(size, file.header.capacity))
+        let unreadable = try scan(handle, with: &scanner) { _ in }
+        machine.take(scanner, unreadable: unreadable)
+        return (machine.files[0], machine.report)
+    }
 
     /// Runs recovery from the first file to the last. Throws `.storage` where files cannot be opened; a device that
     /// fails to read a range is no error but a finding.
@@ -63,9 +86,17 @@ struct Recovery<Storage: JournalStorage> {
         let chain = JournalChain(
             files: found, logIdentifier: format.logIdentifier, blockSize: format.blockSize, report: &report)
         var machine = RecoveryMachine(chain: chain, report: report)
-        let total = chain.links.reduce(0) { $0 + min($1.size, $1.header.capacity) }
+        var firstToRead = 0
+        if scope == .sinceCheckpoint, !opensBodies,
+            let summary = CheckpointSummary(chain, storage: storage, blockSize: format.blockSize)
+        {
+            firstToRead = summary.firstToRead
+            machine.state = summary.states[firstToRead]
+            for index in 0..<firstToRead { machine.skip(before: summary.states[index], after: summary.states[index + 1]) }
+        }
+        let total = chain.links[firstToRead...].reduce(0) { $0 + min($1.size, $1.header.capacity) }
         var read: UInt64 = 0
-        for link in chain.links {
+        for link in chain.links[firstToRead...] {
             let file = try storage.open("journal/" + link.name, forWriting: false)
             var scanner = JournalFileScanner(
                 epoch: link.header.epoch, fileSequence: link.header.fileSequence, blockSize: format.blockSize,

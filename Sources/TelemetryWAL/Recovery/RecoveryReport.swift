@@ -43,6 +43,8 @@ public struct RecoveryReport: Sendable {
     public internal(set) var wasClosed = false
     /// Journal files that are part of the log.
     public internal(set) var liveFiles = 0
+    /// Of those, files whose contents were taken from checkpoints without reading them.
+    public internal(set) var filesSummarised = 0
     /// How often each case was met.
     public internal(set) var cases: [RecoveryCase: Int] = [:]
     /// What an operator should hear of, in the log's order.
