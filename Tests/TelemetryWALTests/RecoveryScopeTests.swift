@@ -35,25 +35,30 @@ import WALStorage
     @Test(arguments: 1...6) func agreesAfterAnyHistory(_ seed: UInt64) throws {
         var generator = SplitMix(seed: seed)
         for _ in 0..<6 {
-            var options = quietOptions()
-            options.recoveryScope = .sinceCheckpoint
-            let log = try openPatiently(at: directory.path, options: options)
-            if Bool.random(using: &generator) { try log.register(subscriber: "collector") }
-            for number in 0..<Int.random(in: 20...150, using: &generator) {
-                let tenant = try TenantName("tenant-\(Int.random(in: 0..<12, using: &generator))")
-                let receipt = try log.appendBlocking(
-                    numberedRecord(number, length: Int.random(in: 1...6000, using: &generator)), tenant: tenant)
-                if number % 7 == 0, Bool.random(using: &generator) {
-                    log.acknowledge(through: receipt.sequence, of: tenant, subscriber: "collector")
-                }
-            }
-            if Bool.random(using: &generator) { try log.closeBlocking() } else { log.core.abandon() }
+            try extendLog(&generator)
             try waitForNoWriter(at: directory.path)
             let (short, whole) = (try view(.sinceCheckpoint), try view(.wholeJournal))
             #expect(told(short) == told(whole), "seed \(seed)")
             #expect(short.lastCommit == whole.lastCommit)
             #expect(ReadBack(short).records == ReadBack(whole).records, "seed \(seed)")
         }
+    }
+
+    /// Opens the log, appends and acknowledges this and that, and closes it or lets it go as a crash would.
+    private func extendLog(_ generator: inout SplitMix) throws {
+        var options = quietOptions()
+        options.recoveryScope = .sinceCheckpoint
+        let log = try openPatiently(at: directory.path, options: options)
+        if Bool.random(using: &generator) { try log.register(subscriber: "collector") }
+        for number in 0..<Int.random(in: 20...150, using: &generator) {
+            let tenant = try TenantName("tenant-\(Int.random(in: 0..<12, using: &generator))")
+            let receipt = try log.appendBlocking(
+                numberedRecord(number, length: Int.random(in: 1...6000, using: &generator)), tenant: tenant)
+            if number % 7 == 0, Bool.random(using: &generator) {
+                log.acknowledge(through: receipt.sequence, of: tenant, subscriber: "collector")
+            }
+        }
+        if Bool.random(using: &generator) { try log.closeBlocking() }
     }
 
     @Test func damageInAnOlderFileIsToldWhenItIsReadAndTheFileIsSetAside() throws {
