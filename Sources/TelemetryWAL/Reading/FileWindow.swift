@@ -123,9 +123,10 @@ private final class PieceSource<File: StorageFile>: @unchecked Sendable {
     private var isStopped = false
     private let hasThreads: Bool
 
-    /// Threads that read, and pieces that exist: enough to keep two reads under way while two pieces are in use.
-    private static var threadCount: Int { 2 }
-    private static var pieceLimit: Int { 5 }
+    /// Reads under way at a time: what it takes to keep a fast device busy with pieces of this length.
+    private static var threadCount: Int { 4 }
+    /// Pieces that exist: those being read, those that are ready, and the two that the window is in.
+    private static var pieceLimit: Int { 8 }
 
     init(
         file: File, start: UInt64, end: UInt64, blockSize: Int, headroom: Int, pieceLength: Int,

@@ -23,6 +23,8 @@ struct JournalCursor<Storage: JournalStorage> {
     private(set) var files: [ReadableFile]
     private var file: Storage.File?
     private var window: FileWindow<Storage.File>?
+    /// The next file, which is read ahead of the end of this one.
+    private var ahead: (sequence: UInt64, file: Storage.File, window: FileWindow<Storage.File>)?
     private let decompressor = LZ4FrameDecompressor()
     /// Frames that failed their checks, to be reported by the next calls.
     private var pendingFaults: [(offset: UInt64, reason: String)] = []
@@ -41,6 +43,7 @@ struct JournalCursor<Storage: JournalStorage> {
     mutating func extend(_ files: [ReadableFile], throughCommit: UInt64) {
         self.files = files
         self.throughCommit = throughCommit
+        ahead = nil
         file = nil
         window = nil
     }
@@ -176,21 +179,44 @@ struct JournalCursor<Storage: JournalStorage> {
 
     /// Makes at least so many bytes from the position on present, if the file has them. Returns how many there are.
     private mutating func fill(_ current: ReadableFile, atLeast needed: Int) throws(StorageError) -> Int {
-        if file == nil { file = try storage.open("journal/" + current.name, forWriting: false) }
+        if file == nil, let ahead, ahead.sequence == current.header.fileSequence {
+            (file, window) = (ahead.file, ahead.window)
+            self.ahead = nil
+        } else if file == nil {
+            file = try storage.open("journal/" + current.name, forWriting: false)
+        }
         guard let file else { return 0 }
+        openNextFile(behind: current)
         if let window, position.offset >= window.start, position.offset <= window.end {
             window.advance(to: position.offset)
         } else {
-            // Never into a damaged place: the device may fail to read it, and with it what stands before.
-            let damage = current.damage.map(\.lowerBound).filter { $0 > position.offset }.min() ?? .max
-            window = FileWindow(
-                file, from: position.offset, to: min(damage, current.range.upperBound, current.header.capacity),
-                blockSize: blockSize, failure: .isThrown)
+            window = makeWindow(on: file, of: current, from: position.offset)
         }
         do throws(StorageError) { return try window?.fill(atLeast: needed) ?? 0 } catch {
             window = nil
             throw error
         }
+    }
+
+    private func makeWindow(
+        on file: Storage.File, of readable: ReadableFile, from offset: UInt64
+    ) -> FileWindow<Storage.File> {
+        // Never into a damaged place: the device may fail to read it, and with it what stands before.
+        let damage = readable.damage.map(\.lowerBound).filter { $0 >= offset }.min() ?? .max
+        return FileWindow(
+            file, from: offset, to: min(damage, readable.range.upperBound, readable.header.capacity),
+            blockSize: blockSize, failure: .isThrown)
+    }
+
+    /// Begins to read the next file shortly before this one's end, so that the device is not idle in between. What
+    /// goes wrong with that shows when its turn comes.
+    private mutating func openNextFile(behind current: ReadableFile) {
+        guard ahead == nil, files.count > 1, current.range.upperBound - min(current.range.upperBound, position.offset)
+            < UInt64(8 * FileWindow<Storage.File>.pieceLength)
+        else { return }
+        let next = files[1]
+        guard let file = try? storage.open("journal/" + next.name, forWriting: false) else { return }
+        ahead = (next.header.fileSequence, file, makeWindow(on: file, of: next, from: next.range.lowerBound))
     }
 
     /// The expected commit is not there: the file has begun a new life, or it is damaged.
