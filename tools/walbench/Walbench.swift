@@ -4,7 +4,7 @@ import Foundation
 /// `walbench`: one measurement a call, one line of JSON as its answer. `tools/benchmark` calls it beside fio and other
 /// engines, whose drivers take the same arguments and answer in the same form.
 @main
-struct Walbench: AsyncParsableCommand {
+struct Walbench: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "walbench", abstract: "Measure the telemetry WAL; tools/benchmark compares it with others.",
         discussion: """
@@ -16,25 +16,36 @@ struct Walbench: AsyncParsableCommand {
             EXIT CODES
               0  fine    2  usage    3  I/O
             """,
-        subcommands: [AppendCommand.self, ScanCommand.self, MicroCommand.self])
+        subcommands: [AppendCommand.self, CountCommand.self, MicroCommand.self, ScanCommand.self])
 
-    static func main() async {
+    /// Not `async`: valgrind, under which instructions are counted, does not survive the end of the main thread that
+    /// an asynchronous `main` brings about.
+    static func main() {
         do {
             var command = try parseAsRoot()
-            if var command = command as? any AsyncParsableCommand {
-                try await command.run()
-            } else {
+            guard command is any AsyncParsableCommand else {
                 try command.run()
-            }
-        } catch {
-            let code = exitCode(for: error)
-            if code.isSuccess {
-                print(fullMessage(for: error))
                 return
             }
-            FileHandle.standardError.write(Data((fullMessage(for: error) + "\n").utf8))
-            Foundation.exit(code == .validationFailure ? 2 : 3)
+            let ended = DispatchSemaphore(value: 0)
+            Task.detached {
+                do {
+                    if var command = try parseAsRoot() as? any AsyncParsableCommand { try await command.run() }
+                } catch { end(with: error) }
+                ended.signal()
+            }
+            ended.wait()
+        } catch { end(with: error) }
+    }
+
+    private static func end(with error: any Error) {
+        let code = exitCode(for: error)
+        if code.isSuccess {
+            print(fullMessage(for: error))
+            Foundation.exit(0)
         }
+        FileHandle.standardError.write(Data((fullMessage(for: error) + "\n").utf8))
+        Foundation.exit(code == .validationFailure ? 2 : 3)
     }
 }
 

@@ -2,23 +2,46 @@
 /// exclusive access, which a class's variables have, would cost such a path a quarter of its time. Whoever holds the
 /// lock has exclusive access anyway.
 ///
-/// Safe because the memory lives as long as this object, and its owner touches it under its lock only.
-@safe final class Unchecked<Value> {
+/// Safe because the memory lives as long as any copy of this value, and is touched under the lock only.
+@safe struct Unchecked<Value> {
+    /// Gives the memory back when the last copy goes; accesses do not touch it, and so pay no reference counting.
+    @safe private final class Owner {
+        let memory: UnsafeMutablePointer<Value>
+
+        init(_ value: Value) {
+            unsafe memory = .allocate(capacity: 1)
+            unsafe memory.initialize(to: value)
+        }
+
+        deinit {
+            unsafe memory.deinitialize(count: 1)
+            unsafe memory.deallocate()
+        }
+    }
+
+    private let owner: Owner
     private let memory: UnsafeMutablePointer<Value>
 
     init(_ value: Value) {
-        unsafe memory = .allocate(capacity: 1)
-        unsafe memory.initialize(to: value)
-    }
-
-    deinit {
-        unsafe memory.deinitialize(count: 1)
-        unsafe memory.deallocate()
+        owner = Owner(value)
+        unsafe memory = owner.memory
     }
 
     var value: Value {
         @inline(__always) _read { yield unsafe memory.pointee }
-        @inline(__always) _modify { yield unsafe &memory.pointee }
+        @inline(__always) nonmutating _modify { yield unsafe &memory.pointee }
+    }
+}
+
+/// Marks a variable of a class whose lock guards it: see `Unchecked`.
+@propertyWrapper struct LockGuarded<Value> {
+    private let storage: Unchecked<Value>
+
+    init(wrappedValue: Value) { storage = Unchecked(wrappedValue) }
+
+    var wrappedValue: Value {
+        @inline(__always) _read { yield storage.value }
+        @inline(__always) nonmutating _modify { yield &storage.value }
     }
 }
 

@@ -21,8 +21,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     let storage: Storage
 
     // Guarded by `lock`.
-    var files: [LiveFile]
-    var spares: [SpareFile] = []
+    @LockGuarded var files: [LiveFile]
+    @LockGuarded var spares: [SpareFile] = []
     /// Files that have left the log, and what is to become of them.
     var retired: [RetiredFile]
     /// Files that the present file's header still counts as live: to be used again last, and not to be removed.
@@ -37,34 +37,34 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     var beginningLength: UInt64 = 0
     var nextFileNumber: UInt64
     var isPreparing = false
-    var freeSlots: [CommitSlot]
+    @LockGuarded var freeSlots: [CommitSlot]
     /// Writes in `queue`.
-    var queuedWrites = 0
+    @LockGuarded var queuedWrites = 0
     /// A committer's thread waits for its queue.
-    var waitsForQueue = false
+    @LockGuarded var waitsForQueue = false
     /// A committer's thread sleeps until it is called.
-    var dozesWithoutEnd = false
-    var pendingCursors: [CursorKey: UInt64] = [:]
-    var pendingSubscribers: [ControlRecord] = []
+    @LockGuarded var dozesWithoutEnd = false
+    @LockGuarded var pendingCursors: [CursorKey: UInt64] = [:]
+    @LockGuarded var pendingSubscribers: [ControlRecord] = []
     /// How often acknowledgements were taken into a turn, and of those, through which they are durable.
     var acknowledgementsTaken: UInt64 = 0
-    var acknowledgementsDurable: UInt64 = 0
+    @LockGuarded var acknowledgementsDurable: UInt64 = 0
     /// Acknowledgements have no room at the moment; cleared when that may have changed.
     var controlIsBlocked = false
     /// Recovery could not tell who subscribes: nothing is reclaimed until the log is opened again.
     let mayLackSubscribers: Bool
-    var lastActivity = MonotonicTime.now
-    var needsWatermark = false
+    @LockGuarded var lastActivity = MonotonicTime.now
+    @LockGuarded var needsWatermark = false
     /// `close` is through, lock file and all.
     var isReleased = false
     var closeFailure: WALError?
-    var durableThrough: UInt64
+    @LockGuarded var durableThrough: UInt64
     var threads: [WorkerThread] = []
     var storageLock: Storage.Lock?
     /// The file in which a write failed, until the next one is begun.
     var sealedFile: Storage.File?
-    var currentFile: Storage.File?
-    var machine: CommitterMachine
+    @LockGuarded var currentFile: Storage.File?
+    @LockGuarded var machine: CommitterMachine
 
     // Guarded by `isEncoding`.
     var generator = SystemRandomNumberGenerator()

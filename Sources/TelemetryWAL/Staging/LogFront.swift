@@ -23,36 +23,62 @@ class LogFront: @unchecked Sendable {
     final let preparerWake = Condition()
     final let progress = GroupProgress(durableThrough: 0)
 
-    private final let shared: Unchecked<Shared>
     // Guarded by `lock`.
-    final var state: LogState
-    private final var groupPool: [StagedGroup] = []
-    final var bufferPool: StagingBufferPool
+    @LockGuarded final var lookup: TenantLookup
+    /// Appends are taken: the log is neither closing nor refusing.
+    @LockGuarded final var isOpen = true
+    /// Takes what is appended.
+    @LockGuarded final var openGroup: StagedGroup
+    /// Full groups, in line to be encoded.
+    @LockGuarded final var closedGroups: [StagedGroup] = []
+    /// Bytes of records that are not durable yet.
+    @LockGuarded final var stagedBytes: Int = 0
+    /// The open group may grow to this length without asking `admission` again.
+    @LockGuarded final var admittedLength: Int = 0
+    /// Somebody encodes a turn, and may give the lock up meanwhile.
+    @LockGuarded final var isEncoding: Bool = false
+    /// How many appends are on their way at a time, of late: what the next group can be expected to grow to.
+    @LockGuarded final var expectedAppends: Double = 1.0
+    /// Commits under way, in the log's order.
+    @LockGuarded final var slotsUnderWay: [CommitSlot] = []
+    /// Turns of a file in which a write failed: they go before all that is staged.
+    @LockGuarded final var turnsToRepeat: [Turn] = []
+    /// A write under way has failed: nothing is begun before all of them have ended.
+    @LockGuarded final var hasFailedWrite: Bool = false
+    /// A committer's thread was woken and has not looked yet.
+    @LockGuarded final var committerIsCalled: Bool = false
+    /// By the tenant's index: what staging knows beyond the durable state.
+    @LockGuarded final var tenantStaging: [TenantStaging]
+    /// Why no commit is taken any more; goes from nil to an error once.
+    @LockGuarded final var refusal: WALError? = nil
+    @LockGuarded final var state: LogState
+    @LockGuarded private final var groupPool: [StagedGroup] = []
+    @LockGuarded final var bufferPool: StagingBufferPool
     /// Groups that ended and whose appenders are still to be told.
-    final var endedGroups: [StagedGroup] = []
+    @LockGuarded final var endedGroups: [StagedGroup] = []
     /// The turn that is being encoded, and its worst length.
-    final var encodingTurn: Turn?
-    final var encodingWorstLength: Int?
-    final var admission: AdmissionControl { didSet { admittedLength = 0 } }
-    final var roomWaiters: [Waiter] = []
+    @LockGuarded final var encodingTurn: Turn?
+    @LockGuarded final var encodingWorstLength: Int?
+    @LockGuarded final var admission: AdmissionControl { didSet { admittedLength = 0 } }
+    @LockGuarded final var roomWaiters: [Waiter] = []
     /// Counts the wake-ups of those who wait for room, so that nobody goes to sleep on one that has just passed.
-    final var roomGeneration: UInt64 = 0
+    @LockGuarded final var roomGeneration: UInt64 = 0
     final var preparerFailure: WALError?
     /// How long a write takes, of late, nanoseconds.
-    final var writeDuration = 0.0
+    @LockGuarded final var writeDuration = 0.0
     /// Until when a group waits for company.
-    final var gatherDeadline = MonotonicTime(nanoseconds: 0)
+    @LockGuarded final var gatherDeadline = MonotonicTime(nanoseconds: 0)
     /// The task that appended last.
-    final var lastTask = 0
+    @LockGuarded final var lastTask = 0
     /// So many appends of changing tasks may write on their own threads before one is made to wait again, to see
     /// whether others come meanwhile.
-    final var soloCredit = 0
+    @LockGuarded final var soloCredit = 0
     private static let mostSoloCredit = 16
-    final var dozingCommitters = 0
+    @LockGuarded final var dozingCommitters = 0
     final var wantsRotation = false
-    final var isClosing = false { didSet { if isClosing { isOpen = false } } }
+    @LockGuarded final var isClosing = false { didSet { if isClosing { isOpen = false } } }
     final var isStopped = false
-    final var statistics = CommitStatistics()
+    @LockGuarded final var statistics = CommitStatistics()
 
     /// What staging knows of a tenant.
     struct TenantStaging {
@@ -71,100 +97,11 @@ class LogFront: @unchecked Sendable {
         self.admission = admission
         let group = StagedGroup()
         group.number = 1
-        shared = Unchecked(
-            Shared(
-                openGroup: group, tenantStaging: state.tenants.map { TenantStaging(nextSequence: $0.nextSequence) },
-                lookup: TenantLookup(state.tenants.map(\.name))))
+        openGroup = group
+        tenantStaging = state.tenants.map { TenantStaging(nextSequence: $0.nextSequence) }
+        lookup = TenantLookup(state.tenants.map(\.name))
         bufferPool = StagingBufferPool(
             largeCapacity: Self.groupTarget(options) + (64 << 10), limit: options.stagingLimit)
-    }
-
-    /// What each append passes, in memory of its own. Guarded by `lock`, like the rest.
-    struct Shared {
-        /// Takes what is appended.
-        var openGroup: StagedGroup
-        /// Full groups, in line to be encoded.
-        var closedGroups: [StagedGroup] = []
-        /// Bytes of records that are not durable yet.
-        var stagedBytes: Int = 0
-        /// The open group may grow to this length without asking `admission` again.
-        var admittedLength: Int = 0
-        /// Somebody encodes a turn, and may give the lock up meanwhile.
-        var isEncoding: Bool = false
-        /// How many appends are on their way at a time, of late: what the next group can be expected to grow to.
-        var expectedAppends: Double = 1.0
-        /// Commits under way, in the log's order.
-        var slotsUnderWay: [CommitSlot] = []
-        /// Turns of a file in which a write failed: they go before all that is staged.
-        var turnsToRepeat: [Turn] = []
-        /// A write under way has failed: nothing is begun before all of them have ended.
-        var hasFailedWrite: Bool = false
-        /// A committer's thread was woken and has not looked yet.
-        var committerIsCalled: Bool = false
-        /// By the tenant's index: what staging knows beyond the durable state.
-        var tenantStaging: [TenantStaging]
-        /// Why no commit is taken any more; goes from nil to an error once.
-        var refusal: WALError? = nil
-        var lookup: TenantLookup
-        /// Appends are taken: the log is neither closing nor refusing.
-        var isOpen = true
-    }
-
-    final var lookup: TenantLookup {
-        @inline(__always) _read { yield shared.value.lookup }
-        @inline(__always) _modify { yield &shared.value.lookup }
-    }
-    final var isOpen: Bool {
-        @inline(__always) _read { yield shared.value.isOpen }
-        @inline(__always) _modify { yield &shared.value.isOpen }
-    }
-    final var openGroup: StagedGroup {
-        @inline(__always) _read { yield shared.value.openGroup }
-        @inline(__always) _modify { yield &shared.value.openGroup }
-    }
-    final var closedGroups: [StagedGroup] {
-        @inline(__always) _read { yield shared.value.closedGroups }
-        @inline(__always) _modify { yield &shared.value.closedGroups }
-    }
-    final var stagedBytes: Int {
-        @inline(__always) _read { yield shared.value.stagedBytes }
-        @inline(__always) _modify { yield &shared.value.stagedBytes }
-    }
-    final var admittedLength: Int {
-        @inline(__always) _read { yield shared.value.admittedLength }
-        @inline(__always) _modify { yield &shared.value.admittedLength }
-    }
-    final var isEncoding: Bool {
-        @inline(__always) _read { yield shared.value.isEncoding }
-        @inline(__always) _modify { yield &shared.value.isEncoding }
-    }
-    final var expectedAppends: Double {
-        @inline(__always) _read { yield shared.value.expectedAppends }
-        @inline(__always) _modify { yield &shared.value.expectedAppends }
-    }
-    final var slotsUnderWay: [CommitSlot] {
-        @inline(__always) _read { yield shared.value.slotsUnderWay }
-        @inline(__always) _modify { yield &shared.value.slotsUnderWay }
-    }
-    final var turnsToRepeat: [Turn] {
-        @inline(__always) _read { yield shared.value.turnsToRepeat }
-        @inline(__always) _modify { yield &shared.value.turnsToRepeat }
-    }
-    final var hasFailedWrite: Bool {
-        @inline(__always) _read { yield shared.value.hasFailedWrite }
-        @inline(__always) _modify { yield &shared.value.hasFailedWrite }
-    }
-    final var committerIsCalled: Bool {
-        @inline(__always) _read { yield shared.value.committerIsCalled }
-        @inline(__always) _modify { yield &shared.value.committerIsCalled }
-    }
-    final var tenantStaging: [TenantStaging] {
-        @inline(__always) _read { yield shared.value.tenantStaging }
-        @inline(__always) _modify { yield &shared.value.tenantStaging }
-    }
-    final var refusal: WALError? {
-        @inline(__always) _read { yield shared.value.refusal }
-        @inline(__always) _modify { yield &shared.value.refusal }
     }
 
     /// Bytes of records after which a group is closed and the next one opened: large enough to fill the device, small
