@@ -93,7 +93,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     /// (back-pressure), `.failed`, `.closed`. Waits where staging is full.
     @discardableResult
     public func append(_ record: TelemetryRecord, tenant: TenantName) async throws(WALError) -> Receipt {
-        let length = try checkedLength(record)
+        let length = try core.checkedLength(record)
         let sequence = try await core.appendSuspending(.record(record), tenant: tenant, length: length)
         return Receipt(tenant: tenant, sequence: sequence)
     }
@@ -105,7 +105,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     public func append(
         contentsOf records: [TelemetryRecord], tenant: TenantName
     ) async throws(WALError) -> BatchReceipt {
-        let length = try checkedLength(records)
+        let length = try core.checkedLength(records)
         let first = try await core.appendSuspending(
             core.load(records, length: length), tenant: tenant, length: length)
         return BatchReceipt(tenant: tenant, sequences: first...first + UInt64(records.count) - 1)
@@ -115,7 +115,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     /// no other commit is under way, which saves a lone appender every hand-off.
     @discardableResult
     public func appendBlocking(_ record: TelemetryRecord, tenant: TenantName) throws(WALError) -> Receipt {
-        let length = try checkedLength(record)
+        let length = try core.checkedLength(record)
         let sequence = try core.appendBlocking(.record(record), tenant: tenant, length: length)
         return Receipt(tenant: tenant, sequence: sequence)
     }
@@ -125,7 +125,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     public func appendBlocking(
         contentsOf records: [TelemetryRecord], tenant: TenantName
     ) throws(WALError) -> BatchReceipt {
-        let length = try checkedLength(records)
+        let length = try core.checkedLength(records)
         let first = try core.appendBlocking(core.load(records, length: length), tenant: tenant, length: length)
         return BatchReceipt(tenant: tenant, sequences: first...first + UInt64(records.count) - 1)
     }
@@ -133,35 +133,13 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     /// Hands a record over and returns at once; `durable(through:)` tells when it is durable. Throws `.stagingFull` or
     /// `.journalFull` where it would have to wait.
     public func enqueue(_ record: TelemetryRecord, tenant: TenantName) throws(WALError) -> Ticket {
-        let length = try checkedLength(record)
+        let length = try core.checkedLength(record)
         return Ticket(group: try core.enqueue(record, tenant: tenant, length: length))
     }
 
     /// Returns when the ticket's record, and all enqueued before it, are durable. Throws the error of the commit that
     /// failed; after such a failure no later commit succeeds.
     public func durable(through ticket: Ticket) async throws(WALError) { try await core.durable(through: ticket.group) }
-
-    private func checkedLength(_ record: TelemetryRecord) throws(WALError) -> Int {
-        let length = RecordHeader.length + record.payload.count
-        let limit = core.options.maximumBatchLength
-        guard length <= limit else {
-            throw .recordTooLarge(length: record.payload.count, limit: limit - RecordHeader.length)
-        }
-        return length
-    }
-
-    private func checkedLength(_ records: [TelemetryRecord]) throws(WALError) -> Int {
-        guard !records.isEmpty else { throw .invalidOption("the batch is empty") }
-        guard records.count <= FormatLimits.maximumRecordCount else {
-            throw .batchTooLarge(length: records.count, limit: FormatLimits.maximumRecordCount)
-        }
-        var length = 0
-        for record in records { length += try checkedLength(record) }
-        guard length <= core.options.maximumBatchLength else {
-            throw .batchTooLarge(length: length, limit: core.options.maximumBatchLength)
-        }
-        return length
-    }
 
     // MARK: - Closing
 

@@ -56,12 +56,14 @@ public struct JournalImage: Sendable {
 
     /// Whether whole commits of an earlier life stand behind the present one's. A life that ended early leaves none.
     public var holdsStaleCommits: Bool {
-        bytes.withRawSpan { span in
-            stride(from: commits.last?.range.upperBound ?? 0, to: span.byteCount, by: Self.blockSize).contains {
-                if case .valid(let header) = CommitHeader.read(span, at: $0) { header.epoch != self.header.epoch } else {
-                    false
+        let end = commits.last?.range.upperBound ?? 0
+        return bytes.withRawSpan { span in
+            for offset in stride(from: end, to: span.byteCount, by: Self.blockSize) {
+                if case .valid(let header) = CommitHeader.read(span, at: offset), header.epoch != self.header.epoch {
+                    return true
                 }
             }
+            return false
         }
     }
 

@@ -66,7 +66,7 @@ func checkRecovery(
     // What recovery once decided it decides again: nothing comes or goes with the second opening, or the third.
     for _ in 1...2 {
         let again = try WriteAheadLogReader(
-        storage: FaultyStorage(at: path, plan: expected.plan), scope: .wholeJournal)
+            storage: FaultyStorage(at: path, plan: expected.plan), scope: .wholeJournal)
         checkRecords(ReadBack(again), kept, delivered: expected.delivered, damagedFrames: frames, location)
         #expect(again.report.hasLoss == view.report.hasLoss, sourceLocation: location)
         checkState(again.tenants, expected, location)

@@ -1,5 +1,6 @@
 """The device's own limits, measured by fio beside the drivers: same file system, O_DIRECT, written extents."""
 import json
+import os
 import pathlib
 from dataclasses import dataclass
 
@@ -17,14 +18,17 @@ class Job:
     block: str
     depth: int
     families: tuple
+    # Runs on the processor that lone writers run on.
+    is_pinned: bool = False
     # A smoke run leaves out what no ratio needs.
     is_quick: bool = True
 
 
 JOBS = (
-    Job("4k", "write 4 KiB, one in flight", "write", "4k", 1, ("W1", "W1a")),
-    Job("32k", "write 32 KiB, one in flight", "write", "32k", 1, ("W2", "W2b", "W3")),
-    Job("36k", "write 36 KiB, one in flight", "write", "36k", 1, ("W2", "W2b", "W3"), is_quick=False),
+    Job("4k", "write 4 KiB, one in flight", "write", "4k", 1, ("W1", "W1a"), is_pinned=True),
+    Job("32k", "write 32 KiB, one in flight", "write", "32k", 1, ("W2", "W2b")),
+    Job("32k-pinned", "write 32 KiB, one in flight, pinned", "write", "32k", 1, ("W3",), is_pinned=True),
+    Job("36k", "write 36 KiB, one in flight", "write", "36k", 1, ("W3",), is_pinned=True, is_quick=False),
     Job("32k-2", "write 32 KiB, 2 in flight", "write", "32k", 2, ("W2", "W2b", "W3"), is_quick=False),
     Job("32k-4", "write 32 KiB, 4 in flight", "write", "32k", 4, ("W2", "W2b", "W3"), is_quick=False),
     Job("1m", "write 1 MiB, one in flight", "write", "1m", 1, ("W4",)),
@@ -53,8 +57,16 @@ def command(job, file, seconds, ramp):
     ]
 
 
-def measure(job, file, seconds, ramp):
-    words = command(job, pathlib.Path(file), seconds, ramp)
+def nearest_processor(file):
+    """The processor on which a lone writer waits shortest for the device."""
+    found = {}
+    for processor in sorted(os.sched_getaffinity(0)):
+        found[processor] = measure(JOBS[0], file, 0.7, 0.2, processor)["latency"]["p50"]
+    return min(found, key=found.get)
+
+
+def measure(job, file, seconds, ramp, processor=None):
+    words = processes.pinned(command(job, pathlib.Path(file), seconds, ramp), processor if job.is_pinned else None)
     output, other_cores = processes.run(words, timeout=seconds + 60)
     # fio prints its warnings before the JSON.
     part = json.loads(output[output.index("{"):])["jobs"][0][job.direction]

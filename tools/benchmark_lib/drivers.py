@@ -12,13 +12,15 @@ class Drivers:
     def __init__(self, build_folder, walbench, folder, corpus, io):
         self.build_folder, self.walbench = pathlib.Path(build_folder), walbench
         self.folder, self.corpus, self.io = folder, corpus, io
+        # Where pinned workloads run.
+        self.processor = None
         # Only root may drop the page cache.
         self.drops_caches = os.geteuid() == 0
 
     def program(self, driver):
         return self.walbench if driver == workloads.OURS else self.build_folder / driver
 
-    def append(self, driver, mode, options, seconds, keep_as=None):
+    def append(self, driver, mode, options, seconds, keep_as=None, is_pinned=False, is_compressed=False):
         """Runs one append measurement. The log stays as the folder `keep_as`, or is removed."""
         log = self.folder / (keep_as or "log")
         processes.discard(log)
@@ -28,6 +30,12 @@ class Drivers:
             command += [f"--{name}", value]
         if driver == workloads.OURS:
             command += ["--mode", mode, "--io", self.io]
+            command += ["--keep"] if keep_as else []
+            command += ["--compression", "always"] if is_compressed else []
+            if mode == "enqueue":
+                command = ["env", f"LD_PRELOAD={(self.build_folder / 'counting_malloc.so').resolve()}", *command]
+        if is_pinned:
+            command = processes.pinned(command, self.processor)
         try:
             result = self.answer(driver, command, timeout=seconds + 90)
             if not result["records"]:

@@ -14,6 +14,7 @@ class Runner:
         ]
         self.sweeps = {}
         self.fio_file = folder / "fio"
+        self.processor = None
         self.ramp = 0.5 if settings.seconds >= 1.5 else 0.2
         self.plan = [step for index in range(settings.repetitions) for step in self.steps_of(index)]
         self.sweep_plan = self.steps_of_sweeps() if settings.sweeps else []
@@ -23,6 +24,7 @@ class Runner:
         needs_device = any(family in job.families for job in device.JOBS for family in self.settings.families)
         if needs_device:
             device.prefill(self.fio_file)
+            self.processor = self.drivers.processor = device.nearest_processor(self.fio_file)
         for index, (title, work) in enumerate(self.plan + self.sweep_plan):
             if index == len(self.plan):
                 # The sweeps do not need the logs that R1 reads; some of them are large.
@@ -60,6 +62,11 @@ class Runner:
                     if index == 0:
                         steps.append((f"{prefix}the log for R1, {driver}", self.fill_step(measured, driver)))
                     here.append((f"{prefix}R1, {driver}", self.scan_step(measured, driver)))
+                if workloads.OURS in settings.drivers:
+                    if index == 0:
+                        steps.append((
+                            f"{prefix}the log for R1, compressed", self.fill_step(measured, workloads.COMPRESSED)))
+                    here.append((f"{prefix}R1, compressed", self.scan_step(measured, workloads.COMPRESSED)))
             steps += workloads.rotated(here, index, settings.repetitions)
         return steps
 
@@ -73,12 +80,14 @@ class Runner:
 
     def device_step(self, measured, job):
         def work():
-            measured["device"][job.key] = device.measure(job, self.fio_file, self.settings.seconds, self.ramp)
+            measured["device"][job.key] = device.measure(
+                job, self.fio_file, self.settings.seconds, self.ramp, self.processor)
         return work
 
     def append_step(self, measured, workload, driver):
         def work():
-            result = self.drivers.append(driver, workload.mode, options_of(workload), self.settings.seconds)
+            result = self.drivers.append(
+                driver, workload.mode, options_of(workload), self.settings.seconds, is_pinned=workload.is_pinned)
             measured["appends"].setdefault(workload.key, {})[driver] = result
         return work
 
@@ -91,15 +100,18 @@ class Runner:
         """Makes the log that R1 reads in every repetition. How long that takes is known from W3, or tried."""
         def work():
             fill = workloads.SCAN_FILL
+            is_compressed = driver == workloads.COMPRESSED
+            program = workloads.OURS if is_compressed else driver
             try:
-                known = measured["appends"]["W3"][driver]
+                known = measured["appends"]["W3"][program]
             except KeyError:
-                known = self.drivers.append(driver, fill.mode, options_of(fill), 1)
+                known = self.drivers.append(program, fill.mode, options_of(fill), 1)
             rate = known["payloadBytes"] / known["seconds"]
             # A little more than needed, since rates vary; not endless, since some are slow.
             seconds = min(1.1 * workloads.SCAN_BYTES / rate, 1 if self.settings.is_quick else 20)
             measured["fills"][driver] = self.drivers.append(
-                driver, fill.mode, options_of(fill), round(max(seconds, 0.5), 1), keep_as=f"scan-{driver}")
+                program, fill.mode, options_of(fill), round(max(seconds, 0.5), 1), keep_as=f"scan-{driver}",
+                is_compressed=is_compressed)
         return work
 
     def scan_step(self, measured, driver):
@@ -107,14 +119,15 @@ class Runner:
             # Only the first repetition writes; without its log there is nothing to read.
             if driver not in self.repetitions[0]["fills"]:
                 raise processes.ProgramFailed("there is no log to read")
-            result = self.drivers.scan(driver, f"scan-{driver}")
+            program = workloads.OURS if driver == workloads.COMPRESSED else driver
+            result = self.drivers.scan(program, f"scan-{driver}")
             if result["records"] < self.repetitions[0]["fills"][driver]["records"]:
                 raise processes.ProgramFailed(f"only {result['records']} records came back")
             measured["scans"][driver] = result
         return work
 
     def remove_scan_logs(self):
-        for driver in self.settings.drivers:
+        for driver in (*self.settings.drivers, workloads.COMPRESSED):
             processes.discard(self.folder / f"scan-{driver}")
 
     def steps_of_sweeps(self):

@@ -20,18 +20,20 @@ class Workload:
     writers: int = 1
     batch: int = 1
     tenants: int = 1
+    # A lone writer runs on the processor nearest to the device, like fio beside it.
+    is_pinned: bool = False
     is_quick: bool = True
 
 
 WORKLOADS = (
-    Workload("W1", "W1", "one appender, one record an append", "blocking", DRIVERS),
-    Workload("W1a", "W1a", "the same with await append", "async", (OURS,)),
+    Workload("W1", "W1", "one appender, one record an append", "blocking", DRIVERS, is_pinned=True),
+    Workload("W1a", "W1a", "the same with await append", "async", (OURS,), is_pinned=True),
     Workload("W2", "W2", "64 appenders, one record each", "async", DRIVERS, writers=64),
     Workload("W2 blocking", "W2", "the same with blocking threads", "blocking", (OURS,), writers=64,
              is_quick=False),
     Workload("W2b 256", "W2b", "256 appenders", "async", (OURS,), writers=256, is_quick=False),
     Workload("W2b 1024", "W2b", "1,024 appenders", "async", (OURS,), writers=1024),
-    Workload("W3", "W3", "one appender, 64 records an append", "blocking", DRIVERS, batch=64),
+    Workload("W3", "W3", "one appender, 64 records an append", "blocking", DRIVERS, batch=64, is_pinned=True),
     Workload("W4", "W4", "one appender, 1 MiB an append", "blocking", DRIVERS, batch=2048),
     Workload("M1", "M1", "340 tenants, 64 appenders", "async", WITH_TENANTS, writers=64, tenants=340),
     Workload("E1", "E1", "enqueue alone", "enqueue", (OURS,)),
@@ -39,6 +41,8 @@ WORKLOADS = (
 # Written for R1: batches of 64 records, as W3.
 SCAN_FILL = Workload("R1 fill", "R1", "the log that R1 reads", "blocking", DRIVERS, batch=64)
 SCAN_BYTES = 1 << 30
+# R1 reads two logs of ours: as it is written by default, a lone writer's commits stored as they are, and compressed.
+COMPRESSED = "telemetry-wal lz4"
 
 FAMILIES = ("W1", "W1a", "W2", "W2b", "W3", "W4", "M1", "E1", "R1", "micro")
 # A ratio needs both of its sides.

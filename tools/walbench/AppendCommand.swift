@@ -57,6 +57,7 @@ struct AppendCommand: AsyncParsableCommand {
         var seconds: Double
         /// Only under `counting_malloc`.
         var allocationsPerAppend: Double?
+        var deviceBytes: UInt64?
         var appends, records, payloadBytes, writtenBytes, journalBytes, flushes, commits, backPressure: UInt64
         var latency: Latency
         var histogram: [[UInt64]]
@@ -83,12 +84,7 @@ struct AppendCommand: AsyncParsableCommand {
         let subscriber = keep ? nil : Acknowledger(wal)
         try prime(wal)
         let clock = Clock(seconds: seconds, limit: limit)
-        let watch = Task.detached {
-            try? await Task.sleep(for: .milliseconds(500))
-            let start = (writtenBytes(), wal.statistics, allocations())
-            try? await Task.sleep(for: .seconds(seconds))
-            return (start, (writtenBytes(), wal.statistics, allocations()))
-        }
+        let watch = Watch(wal, directory: directory, seconds: seconds)
         let results: [Writer.Result] =
             switch mode {
             case .blocking: Writer.blocking(wal, load, clock)
@@ -96,7 +92,7 @@ struct AppendCommand: AsyncParsableCommand {
             case .enqueue: [try await Writer.enqueue(wal, load, clock)]
             }
         let ended = now()
-        let (before, after) = await watch.value
+        let (before, after) = watch.wait()
         subscriber?.stop()
         try await wal.close()
         var total = Histogram()
@@ -106,17 +102,55 @@ struct AppendCommand: AsyncParsableCommand {
             Answer(
                 mode: mode.rawValue, io: wal.writePath.rawValue, writers: writers, batch: batch,
                 recordSize: recordSize, tenants: tenants, seconds: elapsed,
-                allocationsPerAppend: after.2.flatMap { end in
-                    before.2.map { Double(end - $0) / Double(max(1, total.count)) }
-                }, appends: total.count,
+                allocationsPerAppend: after.allocations.flatMap { end in
+                    before.allocations.map { Double(end - $0) / Double(max(1, total.count)) }
+                },
+                deviceBytes: after.device.flatMap { end in before.device.map { end - $0 } }, appends: total.count,
                 records: total.count * UInt64(batch), payloadBytes: total.count * UInt64(batch * recordSize),
-                writtenBytes: after.0 - before.0, journalBytes: after.1.bytesWritten - before.1.bytesWritten,
-                flushes: after.1.writes - before.1.writes, commits: after.1.commits - before.1.commits,
-                backPressure: after.1.backPressure - before.1.backPressure,
+                writtenBytes: after.written - before.written,
+                journalBytes: after.statistics.bytesWritten - before.statistics.bytesWritten,
+                flushes: after.statistics.writes - before.statistics.writes,
+                commits: after.statistics.commits - before.statistics.commits,
+                backPressure: after.statistics.backPressure - before.statistics.backPressure,
                 latency: .init(
                     p50: total.quantile(0.5), p90: total.quantile(0.9), p99: total.quantile(0.99),
                     p999: total.quantile(0.999), max: total.maximum),
                 histogram: total.buckets))
+    }
+}
+
+/// Reads the counters at both ends of the measured time, on a thread of its own: pinned to one processor, Swift's pool
+/// has one thread, and the writers have that.
+final class Watch: @unchecked Sendable {
+    struct Counters {
+        var written: UInt64
+        var statistics: CommitStatistics
+        var allocations: UInt64?
+        var device: UInt64?
+    }
+
+    private let ended = DispatchSemaphore(value: 0)
+    // Written by the thread, read after `ended`.
+    private var ends: (Counters, Counters)?
+
+    init(_ wal: WriteAheadLog, directory: String, seconds: Double) {
+        Thread.detachNewThread { [self] in
+            func counters() -> Counters {
+                Counters(
+                    written: writtenBytes(), statistics: wal.statistics, allocations: allocations(),
+                    device: deviceBytes(directory))
+            }
+            Thread.sleep(forTimeInterval: 0.5)
+            let start = counters()
+            Thread.sleep(forTimeInterval: seconds)
+            ends = (start, counters())
+            ended.signal()
+        }
+    }
+
+    func wait() -> (Counters, Counters) {
+        ended.wait()
+        return ends!
     }
 }
 

@@ -72,6 +72,19 @@ func writtenBytes() -> UInt64 {
     return 0
 }
 
+/// Bytes that were written to the device below a directory so far, by everybody; nil where that is not known.
+func deviceBytes(_ directory: String) -> UInt64? {
+    var status = stat()
+    guard stat(directory, &status) == 0 else { return nil }
+    let (major, minor) = (status.st_dev >> 8 & 0xFFF, status.st_dev & 0xFF | status.st_dev >> 12 & 0xFFF00)
+    guard let text = try? String(contentsOfFile: "/sys/dev/block/\(major):\(minor)/stat", encoding: .utf8) else {
+        return nil
+    }
+    // The seventh number counts sectors of 512 bytes written, whatever the device's blocks are.
+    let numbers = text.split(separator: " ", omittingEmptySubsequences: true)
+    return numbers.count > 6 ? UInt64(numbers[6]).map { $0 * 512 } : nil
+}
+
 /// Calls of malloc and its kin so far; nil unless `counting_malloc` is preloaded.
 func allocations() -> UInt64? {
     guard let symbol = dlsym(nil, "counted_allocations") else { return nil }

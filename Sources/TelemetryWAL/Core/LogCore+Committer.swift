@@ -54,7 +54,7 @@ extension LogCore {
         case .encoded(let slot):
             if let queue { submit(slot, to: queue) } else { writeHere(slot) }
             return true
-        case .failed: return true
+        case .failed, .postponed: return true
         case .mustDrain: return false
         }
     }

@@ -10,6 +10,8 @@ extension LogCore {
         case mustDrain
         /// Nothing was encoded; who waited for a group has been told.
         case failed(WALError)
+        /// A write under way failed meanwhile: the turn is repeated behind those that were before it.
+        case postponed
     }
 
     /// Takes the oldest group, with the acknowledgements that wait, and encodes it. Under the lock, which is given up
@@ -37,7 +39,7 @@ extension LogCore {
         switch encode(turn) {
         case .encoded(let slot): writeHere(slot)
         case .failed(let error): return .failure(error)
-        case .mustDrain: preconditionFailure("nothing is under way")
+        case .mustDrain, .postponed: preconditionFailure("nothing is under way")
         }
         // Should the write have failed, it goes to a fresh file.
         while refusal == nil, !turnsToRepeat.isEmpty, mayLead { lead() }
@@ -141,6 +143,13 @@ extension LogCore {
                     slot.offset + UInt64(slot.length) <= current.header.capacity, "a commit never passes its file's end"
                 )
                 if let departed = encodingTurn?.departed { slot.turn.departed.formUnion(departed) }
+                if hasFailedWrite {
+                    // It was encoded for a file that takes no more.
+                    turnsToRepeat.append(slot.turn)
+                    release(slot)
+                    moveToFreshFileIfDrained()
+                    return .postponed
+                }
                 machine.submit(slot.commits, records: UInt64(turn.group?.recordCount ?? 0))
                 slotsUnderWay.append(slot)
                 admission.offset =

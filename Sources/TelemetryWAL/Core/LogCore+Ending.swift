@@ -30,13 +30,14 @@ extension LogCore {
             publish(first)
             release(first)
         }
-        if hasFailedWrite, slotsUnderWay.allSatisfy({ $0.result != nil }) { moveToFreshFile() }
+        // Whoever is encoding looks for itself when it is through.
+        if hasFailedWrite, !isEncoding { moveToFreshFileIfDrained() }
         lastActivity = .now
         gatherDeadline = lastActivity + Self.gatherTime
         wakeRoomWaiters()
     }
 
-    private func release(_ slot: CommitSlot) {
+    func release(_ slot: CommitSlot) {
         slot.clear()
         freeSlots.append(slot)
     }
@@ -84,8 +85,10 @@ extension LogCore {
         if let group = turn.group { complete(group) }
     }
 
-    /// A write failed, and all that were under way have ended. What is not durable goes to a fresh file, in its order.
-    private func moveToFreshFile() {
+    /// After a failed write, once all that were under way have ended: what is not durable goes to a fresh file, in its
+    /// order. Under the lock.
+    func moveToFreshFileIfDrained() {
+        guard slotsUnderWay.allSatisfy({ $0.result != nil }) else { return }
         hasFailedWrite = false
         let failures = slotsUnderWay.compactMap { slot -> StorageError? in
             if case .failure(let error)? = slot.result { error } else { nil }

@@ -132,7 +132,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         switch encodeNextGroup() {
         case .encoded(let slot): writeHere(slot)
         case .failed: break
-        case .mustDrain: preconditionFailure("an appender leads when nothing is under way")
+        case .mustDrain, .postponed: preconditionFailure("an appender leads when nothing is under way")
         }
         tellEndedGroups()
         // The next group is the committer's, and so is the watermark when nothing follows.

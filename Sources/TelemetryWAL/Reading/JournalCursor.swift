@@ -211,9 +211,8 @@ struct JournalCursor<Storage: JournalStorage> {
     /// Begins to read the next file shortly before this one's end, so that the device is not idle in between. What
     /// goes wrong with that shows when its turn comes.
     private mutating func openNextFile(behind current: ReadableFile) {
-        guard ahead == nil, files.count > 1, current.range.upperBound - min(current.range.upperBound, position.offset)
-            < UInt64(8 * FileWindow<Storage.File>.pieceLength)
-        else { return }
+        let left = current.range.upperBound - min(current.range.upperBound, position.offset)
+        guard ahead == nil, files.count > 1, left < UInt64(8 * FileWindow<Storage.File>.pieceLength) else { return }
         let next = files[1]
         guard let file = try? storage.open("journal/" + next.name, forWriting: false) else { return }
         ahead = (next.header.fileSequence, file, makeWindow(on: file, of: next, from: next.range.lowerBound))

@@ -28,7 +28,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     /// has the whole journal read, every frame decompressed and its records checked. Throws `.notALog`,
     /// `.unsupportedFormat`, `.storage`.
     public init(
-        storage: Storage, scope: RecoveryScope = .sinceCheckpoint, opensBodies: Bool = false, progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
+        storage: Storage, scope: RecoveryScope = .sinceCheckpoint, opensBodies: Bool = false,
+        progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) {
         self.storage = storage
         format = try LogRoot(storage: storage).openForReading()

@@ -92,7 +92,9 @@ struct Recovery<Storage: JournalStorage> {
         {
             firstToRead = summary.firstToRead
             machine.state = summary.states[firstToRead]
-            for index in 0..<firstToRead { machine.skip(before: summary.states[index], after: summary.states[index + 1]) }
+            for index in 0..<firstToRead {
+                machine.skip(before: summary.states[index], after: summary.states[index + 1])
+            }
         }
         let total = chain.links[firstToRead...].reduce(0) { $0 + min($1.size, $1.header.capacity) }
         var read: UInt64 = 0

@@ -40,11 +40,7 @@ extension LogFront {
         case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
         case .granted(let index):
             let frame = openFrame(ofTenant: index, named: tenant, length: length)
-            for record in records {
-                record.payload.withRawSpan {
-                    openGroup.append(toFrame: frame, kind: record.kind, timestamp: record.timestamp, payload: $0)
-                }
-            }
+            openGroup.append(records, toFrame: frame)
             return .staged(account(tenantIndex: index, count: records.count, length: length))
         }
     }

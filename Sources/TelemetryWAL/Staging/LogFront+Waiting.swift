@@ -18,6 +18,32 @@ extension LogFront {
         }
     }
 
+    /// Bytes that a record takes. Throws `.recordTooLarge`.
+    @inline(__always)
+    final func checkedLength(_ record: TelemetryRecord) throws(WALError) -> Int {
+        let length = RecordHeader.length + record.payload.count
+        let limit = options.maximumBatchLength
+        guard length <= limit else {
+            throw .recordTooLarge(length: record.payload.count, limit: limit - RecordHeader.length)
+        }
+        return length
+    }
+
+    /// Bytes that a batch takes. Throws `.recordTooLarge`, `.batchTooLarge`, and `.invalidOption` for an empty one.
+    final func checkedLength(_ records: [TelemetryRecord]) throws(WALError) -> Int {
+        guard !records.isEmpty else { throw .invalidOption("the batch is empty") }
+        guard records.count <= FormatLimits.maximumRecordCount else {
+            throw .batchTooLarge(length: records.count, limit: FormatLimits.maximumRecordCount)
+        }
+        var length = RecordHeader.length * records.count
+        for record in records { length += record.payload.count }
+        guard length <= options.maximumBatchLength else {
+            for record in records { _ = try checkedLength(record) }
+            throw .batchTooLarge(length: length, limit: options.maximumBatchLength)
+        }
+        return length
+    }
+
     /// A batch as it is staged: a large one is encoded now, without the lock.
     final func load(_ records: [TelemetryRecord], length: Int) -> Load {
         guard length >= EncodedBatch.minimumLength else { return .batch(records) }

@@ -38,6 +38,17 @@ struct StagedFrame {
         highestTimestamp = max(highestTimestamp, timestamp)
     }
 
+    /// Copies a batch into the body.
+    mutating func append(contentsOf records: [TelemetryRecord]) {
+        body.append(contentsOf: records)
+        recordCount += records.count
+        for record in records {
+            kinds.insert(RecordKindSet(record.kind))
+            lowestTimestamp = min(lowestTimestamp, record.timestamp)
+            highestTimestamp = max(highestTimestamp, record.timestamp)
+        }
+    }
+
     /// The frame's header; what the encoder fills in is zero.
     var header: FrameHeader {
         FrameHeader(
@@ -61,8 +72,8 @@ struct EncodedBatch {
 
     init(_ records: [TelemetryRecord], body: StagingBuffer) {
         self.body = body
+        body.append(contentsOf: records)
         for record in records {
-            record.payload.withRawSpan { body.append(kind: record.kind, timestamp: record.timestamp, payload: $0) }
             kinds.insert(RecordKindSet(record.kind))
             lowestTimestamp = min(lowestTimestamp, record.timestamp)
             highestTimestamp = max(highestTimestamp, record.timestamp)

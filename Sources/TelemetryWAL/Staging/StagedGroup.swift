@@ -51,6 +51,8 @@ final class StagedGroup {
         frames[index].append(kind: kind, timestamp: timestamp, payload: payload)
     }
 
+    func append(_ records: [TelemetryRecord], toFrame index: Int) { frames[index].append(contentsOf: records) }
+
     @inline(__always)
     func room(inFrame index: Int) -> Int { frames[index].body.room }
 

@@ -30,6 +30,19 @@ import WALFormat
         count += length
     }
 
+    /// Appends records one behind the other. There must be room.
+    func append(contentsOf records: [TelemetryRecord]) {
+        var offset = count
+        var span = unsafe MutableRawSpan(_unsafeBytes: memory)
+        for record in records {
+            RecordHeader(payloadLength: record.payload.count, kind: record.kind.rawValue, timestamp: record.timestamp)
+                .encode(into: &span, at: offset)
+            span.store(record.payload, at: offset + RecordHeader.length)
+            offset += RecordHeader.length + record.payload.count
+        }
+        count = offset
+    }
+
     /// Copies what another buffer holds to the end of this one.
     func append(contentsOf other: StagingBuffer) {
         precondition(other.count <= room)
