@@ -23,7 +23,7 @@ public struct WriteAheadLogOptions: Sendable {
     /// How commits reach the device: through io_uring where the system allows it (default), only so, or never.
     public var writePath: WritePath = .automatic
     /// Most commits on their way to the device at a time, 1 to 4. They are acknowledged in order.
-    public var commitsUnderWay = 4
+    public var commitsUnderWay = FormatLimits.maximumCommitsUnderWay
     /// When commits are compressed.
     public var compression: CompressionPolicy = .automatic
     /// Most tenants that the log may hold, 1 to 1,000,000. Each costs about 200 bytes of memory and some 40 bytes in
@@ -51,7 +51,7 @@ public struct WriteAheadLogOptions: Sendable {
         guard stagingLimit >= 1 << 20 else {
             throw .invalidOption("stagingLimit is \(stagingLimit); give 1 MiB or more")
         }
-        guard (1...4).contains(commitsUnderWay) else {
+        guard (1...FormatLimits.maximumCommitsUnderWay).contains(commitsUnderWay) else {
             throw .invalidOption("commitsUnderWay is \(commitsUnderWay); give 1 to 4")
         }
         guard (1...1_000_000).contains(maximumTenants) else {

@@ -30,6 +30,8 @@ public enum FormatLimits {
     /// Size of a journal file: smallest and largest, in bytes.
     public static let minimumJournalFileSize: UInt64 = 256 << 10
     public static let maximumJournalFileSize: UInt64 = 16 << 30
+    /// Most commits that are written at a time: so many may be durable and not vouched for.
+    public static let maximumCommitsUnderWay = 4
     /// Copies of a file's header, each in a block of its own at the start of the file.
     public static let headerCopies = 2
 }

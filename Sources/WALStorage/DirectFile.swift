@@ -18,7 +18,8 @@ public final class DirectFile: StorageFile {
         // EINVAL is how a file system says that it knows no O_DIRECT.
         if opened == -Errno.invalidArgument.rawValue {
             guard direct == .preferred else { throw StorageError(.directIOUnsupported, operation: "open", path: path) }
-            opened = SystemCalls.open(path, flags)
+            // The refused call has made the file already.
+            opened = SystemCalls.open(path, flags & ~CWAL_OPEN_EXCLUSIVE)
             isDirect = false
         } else {
             isDirect = true

@@ -17,6 +17,7 @@ import WALFormat
         "minimumJournalFileSize": FormatLimits.minimumJournalFileSize,
         "maximumJournalFileSize": FormatLimits.maximumJournalFileSize,
         "headerCopies": UInt64(FormatLimits.headerCopies),
+        "maximumCommitsUnderWay": UInt64(FormatLimits.maximumCommitsUnderWay),
     ]
 
     /// Swift cannot list an enum's static members, so its source is asked: a limit that is added there and not here

@@ -25,6 +25,7 @@ struct CountCommand: ParsableCommand {
         var appends: Int
         var flushes, journalBytes, payloadBytes: UInt64
         var allocations: UInt64?
+        var peakResidentBytes: UInt64
     }
 
     func run() throws {
@@ -50,7 +51,14 @@ struct CountCommand: ParsableCommand {
                 flushes: after.0.writes - before.0.writes,
                 journalBytes: after.0.bytesWritten - before.0.bytesWritten,
                 payloadBytes: UInt64(counted * batch * 512),
-                allocations: before.1.flatMap { start in after.1.map { $0 - start } }))
+                allocations: before.1.flatMap { start in after.1.map { $0 - start } },
+                peakResidentBytes: peakResidentBytes()))
+    }
+
+    private func peakResidentBytes() -> UInt64 {
+        var usage = rusage()
+        getrusage(RUSAGE_SELF, &usage)
+        return UInt64(usage.ru_maxrss) * 1024
     }
 
     private func append(

@@ -21,7 +21,10 @@ extension LogCore {
                 continue
             } else if let queue, queuedWrites > 0 {
                 wait(for: queue)
-            } else if slotsUnderWay.isEmpty, !isEncoding, hasStagedGroups, refusal == nil {
+            } else if slotsUnderWay.isEmpty, !isEncoding, refusal == nil,
+                hasStagedGroups || (!fewAppend && MonotonicTime.now < gatherDeadline)
+            {
+                // Appenders call only when a group has gathered: it is this thread that knows when time is up.
                 doze(until: gatherDeadline)
             } else if isEncoding || !slotsUnderWay.isEmpty || turnsToRepeat.isEmpty == false {
                 // Others are at work, and call when they are through.

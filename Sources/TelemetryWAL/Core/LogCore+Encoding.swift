@@ -43,7 +43,7 @@ extension LogCore {
         }
         // Should the write have failed, it goes to a fresh file.
         while refusal == nil, !turnsToRepeat.isEmpty, mayLead { lead() }
-        if hasStagedGroups { wakeCommitter() }
+        leaveToCommitter()
         return refusal.map { .failure($0) } ?? .success(())
     }
 

@@ -121,5 +121,6 @@ extension LogCore {
             logLater(.critical, "the log refuses appends until it is opened again", ["error": "\(final)"])
         }
         endAllGroups()
+        wakeRoomWaiters()
     }
 }

@@ -135,8 +135,13 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         case .mustDrain, .postponed: preconditionFailure("an appender leads when nothing is under way")
         }
         tellEndedGroups()
-        // The next group is the committer's, and so is the watermark when nothing follows.
-        if shouldBeginCommit || dozesWithoutEnd { wakeCommitter() }
+        leaveToCommitter()
+    }
+
+    /// What follows a commit that another thread made is the committer's: the next group, the wait for its company, or,
+    /// if nothing follows, the watermark. Under the lock.
+    func leaveToCommitter() {
+        if hasStagedGroups || !fewAppend || dozesWithoutEnd { wakeCommitter() }
     }
 
     override func interruptCommitter() { if waitsForQueue { queue?.wake() } }

@@ -80,9 +80,9 @@ extension RecoveryMachine {
             }
             unknown = unknown.addingSaturated(lost - min(lost, Self.told(finding)))
         }
-        // No tenant has more records than the log, and only the last commit can be one that nobody counted: it holds
-        // one frame of a tenant.
-        let uncounted = unknownBytes > 0 ? UInt64(FormatLimits.maximumRecordCount) : 0
+        // No tenant has more records than the log. What cannot be read may be records that nobody counted: a byte of an
+        // LZ4 frame stands for at most 255 bytes of them, and each takes at least 16.
+        let uncounted = unknownBytes * 16
         let highest = recordsSoFar + 1 + uncounted
         if !isCountKnown {
             state.raiseSequenceFloor(to: highest)

@@ -350,7 +350,7 @@ struct RecoveryMachine {
                 .rangeUnreadable, file.name, file.sequence, failed,
                 "the device fails to read the log's end; acknowledged commits may have stood there")
             file.holdsLoss = true
-            unknownBytes += failed.upperBound - failed.lowerBound
+            unknownBytes += max(range.upperBound, file.header.capacity) - range.lowerBound
             return
         }
         report.count(.tornTail)
