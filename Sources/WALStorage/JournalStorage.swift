@@ -1,8 +1,8 @@
 /// What the engine asks of a place that keeps files. The engine is generic over it: production runs on
 /// `DirectStorage`, tests on a simulated disk, neither at the other's cost.
 ///
-/// Names are paths relative to the log's root. Implementations may be called from several threads at a time; one
-/// file's writes come from one thread at a time.
+/// Names are paths relative to the log's root. Implementations may be called from several threads at a time, one file's
+/// writes, which never overlap, too.
 public protocol JournalStorage: Sendable {
     associatedtype File: StorageFile
     /// Held for as long as the value lives.

@@ -57,7 +57,7 @@ struct CountCommand: ParsableCommand {
 
     private func peakResidentBytes() -> UInt64 {
         var usage = rusage()
-        getrusage(RUSAGE_SELF, &usage)
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
         return UInt64(usage.ru_maxrss) * 1024
     }
 

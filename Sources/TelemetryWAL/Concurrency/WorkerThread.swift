@@ -14,9 +14,15 @@ import Glibc
         }
     }
 
-    /// Starts a thread. `name` shows in tools like `top -H`; Linux keeps its first 15 bytes.
-    init(name: String, _ run: @escaping @Sendable () -> Void) {
-        let body = unsafe Unmanaged.passRetained(Body(name: name, run: run)).toOpaque()
+    /// Starts a thread. `name` shows in tools like `top -H`; Linux keeps its first 15 bytes. Traps where the system
+    /// refuses one.
+    convenience init(name: String, _ run: @escaping @Sendable () -> Void) {
+        self.init(unlessRefused: name, run)!
+    }
+
+    /// The same; nil where the system refuses a thread.
+    init?(unlessRefused name: String, _ run: @escaping @Sendable () -> Void) {
+        let body = unsafe Unmanaged.passRetained(Body(name: name, run: run))
         var thread = pthread_t()
         let status = unsafe pthread_create(
             &thread, nil,
@@ -26,8 +32,11 @@ import Glibc
                 unsafe cwal_name_thread(body.name)
                 body.run()
                 return nil
-            }, body)
-        precondition(status == 0, "no thread to be had: error \(status)")
+            }, body.toOpaque())
+        guard status == 0 else {
+            unsafe body.release()
+            return nil
+        }
         self.thread = thread
     }
 

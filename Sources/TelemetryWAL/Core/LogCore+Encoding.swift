@@ -36,15 +36,20 @@ extension LogCore {
         turn.flags = closing ? [.watermark, .closing] : .watermark
         takeAcknowledgements(into: &turn)
         if turn.control.isEmpty { turn.control = [.watermark(durableThrough: durableThrough)] }
+        controlFailure = nil
         switch encode(turn) {
         case .encoded(let slot): writeHere(slot)
-        case .failed(let error): return .failure(error)
+        case .failed(let error):
+            // Others may have staged meanwhile, or wait for this turn to end.
+            wakeRoomWaiters()
+            leaveToCommitter()
+            return .failure(error)
         case .mustDrain, .postponed: preconditionFailure("nothing is under way")
         }
         // Should the write have failed, it goes to a fresh file.
         while refusal == nil, !turnsToRepeat.isEmpty, mayLead { lead() }
         leaveToCommitter()
-        return refusal.map { .failure($0) } ?? .success(())
+        return (refusal ?? controlFailure).map { .failure($0) } ?? .success(())
     }
 
     /// Whether the next group goes where it can only go when nothing is under way: into a fresh file. Under the lock.
@@ -83,8 +88,12 @@ extension LogCore {
             pendingCursors[key] = max(pendingCursors[key] ?? 0, through)
         }
         pendingSubscribers = turn.subscriberRecords + pendingSubscribers
-        // It was the last to be taken: turns are encoded one at a time.
-        acknowledgementsTaken -= 1
+        if turn.acknowledgementNumber == acknowledgementsTaken {
+            acknowledgementsTaken -= 1
+        } else {
+            // A repeated turn, with a later one beside it: whoever flushes must wait for the next taking.
+            acknowledgementsReturned += 1
+        }
         turn.acknowledgementNumber = 0
         turn.cursors = [:]
         turn.subscriberRecords = []
@@ -184,6 +193,7 @@ extension LogCore {
             if refusal == nil { machine.giveUp(error) }
             refuseIfFinal()
         } else {
+            controlFailure = error
             _ = block(&turn)
         }
         return .failed(error)
@@ -204,10 +214,12 @@ extension LogCore {
         if let group = turn.group {
             let alone = group.worstLength(blockSize: format.blockSize)
             let reserve = Self.reserve(ofFileSize: Int(current.header.capacity))
-            // The group goes where admission saw it go; its passengers must not push it into another file.
+            // The group goes where admission saw it go; its passengers must not push it into another file, nor, where
+            // no further file can be had, any of those behind it.
+            let isScarce = spares.count < 2 && !preparerHasWork
             if alone <= left - reserve {
-                if together > left { returnAcknowledgements(of: &turn) }
-            } else if alone <= left, spares.isEmpty, !preparerHasWork {
+                if together + (isScarce ? waitingLength : 0) > left { returnAcknowledgements(of: &turn) }
+            } else if alone <= left, isScarce {
                 // Admitted, and no file left: better into the reserve than into a refusal.
                 returnAcknowledgements(of: &turn)
             } else {
@@ -218,6 +230,13 @@ extension LogCore {
             return nil
         }
         return together <= left && !turn.forcesFreshFile ? nil : makeRoomInSpares(&turn)
+    }
+
+    /// Upper bound of what the groups that wait will take. Under the lock.
+    private var waitingLength: Int {
+        closedGroups.reduce(openGroup.isEmpty ? 0 : openGroup.worstLength(blockSize: format.blockSize)) {
+            $0 + $1.worstLength(blockSize: format.blockSize)
+        }
     }
 
     private func makeRoomInSpares(_ turn: inout Turn) -> WALError? {

@@ -103,9 +103,9 @@ extension LogCore {
         for slot in slotsUnderWay { release(slot) }
         slotsUnderWay = []
         switch machine.failed(error) {
-        case .moveToFreshFile:
+        case .moveToFreshFile where !isStopped:
             turnsToRepeat = turns + turnsToRepeat
-        case .giveUp:
+        case .moveToFreshFile, .giveUp:
             for case let group? in turns.map(\.group) { endUnwritten(group) }
             refuseIfFinal()
         }

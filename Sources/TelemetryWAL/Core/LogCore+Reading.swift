@@ -54,9 +54,14 @@ extension LogCore {
                 guard let index = files.firstIndex(where: { $0.sequence == fileSequence }) else { return }
                 files[index].extents = examined.extents
                 files[index].damage = examined.damage
+                reclaim()
             }
             WriteAheadLogEngine<Storage>.report(report, to: logger)
         } catch {
+            lock.withLock {
+                guard let index = files.firstIndex(where: { $0.sequence == fileSequence }) else { return }
+                files[index].isSummarised = true
+            }
             logger.error("a damaged file cannot be read", metadata: ["file": "\(file.name)", "error": "\(error)"])
         }
     }
@@ -107,9 +112,14 @@ extension LogCore {
         lock.lock()
         defer { lock.unlock() }
         let hasPending = !pendingCursors.isEmpty || !pendingSubscribers.isEmpty
-        let wanted = acknowledgementsTaken + (hasPending ? 1 : 0)
+        var wanted = acknowledgementsTaken + (hasPending ? 1 : 0)
+        var returned = acknowledgementsReturned
         while acknowledgementsDurable < wanted {
             if let refusal { throw refusal }
+            if acknowledgementsReturned != returned {
+                returned = acknowledgementsReturned
+                wanted = acknowledgementsTaken + 1
+            }
             if acknowledgementsTaken < wanted, !isEncoding, slotsUnderWay.isEmpty, turnsToRepeat.isEmpty {
                 try commitControl().get()
             } else {

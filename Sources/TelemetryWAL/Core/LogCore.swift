@@ -49,6 +49,10 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     /// How often acknowledgements were taken into a turn, and of those, through which they are durable.
     var acknowledgementsTaken: UInt64 = 0
     @LockGuarded var acknowledgementsDurable: UInt64 = 0
+    /// How often acknowledgements were given back that were not the last taken.
+    var acknowledgementsReturned: UInt64 = 0
+    /// Why the last turn without a group was not written, if it was not.
+    var controlFailure: WALError?
     /// Acknowledgements have no room at the moment; cleared when that may have changed.
     var controlIsBlocked = false
     /// Recovery could not tell who subscribes: nothing is reclaimed until the log is opened again.
@@ -115,7 +119,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         assembler = CommitAssembler(blockSize: format.blockSize)
         let capacity = Int(options.journalFileSize)
         var admission = AdmissionControl(
-            usableEnd: capacity - Self.reserve(ofFileSize: capacity), fileStart: 0,
+            usableEnd: (capacity - Self.reserve(ofFileSize: capacity)) & ~(format.blockSize - 1), fileStart: 0,
             offset: recovered.machine.current.map { Int($0.nextOffset) } ?? capacity, spares: 0)
         // The present file may be of another size than the options ask for now.
         if let current = recovered.machine.current, current.header.capacity != options.journalFileSize {

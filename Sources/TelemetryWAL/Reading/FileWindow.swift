@@ -1,3 +1,4 @@
+import Synchronization
 import WALFormat
 import WALStorage
 
@@ -33,8 +34,10 @@ final class FileWindow<File: StorageFile> {
 
     init(_ file: File, from start: UInt64, to end: UInt64, blockSize: Int, failure: Failure) {
         self.start = start
+        // A file that was cut within a block ends before that block: direct reads take whole ones only.
+        let length = (max(start, end) - start) & ~UInt64(blockSize - 1)
         source = PieceSource(
-            file: file, start: start, end: max(start, end), blockSize: blockSize, headroom: Self.headroom,
+            file: file, start: start, end: start + length, blockSize: blockSize, headroom: Self.headroom,
             pieceLength: Self.pieceLength, failure: failure)
     }
 
@@ -89,6 +92,21 @@ final class FileWindow<File: StorageFile> {
     }
 }
 
+/// How many windows of the process may have threads at a time: a reader for each of hundreds of tenants must not take
+/// thousands of threads.
+private enum ReadAheadBudget {
+    private static let limit = 16
+    private static let taken = Atomic<Int>(0)
+
+    static func take() -> Bool {
+        if taken.wrappingAdd(1, ordering: .relaxed).newValue <= limit { return true }
+        giveBack()
+        return false
+    }
+
+    static func giveBack() { taken.wrappingSubtract(1, ordering: .relaxed) }
+}
+
 /// One read's bytes, behind its buffer's headroom.
 final class Piece {
     let buffer: AlignedBuffer
@@ -121,7 +139,9 @@ private final class PieceSource<File: StorageFile>: @unchecked Sendable {
     private var nextRead = 0
     private var nextTaken = 0
     private var isStopped = false
-    private let hasThreads: Bool
+    /// Set by `init` only. Without threads pieces are read on the caller's.
+    private var hasThreads = false
+    private var holdsBudget = false
 
     /// Reads under way at a time: what it takes to keep a fast device busy with pieces of this length.
     private static var threadCount: Int { 4 }
@@ -139,10 +159,16 @@ private final class PieceSource<File: StorageFile>: @unchecked Sendable {
         self.headroom = headroom
         self.pieceLength = pieceLength
         self.failure = failure
-        hasThreads = end - start > 2 * UInt64(pieceLength)
-        guard hasThreads else { return }
-        for _ in 0..<Self.threadCount { WorkerThread(name: "wal-read-ahead") { self.readAhead() }.detach() }
+        guard end - start > 2 * UInt64(pieceLength), ReadAheadBudget.take() else { return }
+        for _ in 0..<Self.threadCount {
+            guard let thread = WorkerThread(unlessRefused: "wal-read-ahead", { self.readAhead() }) else { break }
+            thread.detach()
+            hasThreads = true
+        }
+        holdsBudget = true
     }
+
+    deinit { if holdsBudget { ReadAheadBudget.giveBack() } }
 
     private var pieceCount: Int { Int((end - start + UInt64(pieceLength) - 1) / UInt64(pieceLength)) }
 
@@ -169,7 +195,7 @@ private final class PieceSource<File: StorageFile>: @unchecked Sendable {
         guard let result = ready.removeValue(forKey: number) else { return nil }
         let piece: Piece
         do throws(StorageError) { piece = try result.get() } catch {
-            // Whoever tries again reads on the spot.
+            // It stays so for whoever tries again.
             ready[number] = .failure(error)
             throw error
         }

@@ -205,7 +205,7 @@ struct JournalCursor<Storage: JournalStorage> {
         let damage = readable.damage.map(\.lowerBound).filter { $0 >= offset }.min() ?? .max
         return FileWindow(
             file, from: offset, to: min(damage, readable.range.upperBound, readable.header.capacity),
-            blockSize: blockSize, failure: .isThrown)
+            blockSize: blockSize, failure: .isNoted)
     }
 
     /// Begins to read the next file shortly before this one's end, so that the device is not idle in between. What
@@ -236,8 +236,11 @@ struct JournalCursor<Storage: JournalStorage> {
             }
         } catch { throw .storage(error) }
         let damaged = position.offset
+        let isUnreadable = window?.unreadable.contains { $0.contains(damaged) } ?? false
         try seekNextCommit(current)
-        throw .damaged(path: path(of: current), offset: damaged, reason: reason)
+        throw .damaged(
+            path: path(of: current), offset: damaged,
+            reason: isUnreadable ? "the device fails to read it; see the kernel's log" : reason)
     }
 
     private mutating func seekNextCommit(_ current: ReadableFile) throws(WALError) {

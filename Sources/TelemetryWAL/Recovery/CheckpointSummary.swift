@@ -21,7 +21,8 @@ struct CheckpointSummary {
                 let before = links[index - 1].header
                 guard previous.fileSequence == before.fileSequence, previous.epoch == before.epoch,
                     previous.lastCommit >= before.firstCommit, link.header.recordsBefore >= before.recordsBefore,
-                    previous.endOffset > before.commitsStart, previous.endOffset <= before.capacity
+                    previous.endOffset > before.commitsStart, previous.endOffset <= before.capacity,
+                    previous.endOffset.isMultiple(of: UInt64(blockSize))
                 else { return nil }
             }
         }
@@ -33,8 +34,24 @@ struct CheckpointSummary {
                 guard index == links.count - 1, states.count > 1 else { return nil }
                 break
             }
+            if let before = states.last {
+                // Numbers that were skipped after a loss are no records: then only the files tell what they hold.
+                let records = link.header.recordsBefore - links[index - 1].header.recordsBefore
+                guard Self.numbersGiven(from: before, to: state) == records else { return nil }
+            }
             states.append(state)
         }
+    }
+
+    /// How many sequence numbers lie between two states; nil where they run backwards.
+    private static func numbersGiven(from before: LogState, to after: LogState) -> UInt64? {
+        var sum: UInt64 = 0
+        for tenant in after.tenants {
+            let first = before.index(of: tenant.name).map { before.tenants[$0].nextSequence } ?? before.sequenceFloor
+            guard tenant.nextSequence >= first else { return nil }
+            sum = sum.addingSaturated(tenant.nextSequence - first)
+        }
+        return sum
     }
 
     /// The state in a file's checkpoint, nil where it is not whole.

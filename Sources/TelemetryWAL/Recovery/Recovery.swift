@@ -28,6 +28,8 @@ struct Recovery<Storage: JournalStorage> {
         ])
         var machine = RecoveryMachine(chain: chain, report: RecoveryReport())
         machine.state = state
+        // As it was before the file, so that numbers that are missing in it show.
+        for (index, extent) in file.extents { machine.state.setNextSequence(extent.firstSequence, at: index) }
         machine.knowsState = true
         var scanner = JournalFileScanner(
             epoch: file.header.epoch, fileSequence: file.header.fileSequence, blockSize: format.blockSize,
