@@ -161,6 +161,25 @@ import WALStorage
         try await log.close()
     }
 
+    /// Many were on their way and one is left: it waits for company no longer than a moment. The log's idle time is a
+    /// minute here, so that a call that nobody hears shows.
+    @Test(.timeLimit(.minutes(1))) func aLoneAppendBehindABurstIsHeard() async throws {
+        let log = try open()
+        for round in 0..<300 {
+            var last: Ticket?
+            for number in 0..<5 { last = try log.enqueue(numberedRecord(number), tenant: "alpha") }
+            try await log.durable(through: try #require(last))
+            if round % 3 == 0 { try await log.flushAcknowledgements() }
+            usleep(UInt32(round % 60))
+            if round % 2 == 0 {
+                try log.appendBlocking(numberedRecord(round), tenant: "beta")
+            } else {
+                try await log.append(numberedRecord(round), tenant: "beta")
+            }
+        }
+        try await log.close()
+    }
+
     /// Writes fail now and then while many append; what was acknowledged is there, once, and in order.
     @Test(arguments: [false, true]) func acknowledgedRecordsSurviveFailuresUnderLoad(_ tasks: Bool) async throws {
         let log = try open()

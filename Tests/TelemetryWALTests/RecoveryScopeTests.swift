@@ -100,6 +100,63 @@ import WALStorage
         #expect(aside.count == 1 && aside[0].hasPrefix(file.name), "\(aside)")
     }
 
+    @Test func aBlockThatCannotBeReadStopsNobody() throws {
+        let log = try StandardLog(at: directory.path, files: 4)
+        let file = log.files[1]
+        // Far enough behind the checkpoint, which is read.
+        let hit = try #require(file.commits.last { $0.start > 100 << 10 && !$0.records.isEmpty })
+        let plan = FaultPlan()
+        plan.setRead { path, range in path.hasSuffix(file.name) && range.contains(UInt64(hit.start)) }
+        var options = quietOptions()
+        options.recoveryScope = .sinceCheckpoint
+        let writer = try openPatiently(at: directory.path, options: options, plan: plan)
+        let walk = SubscriberWalk(core: writer.core, tenant: nil, subscriber: "second")
+        var read: Set<RecordName> = []
+        var reasons: [String] = []
+        while reasons.count < 5 {
+            do throws(WALError) {
+                guard let batch = try walk.next() else { break }
+                for record in batch.records { read.insert(RecordName(batch.tenant, record.sequence)) }
+            } catch {
+                guard case .damaged(_, _, let reason) = error else { throw error }
+                reasons.append(reason)
+            }
+        }
+        #expect(reasons.count == 1 && reasons[0].contains("device"), "\(reasons)")
+        #expect(read == Set(log.ledger.records.keys).subtracting(hit.records))
+        try writer.closeBlocking()
+    }
+
+    @Test(arguments: [0, 3]) func aFileCutWithinABlockIsReportedAndTheLogOpens(_ index: Int) throws {
+        let log = try StandardLog(at: directory.path, files: 4)
+        let file = log.files[index]
+        let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: file.path))
+        try handle.truncate(atOffset: UInt64(file.commits[4].start + 777))
+        try handle.close()
+        for scope in RecoveryScope.allCases {
+            let report = try view(scope).report
+            #expect(report.cases[.fileTruncated] == 1 && report.hasLoss, "\(scope)")
+        }
+    }
+
+    /// A loss makes numbers skip: the file before it must not wait for records that never were.
+    @Test func skippedNumbersDoNotHoldAFileBack() throws {
+        let log = try StandardLog(at: directory.path, files: 2, closing: false)
+        let newest = log.files[1]
+        let plan = FaultPlan()
+        let end = UInt64(newest.commits.last!.range.upperBound)
+        plan.setRead { path, range in path.hasSuffix(newest.name) && range.contains(end) }
+        let writer = try openPatiently(at: directory.path, plan: plan)
+        try writer.appendBlocking(numberedRecord(1), tenant: "alpha")
+        try writer.closeBlocking()
+        let short = try WriteAheadLogReader(
+            storage: FaultyStorage(at: directory.path, plan: plan), scope: .sinceCheckpoint)
+        #expect(short.report.filesSummarised == 0, "the whole journal tells what the files hold")
+        for tenant in short.tenants where tenant.name != "alpha" {
+            #expect(tenant.held?.upperBound == log.ledger.highest[tenant.name], "\(tenant)")
+        }
+    }
+
     @Test(arguments: [0, 1, 3]) func aBrokenCheckpointMeansTheWholeJournal(_ index: Int) throws {
         let log = try StandardLog(at: directory.path, files: 4)
         var file = log.files[index]
