@@ -106,8 +106,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         contentsOf records: [TelemetryRecord], tenant: TenantName
     ) async throws(WALError) -> BatchReceipt {
         let length = try core.checkedLength(records)
-        let first = try await core.appendSuspending(
-            core.load(records, length: length), tenant: tenant, length: length)
+        let first = try await core.appendSuspending(.batch(records), tenant: tenant, length: length)
         return BatchReceipt(tenant: tenant, sequences: first...first + UInt64(records.count) - 1)
     }
 
@@ -126,7 +125,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         contentsOf records: [TelemetryRecord], tenant: TenantName
     ) throws(WALError) -> BatchReceipt {
         let length = try core.checkedLength(records)
-        let first = try core.appendBlocking(core.load(records, length: length), tenant: tenant, length: length)
+        let first = try core.appendBlocking(.batch(records), tenant: tenant, length: length)
         return BatchReceipt(tenant: tenant, sequences: first...first + UInt64(records.count) - 1)
     }
 

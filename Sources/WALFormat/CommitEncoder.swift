@@ -75,6 +75,25 @@ public struct CommitEncoder {
             }
         }
         if header.codec == .raw { buffer.store(rawBody, at: nextBody) }
+        finishFrame(header, in: &buffer)
+    }
+
+    /// Adds a frame whose records a closure writes straight into their place, at the offset that it is given: stored as
+    /// they are, without a copy in between. `rawLength` is what it writes.
+    public mutating func add(
+        _ header: FrameHeader, rawLength: Int, into buffer: inout MutableRawSpan,
+        fill: (inout MutableRawSpan, Int) -> Void
+    ) {
+        var header = header
+        header.rawLength = rawLength
+        header.codec = .raw
+        header.storedLength = rawLength
+        fill(&buffer, nextBody)
+        finishFrame(header, in: &buffer)
+    }
+
+    private mutating func finishFrame(_ filled: FrameHeader, in buffer: inout MutableRawSpan) {
+        var header = filled
         precondition(
             header.recordCount >= 1 && header.recordCount <= FormatLimits.maximumRecordCount
                 && header.rawLength <= FormatLimits.maximumFrameRawLength

@@ -33,29 +33,24 @@ extension LogFront {
         }
     }
 
-    /// Copies a batch into the open group, all of it or nothing. `length` is the sum of the records' encoded lengths.
+    /// Puts a batch into the open group, all of it or nothing; a long one shares the caller's memory. `length` is the sum of the records' encoded lengths.
     /// Under the lock.
     final func stage(_ records: [TelemetryRecord], tenant: TenantName, length: Int) throws(WALError) -> Staging {
         switch try makeRoom(tenant: tenant, count: records.count, length: length) {
         case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
         case .granted(let index):
-            let frame = openFrame(ofTenant: index, named: tenant, length: length)
-            openGroup.append(records, toFrame: frame)
+            if length >= StagedFrame.shortestBatch {
+                let sequence = tenantStaging[index].nextSequence
+                _ = openGroup.beginFrame(
+                    StagedFrame(
+                        tenantIndex: index, tenant: tenant, firstSequence: sequence, batch: records, length: length))
+                // What follows of this tenant comes behind the batch: into a frame after it.
+                tenantStaging[index].group = 0
+            } else {
+                let frame = openFrame(ofTenant: index, named: tenant, length: length)
+                openGroup.append(records, toFrame: frame)
+            }
             return .staged(account(tenantIndex: index, count: records.count, length: length))
-        }
-    }
-
-    /// Puts a batch that was encoded beforehand into the open group, as a frame of its own. Under the lock.
-    final func stage(_ batch: EncodedBatch, tenant: TenantName, length: Int) throws(WALError) -> Staging {
-        switch try makeRoom(tenant: tenant, count: batch.recordCount, length: length) {
-        case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
-        case .granted(let index):
-            let sequence = tenantStaging[index].nextSequence
-            _ = openGroup.beginFrame(
-                StagedFrame(tenantIndex: index, tenant: tenant, firstSequence: sequence, batch: batch))
-            // What follows of this tenant comes behind the batch: into a frame after it.
-            tenantStaging[index].group = 0
-            return .staged(account(tenantIndex: index, count: batch.recordCount, length: length))
         }
     }
 

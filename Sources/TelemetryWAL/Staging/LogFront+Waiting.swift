@@ -6,7 +6,6 @@ extension LogFront {
     enum Load {
         case record(TelemetryRecord)
         case batch([TelemetryRecord])
-        case encoded(EncodedBatch)
     }
 
     @inline(__always)
@@ -14,7 +13,6 @@ extension LogFront {
         switch load {
         case .record(let record): try stage(record, tenant: tenant, length: length)
         case .batch(let records): try stage(records, tenant: tenant, length: length)
-        case .encoded(let batch): try stage(batch, tenant: tenant, length: length)
         }
     }
 
@@ -42,13 +40,6 @@ extension LogFront {
             throw .batchTooLarge(length: length, limit: options.maximumBatchLength)
         }
         return length
-    }
-
-    /// A batch as it is staged: a large one is encoded now, without the lock.
-    final func load(_ records: [TelemetryRecord], length: Int) -> Load {
-        guard length >= EncodedBatch.minimumLength else { return .batch(records) }
-        let body = lock.withLock { bufferPool.take(length) }
-        return .encoded(EncodedBatch(records, body: body))
     }
 
     /// Stages and returns when durable, on the calling thread: writes itself when nobody else does. Returns the first

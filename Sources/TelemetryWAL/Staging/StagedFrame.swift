@@ -6,7 +6,12 @@ struct StagedFrame {
     var tenant: TenantName
     /// Sequence number of the first record.
     var firstSequence: UInt64
-    var body: StagingBuffer
+    /// Copies of its records; nil in a frame of a batch.
+    var body: StagingBuffer?
+    /// A batch is not copied: the frame shares the caller's arrays until it is durable.
+    private(set) var batch: [TelemetryRecord] = []
+    /// Bytes of the batch's records, headers included.
+    private(set) var batchLength = 0
     var kinds: RecordKindSet = []
     var recordCount = 0
     var lowestTimestamp = UInt64.max
@@ -19,19 +24,23 @@ struct StagedFrame {
         self.body = body
     }
 
-    /// A frame of its own for a batch that was encoded beforehand; nothing is copied.
-    init(tenantIndex: Int, tenant: TenantName, firstSequence: UInt64, batch: EncodedBatch) {
-        self.init(tenantIndex: tenantIndex, tenant: tenant, firstSequence: firstSequence, body: batch.body)
-        kinds = batch.kinds
-        recordCount = batch.recordCount
-        lowestTimestamp = batch.lowestTimestamp
-        highestTimestamp = batch.highestTimestamp
+    /// Batches of fewer bytes are copied, so that they share a frame with the tenant's other records.
+    static let shortestBatch = 8 << 10
+
+    /// A frame of its own for a batch, `length` bytes with headers.
+    init(tenantIndex: Int, tenant: TenantName, firstSequence: UInt64, batch: [TelemetryRecord], length: Int) {
+        self.tenantIndex = tenantIndex
+        self.tenant = tenant
+        self.firstSequence = firstSequence
+        self.batch = batch
+        batchLength = length
+        account(for: batch)
     }
 
     /// Copies a record into the body: the only copy on its way to the commit's buffer.
     @inline(__always)
     mutating func append(kind: RecordKind, timestamp: UInt64, payload: RawSpan) {
-        body.append(kind: kind, timestamp: timestamp, payload: payload)
+        body?.append(kind: kind, timestamp: timestamp, payload: payload)
         kinds.insert(RecordKindSet(kind))
         recordCount += 1
         lowestTimestamp = min(lowestTimestamp, timestamp)
@@ -40,7 +49,11 @@ struct StagedFrame {
 
     /// Copies a batch into the body.
     mutating func append(contentsOf records: [TelemetryRecord]) {
-        body.append(contentsOf: records)
+        body?.append(contentsOf: records)
+        account(for: records)
+    }
+
+    private mutating func account(for records: [TelemetryRecord]) {
         recordCount += records.count
         for record in records {
             kinds.insert(RecordKindSet(record.kind))
@@ -55,29 +68,5 @@ struct StagedFrame {
             tenant: tenant, kinds: kinds, codec: .raw, firstSequence: firstSequence, recordCount: recordCount,
             storedLength: 0, rawLength: 0, bodyChecksum: 0, lowestTimestamp: lowestTimestamp,
             highestTimestamp: highestTimestamp)
-    }
-}
-
-/// A large batch, encoded by its appender before it asks for the log's lock, so that others need not wait while
-/// megabytes are copied.
-struct EncodedBatch {
-    /// Batches of fewer bytes are copied under the lock: a second pass over the lock would cost more.
-    static let minimumLength = 48 << 10
-
-    let body: StagingBuffer
-    private(set) var kinds: RecordKindSet = []
-    private(set) var recordCount = 0
-    private(set) var lowestTimestamp = UInt64.max
-    private(set) var highestTimestamp: UInt64 = 0
-
-    init(_ records: [TelemetryRecord], body: StagingBuffer) {
-        self.body = body
-        body.append(contentsOf: records)
-        for record in records {
-            kinds.insert(RecordKindSet(record.kind))
-            lowestTimestamp = min(lowestTimestamp, record.timestamp)
-            highestTimestamp = max(highestTimestamp, record.timestamp)
-        }
-        recordCount = records.count
     }
 }

@@ -54,11 +54,11 @@ final class StagedGroup {
     func append(_ records: [TelemetryRecord], toFrame index: Int) { frames[index].append(contentsOf: records) }
 
     @inline(__always)
-    func room(inFrame index: Int) -> Int { frames[index].body.room }
+    func room(inFrame index: Int) -> Int { frames[index].body?.room ?? 0 }
 
     /// Makes room in a frame's body, which moves to larger memory.
     func grow(_ length: Int, inFrame index: Int, from pool: inout StagingBufferPool) {
-        let old = frames[index].body
+        guard let old = frames[index].body else { return }
         // Past the pool's sizes it doubles, so that a frame of n bytes is not copied n times.
         let needed = old.count + length
         let larger = pool.take(needed > pool.largeCapacity ? max(needed, 2 * old.capacity) : needed)
@@ -69,7 +69,9 @@ final class StagedGroup {
 
     /// Empties the group for its next use.
     func reset(givingTo pool: inout StagingBufferPool) {
-        for index in 0..<frames.count { pool.give(frames[index].body) }
+        for index in 0..<frames.count {
+            if let body = frames[index].body { pool.give(body) }
+        }
         frames.removeAll()
         rawLength = 0
         frameHeadersLength = 0

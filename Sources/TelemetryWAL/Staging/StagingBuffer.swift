@@ -32,15 +32,8 @@ import WALFormat
 
     /// Appends records one behind the other. There must be room.
     func append(contentsOf records: [TelemetryRecord]) {
-        var offset = count
         var span = unsafe MutableRawSpan(_unsafeBytes: memory)
-        for record in records {
-            RecordHeader(payloadLength: record.payload.count, kind: record.kind.rawValue, timestamp: record.timestamp)
-                .encode(into: &span, at: offset)
-            span.store(record.payload, at: offset + RecordHeader.length)
-            offset += RecordHeader.length + record.payload.count
-        }
-        count = offset
+        count = records.encode(into: &span, at: count)
     }
 
     /// Copies what another buffer holds to the end of this one.
@@ -105,5 +98,19 @@ struct StagingBufferPool {
     /// Gives memory back until at most so many bytes are kept: after a burst it is not held for good.
     mutating func trim(to bytes: Int) {
         while keptBytes > bytes, let buffer = large.popLast() ?? small.popLast() { keptBytes -= buffer.capacity }
+    }
+}
+
+extension [TelemetryRecord] {
+    /// Writes the records, one behind the other, as a frame's body holds them. Returns the offset behind the last.
+    func encode(into bytes: inout MutableRawSpan, at start: Int) -> Int {
+        var offset = start
+        for record in self {
+            RecordHeader(payloadLength: record.payload.count, kind: record.kind.rawValue, timestamp: record.timestamp)
+                .encode(into: &bytes, at: offset)
+            bytes.store(record.payload, at: offset + RecordHeader.length)
+            offset += RecordHeader.length + record.payload.count
+        }
+        return offset
     }
 }
