@@ -55,7 +55,7 @@ class Drivers:
         return {**self.answer(driver, command, timeout=300), "isCold": self.drops_caches}
 
     def micro(self):
-        return self.answer(workloads.OURS, [self.walbench, "micro"], timeout=300)
+        return self.answer(workloads.OURS, [self.walbench, "micro", "--corpus", self.corpus], timeout=300)
 
     def answer(self, driver, command, timeout):
         output, other_cores = processes.run(command, timeout)

@@ -1,4 +1,3 @@
-import Synchronization
 import WALFormat
 import WALStorage
 
@@ -9,14 +8,6 @@ import WALStorage
 /// A piece lands behind free room in its buffer: what the window still holds of the piece before is copied there, and
 /// the window is contiguous without moving the piece.
 final class FileWindow<File: StorageFile> {
-    /// What is done where the device fails to read.
-    enum Failure {
-        /// `fill` throws.
-        case isThrown
-        /// Blocks that cannot be read are noted and read as zeros.
-        case isNoted
-    }
-
     /// Bytes of one read.
     static var pieceLength: Int { 1 << 20 }
     /// Free room before a piece: more than most commits take.
@@ -29,16 +20,16 @@ final class FileWindow<File: StorageFile> {
     /// Holds a window that is longer than a piece and its headroom.
     private var assembly: AlignedBuffer?
     private var range = 0..<0
-    /// Blocks that could not be read, in order.
+    /// Blocks that the device failed to give, in order; they read as zeros.
     private(set) var unreadable: [Range<UInt64>] = []
 
-    init(_ file: File, from start: UInt64, to end: UInt64, blockSize: Int, failure: Failure) {
+    init(_ file: File, from start: UInt64, to end: UInt64, blockSize: Int) {
         self.start = start
         // A file that was cut within a block ends before that block: direct reads take whole ones only.
         let length = (max(start, end) - start) & ~UInt64(blockSize - 1)
         source = PieceSource(
             file: file, start: start, end: start + length, blockSize: blockSize, headroom: Self.headroom,
-            pieceLength: Self.pieceLength, failure: failure)
+            pieceLength: Self.pieceLength)
     }
 
     deinit { source.stop() }
@@ -89,192 +80,5 @@ final class FileWindow<File: StorageFile> {
             assembly = joined
             range = 0..<left + next.count
         }
-    }
-}
-
-/// How many windows of the process may have threads at a time: a reader for each of hundreds of tenants must not take
-/// thousands of threads.
-private enum ReadAheadBudget {
-    private static let limit = 16
-    private static let taken = Atomic<Int>(0)
-
-    static func take() -> Bool {
-        if taken.wrappingAdd(1, ordering: .relaxed).newValue <= limit { return true }
-        giveBack()
-        return false
-    }
-
-    static func giveBack() { taken.wrappingSubtract(1, ordering: .relaxed) }
-}
-
-/// One read's bytes, behind its buffer's headroom.
-final class Piece {
-    let buffer: AlignedBuffer
-    fileprivate(set) var count = 0
-    fileprivate(set) var unreadable: [Range<UInt64>] = []
-
-    fileprivate init(capacity: Int, alignment: Int) { buffer = AlignedBuffer(capacity: capacity, alignment: alignment) }
-}
-
-/// Reads pieces of a file in order, some ahead.
-///
-/// Safe to share although unchecked: `lock` guards what changes; a piece belongs to the thread that reads it until it
-/// is put into `ready`, then to the consumer.
-private final class PieceSource<File: StorageFile>: @unchecked Sendable {
-    private let file: File
-    private let start: UInt64
-    private let end: UInt64
-    private let blockSize: Int
-    private let headroom: Int
-    private let pieceLength: Int
-    private let failure: FileWindow<File>.Failure
-
-    private let lock = Lock()
-    private let pieceIsReady = Condition()
-    private let roomIsFree = Condition()
-    private var free: [Piece] = []
-    private var made = 0
-    private var ready: [Int: Result<Piece, StorageError>] = [:]
-    /// Number of the next piece to be read, and of the next to be handed out.
-    private var nextRead = 0
-    private var nextTaken = 0
-    private var isStopped = false
-    /// Set by `init` only. Without threads pieces are read on the caller's.
-    private var hasThreads = false
-    private var holdsBudget = false
-
-    /// Reads under way at a time: what it takes to keep a fast device busy with pieces of this length.
-    private static var threadCount: Int { 4 }
-    /// Pieces that exist: those being read, those that are ready, and the two that the window is in.
-    private static var pieceLimit: Int { 8 }
-
-    init(
-        file: File, start: UInt64, end: UInt64, blockSize: Int, headroom: Int, pieceLength: Int,
-        failure: FileWindow<File>.Failure
-    ) {
-        self.file = file
-        self.start = start
-        self.end = end
-        self.blockSize = blockSize
-        self.headroom = headroom
-        self.pieceLength = pieceLength
-        self.failure = failure
-        guard end - start > 2 * UInt64(pieceLength), ReadAheadBudget.take() else { return }
-        for _ in 0..<Self.threadCount {
-            guard let thread = WorkerThread(unlessRefused: "wal-read-ahead", { self.readAhead() }) else { break }
-            thread.detach()
-            hasThreads = true
-        }
-        holdsBudget = true
-    }
-
-    deinit { if holdsBudget { ReadAheadBudget.giveBack() } }
-
-    private var pieceCount: Int { Int((end - start + UInt64(pieceLength) - 1) / UInt64(pieceLength)) }
-
-    func stop() {
-        lock.withLock {
-            isStopped = true
-            roomIsFree.broadcast()
-        }
-    }
-
-    /// The next piece; nil at the end of the stretch or of the file.
-    func next() throws(StorageError) -> Piece? {
-        lock.lock()
-        defer { lock.unlock() }
-        guard nextTaken < pieceCount else { return nil }
-        let number = nextTaken
-        if !hasThreads {
-            let piece = takeFree()
-            try read(number, into: piece)
-            nextTaken += 1
-            return piece.count > 0 ? piece : nil
-        }
-        while ready[number] == nil { pieceIsReady.wait(lock) }
-        guard let result = ready.removeValue(forKey: number) else { return nil }
-        let piece: Piece
-        do throws(StorageError) { piece = try result.get() } catch {
-            // It stays so for whoever tries again.
-            ready[number] = .failure(error)
-            throw error
-        }
-        nextTaken += 1
-        if piece.count < length(number) { nextTaken = pieceCount }
-        return piece.count > 0 ? piece : nil
-    }
-
-    func giveBack(_ piece: Piece) {
-        lock.withLock {
-            free.append(piece)
-            roomIsFree.signal()
-        }
-    }
-
-    private func takeFree() -> Piece {
-        if let piece = free.popLast() { return piece }
-        made += 1
-        return Piece(capacity: headroom + pieceLength, alignment: max(4096, blockSize))
-    }
-
-    private func length(_ number: Int) -> Int {
-        Int(min(UInt64(pieceLength), end - start - UInt64(number) * UInt64(pieceLength)))
-    }
-
-    private func readAhead() {
-        lock.lock()
-        while !isStopped, nextRead < pieceCount {
-            if free.isEmpty, made >= Self.pieceLimit {
-                roomIsFree.wait(lock)
-                continue
-            }
-            let piece = takeFree()
-            let number = nextRead
-            nextRead += 1
-            lock.unlock()
-            let result: Result<Piece, StorageError>
-            do throws(StorageError) {
-                try read(number, into: piece)
-                result = .success(piece)
-            } catch { result = .failure(error) }
-            lock.lock()
-            ready[number] = result
-            pieceIsReady.signal()
-        }
-        lock.unlock()
-    }
-
-    private func read(_ number: Int, into piece: Piece) throws(StorageError) {
-        let offset = start + UInt64(number) * UInt64(pieceLength)
-        let length = length(number)
-        piece.unreadable = []
-        do throws(StorageError) {
-            piece.count = try file.read(into: piece.buffer, at: headroom, length: length, from: offset)
-        } catch  where failure == .isNoted && error.code == .ioFailure {
-            piece.count = try readByBlocks(length, from: offset, into: piece)
-        }
-        piece.count &= ~(blockSize - 1)
-    }
-
-    private func readByBlocks(_ length: Int, from offset: UInt64, into piece: Piece) throws(StorageError) -> Int {
-        var done = 0
-        while done < length {
-            let block = offset + UInt64(done)
-            let here = headroom + done
-            var count = blockSize
-            do throws(StorageError) {
-                count = try file.read(into: piece.buffer, at: here, length: blockSize, from: block)
-            } catch  where error.code == .ioFailure {
-                piece.buffer.withMutableBytes { $0.zero(here..<here + blockSize) }
-                if let last = piece.unreadable.last, last.upperBound == block {
-                    piece.unreadable[piece.unreadable.count - 1] = last.lowerBound..<block + UInt64(blockSize)
-                } else {
-                    piece.unreadable.append(block..<block + UInt64(blockSize))
-                }
-            }
-            done += count
-            if count < blockSize { break }
-        }
-        return done
     }
 }

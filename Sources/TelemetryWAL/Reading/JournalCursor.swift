@@ -205,7 +205,7 @@ struct JournalCursor<Storage: JournalStorage> {
         let damage = readable.damage.map(\.lowerBound).filter { $0 >= offset }.min() ?? .max
         return FileWindow(
             file, from: offset, to: min(damage, readable.range.upperBound, readable.header.capacity),
-            blockSize: blockSize, failure: .isNoted)
+            blockSize: blockSize)
     }
 
     /// Begins to read the next file shortly before this one's end, so that the device is not idle in between. What

@@ -183,7 +183,7 @@ struct Recovery<Storage: JournalStorage> {
         _ file: Storage.File, with scanner: inout JournalFileScanner, _ progress: (UInt64) -> Void
     ) throws(StorageError) -> [Range<UInt64>] {
         let window = FileWindow(
-            file, from: scanner.offset, to: scanner.end, blockSize: format.blockSize, failure: .isNoted)
+            file, from: scanner.offset, to: scanner.end, blockSize: format.blockSize)
         var needed = format.blockSize
         while !scanner.isFinished {
             // A commit's length is known to be sound before memory is taken for it.
