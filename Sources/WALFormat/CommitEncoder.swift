@@ -60,9 +60,9 @@ public struct CommitEncoder {
     /// Adds a frame of encoded records. `header` gives tenant, kinds, first sequence, count and times; codec, lengths
     /// and checksum are filled in here. Throws `FormatError` when liblz4 fails.
     public mutating func add(
-        _ header: FrameHeader, rawBody: RawSpan, into buffer: inout MutableRawSpan, compressor: LZ4FrameCompressor
+        _ header: inout FrameHeader, rawBody: RawSpan, into buffer: inout MutableRawSpan,
+        compressor: LZ4FrameCompressor
     ) throws(FormatError) {
-        var header = header
         header.rawLength = rawBody.byteCount
         header.codec = .raw
         header.storedLength = rawBody.byteCount
@@ -75,25 +75,23 @@ public struct CommitEncoder {
             }
         }
         if header.codec == .raw { buffer.store(rawBody, at: nextBody) }
-        finishFrame(header, in: &buffer)
+        finishFrame(&header, in: &buffer)
     }
 
     /// Adds a frame whose records a closure writes straight into their place, at the offset that it is given: stored as
     /// they are, without a copy in between. `rawLength` is what it writes.
     public mutating func add(
-        _ header: FrameHeader, rawLength: Int, into buffer: inout MutableRawSpan,
+        _ header: inout FrameHeader, rawLength: Int, into buffer: inout MutableRawSpan,
         fill: (inout MutableRawSpan, Int) -> Void
     ) {
-        var header = header
         header.rawLength = rawLength
         header.codec = .raw
         header.storedLength = rawLength
         fill(&buffer, nextBody)
-        finishFrame(header, in: &buffer)
+        finishFrame(&header, in: &buffer)
     }
 
-    private mutating func finishFrame(_ filled: FrameHeader, in buffer: inout MutableRawSpan) {
-        var header = filled
+    private mutating func finishFrame(_ header: inout FrameHeader, in buffer: inout MutableRawSpan) {
         precondition(
             header.recordCount >= 1 && header.recordCount <= FormatLimits.maximumRecordCount
                 && header.rawLength <= FormatLimits.maximumFrameRawLength

@@ -179,13 +179,13 @@ public struct CraftedFrame: Sendable {
             var encoder = CommitEncoder(
                 at: 0, blockSize: JournalImage.blockSize, frameHeadersLength: headersLength, rawLengths: raw)
             for frame in frames {
-                let header = FrameHeader(
+                var header = FrameHeader(
                     tenant: frame.tenant, kinds: RecordKindSet(.opaque), codec: .raw,
                     firstSequence: frame.firstSequence, recordCount: frame.payloads.count, storedLength: 0,
                     rawLength: 0, bodyChecksum: 0, lowestTimestamp: 0, highestTimestamp: 0)
                 let body = frame.body
                 body.withRawSpan {
-                    try! encoder.add(header, rawBody: $0, into: &span, compressor: LZ4FrameCompressor())
+                    try! encoder.add(&header, rawBody: $0, into: &span, compressor: LZ4FrameCompressor())
                 }
             }
             return encoder.finish(placement, timestamp: 0, flags: [], into: &span)

@@ -27,12 +27,12 @@ import WALStorage
         var buffer = [UInt8](repeating: 0, count: 256 << 10)
         return try buffer.withMutableRawSpan { (bytes: inout MutableRawSpan) throws(FormatError) in
             var encoder = CommitEncoder(at: 0, blockSize: 4096, frameHeadersLength: 64, rawLengths: 24)
-            let frame = FrameHeader(
+            var frame = FrameHeader(
                 tenant: nil, kinds: .control, codec: .raw, firstSequence: 0, recordCount: 1, storedLength: 0,
                 rawLength: 0, bodyChecksum: 0, lowestTimestamp: 0, highestTimestamp: 0)
             let body = [UInt8](repeating: 1, count: 24)
             try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
-                try encoder.add(frame, rawBody: raw, into: &bytes, compressor: LZ4FrameCompressor())
+                try encoder.add(&frame, rawBody: raw, into: &bytes, compressor: LZ4FrameCompressor())
             }
             return encoder.finish(placement, timestamp: 0, flags: [], into: &bytes)
         }

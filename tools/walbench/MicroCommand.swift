@@ -90,9 +90,9 @@ struct MicroCommand: ParsableCommand {
                         at: 0, blockSize: 4096, frameHeadersLength: headersLength, rawLengths: rawLength * frames,
                         compresses: false)
                     header = try! buffer.withMutableRawSpan { span in
-                        for frame in headers {
+                        for var frame in headers {
                             try walkable.withRawSpan {
-                                try encoder.add(frame, rawBody: $0, into: &span, compressor: compressor)
+                                try encoder.add(&frame, rawBody: $0, into: &span, compressor: compressor)
                             }
                         }
                         return encoder.finish(placement, timestamp: 1, flags: [], into: &span)

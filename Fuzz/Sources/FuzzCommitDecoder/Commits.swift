@@ -84,8 +84,8 @@ private func checkWrittenAgain(_ commit: CommitHeader, _ headers: [FrameHeader],
     let encoded = try? buffer.withMutableRawSpan { (span: inout MutableRawSpan) throws(FormatError) in
         var encoder = CommitEncoder(
             at: 0, blockSize: 4096, frameHeadersLength: commit.frameHeadersLength, rawLengths: rawLengths)
-        for (header, body) in zip(headers, bodies) {
-            try encoder.add(header, rawBody: body.span.bytes, into: &span, compressor: compressor)
+        for (var header, body) in zip(headers, bodies) {
+            try encoder.add(&header, rawBody: body.span.bytes, into: &span, compressor: compressor)
         }
         return encoder.finish(placement, timestamp: commit.timestamp, flags: commit.flags, into: &span)
     }

@@ -87,35 +87,18 @@ final class CommitAssembler {
             at: base, blockSize: blockSize, frameHeadersLength: frameHeadersLength, rawLengths: rawLength,
             compresses: compresses)
         return try buffer.withMutableBytes { (bytes: inout MutableRawSpan) throws(FormatError) in
-            for (header, body) in control.frames {
+            for (var header, body) in control.frames {
                 try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
-                    try encoder.add(header, rawBody: raw, into: &bytes, compressor: compressor)
+                    try encoder.add(&header, rawBody: raw, into: &bytes, compressor: compressor)
                 }
             }
             if let group {
                 for index in 0..<group.frameCount {
-                    try add(group.frames[index], with: &encoder, into: &bytes, compresses: compresses)
+                    try group.frames[index].encode(
+                        with: &encoder, into: &bytes, compressor: compressor, compresses: compresses)
                 }
             }
             return encoder.finish(placement, timestamp: timestamp, flags: flags, into: &bytes)
-        }
-    }
-
-    private func add(
-        _ frame: StagedFrame, with encoder: inout CommitEncoder, into bytes: inout MutableRawSpan, compresses: Bool
-    ) throws(FormatError) {
-        if frame.body == nil, !compresses {
-            // The only copy of a batch: from the caller's arrays into what the device reads.
-            encoder.add(frame.header, rawLength: frame.batchLength, into: &bytes) {
-                _ = frame.batch.encode(into: &$0, at: $1)
-            }
-            return
-        }
-        // LZ4 takes one stretch of memory.
-        let body = frame.body ?? StagingBuffer(capacity: frame.batchLength)
-        if frame.body == nil { body.append(contentsOf: frame.batch) }
-        try body.withBytes { (raw: RawSpan) throws(FormatError) in
-            try encoder.add(frame.header, rawBody: raw, into: &bytes, compressor: compressor)
         }
     }
 }

@@ -62,10 +62,9 @@ extension LogCore {
         files[file].endOffset = last.offset + UInt64(last.commitLength)
         if let group = turn.group {
             for index in 0..<group.frameCount {
-                let frame = group.frames[index]
-                let sequences = frame.firstSequence...frame.firstSequence + UInt64(frame.recordCount) - 1
-                state.setNextSequence(sequences.upperBound + 1, at: frame.tenantIndex)
-                files[file].add(tenantIndex: frame.tenantIndex, sequences: sequences, offset: last.offset)
+                let (tenantIndex, sequences) = group.frames[index].place
+                state.setNextSequence(sequences.upperBound + 1, at: tenantIndex)
+                files[file].add(tenantIndex: tenantIndex, sequences: sequences, offset: last.offset)
             }
         }
         // Subscribers were applied when they came and went; only cursors wait for the disk.

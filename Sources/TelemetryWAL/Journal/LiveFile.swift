@@ -21,8 +21,7 @@ struct LiveFile {
     var header: JournalFileHeader
     /// Offset behind the last durable commit.
     var endOffset: UInt64
-    /// By the tenant's index in the log's state.
-    var extents: [Int: TenantExtent] = [:]
+    var extents = TenantExtents()
     /// Byte ranges that are damaged or could not be read; readers pass over them.
     var damage: [Range<UInt64>] = []
     /// What it holds was taken from checkpoints: damage in it is not known yet.
@@ -39,10 +38,10 @@ struct LiveFile {
     var sequence: UInt64 { header.fileSequence }
 
     mutating func add(tenantIndex: Int, sequences: ClosedRange<UInt64>, offset: UInt64) {
-        let new = TenantExtent(
-            firstSequence: sequences.lowerBound, lastSequence: sequences.upperBound, firstOffset: offset,
-            lastOffset: offset)
-        extents[tenantIndex, default: new].extend(by: new)
+        extents.add(
+            TenantExtent(
+                firstSequence: sequences.lowerBound, lastSequence: sequences.upperBound, firstOffset: offset,
+                lastOffset: offset), ofTenant: tenantIndex)
     }
 
     /// Whether every subscriber has everything in the file that can be read. What cannot be read counts as

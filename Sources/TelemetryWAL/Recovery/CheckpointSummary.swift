@@ -106,9 +106,10 @@ extension RecoveryMachine {
             let first =
                 before.index(of: tenant.name).map { before.tenants[$0].nextSequence } ?? before.sequenceFloor
             guard tenant.nextSequence > first, let place = state.index(of: tenant.name) else { continue }
-            file.extents[place] = TenantExtent(
-                firstSequence: first, lastSequence: tenant.nextSequence - 1, firstOffset: link.header.commitsStart,
-                lastOffset: next.previous.endOffset)
+            file.extents.add(
+                TenantExtent(
+                    firstSequence: first, lastSequence: tenant.nextSequence - 1, firstOffset: link.header.commitsStart,
+                    lastOffset: next.previous.endOffset), ofTenant: place)
         }
         report.filesSummarised += 1
         expectedCommit = next.firstCommit

@@ -62,11 +62,38 @@ struct StagedFrame {
         }
     }
 
+    /// Whose records they are, and their sequence numbers.
+    var place: (tenantIndex: Int, sequences: ClosedRange<UInt64>) {
+        @inline(__always) get { (tenantIndex, firstSequence...firstSequence + UInt64(recordCount) - 1) }
+    }
+
     /// The frame's header; what the encoder fills in is zero.
     var header: FrameHeader {
         FrameHeader(
             tenant: tenant, kinds: kinds, codec: .raw, firstSequence: firstSequence, recordCount: recordCount,
             storedLength: 0, rawLength: 0, bodyChecksum: 0, lowestTimestamp: lowestTimestamp,
             highestTimestamp: highestTimestamp)
+    }
+
+    /// Adds the frame to a commit. A batch is brought into one stretch of memory first if the encoder `compresses`.
+    func encode(
+        with encoder: inout CommitEncoder, into bytes: inout MutableRawSpan, compressor: LZ4FrameCompressor,
+        compresses: Bool
+    ) throws(FormatError) {
+        var header = header
+        if let body {
+            try body.withBytes { (raw: RawSpan) throws(FormatError) in
+                try encoder.add(&header, rawBody: raw, into: &bytes, compressor: compressor)
+            }
+        } else if compresses {
+            let body = StagingBuffer(capacity: batchLength)
+            body.append(contentsOf: batch)
+            try body.withBytes { (raw: RawSpan) throws(FormatError) in
+                try encoder.add(&header, rawBody: raw, into: &bytes, compressor: compressor)
+            }
+        } else {
+            // The only copy of a batch: from the caller's arrays into what the device reads.
+            encoder.add(&header, rawLength: batchLength, into: &bytes) { _ = batch.encode(into: &$0, at: $1) }
+        }
     }
 }

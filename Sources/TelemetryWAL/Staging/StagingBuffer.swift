@@ -51,8 +51,9 @@ import WALFormat
 /// Staging memory that is free at the moment, in two sizes, so that in steady state none is taken or given back.
 /// A plain value; its owner's lock guards it.
 struct StagingBufferPool {
-    /// Most tenants of a group have a few records: their buffers are small and many.
-    static let smallCapacity = 8 << 10
+    /// Most tenants of a group have a few records: their buffers are small and many. Not a multiple of a page, so that
+    /// the first bytes of buffers that lie side by side do not compete for the same sets of the processor's cache.
+    static let smallCapacity = (8 << 10) + 560
     /// Bytes of a buffer that holds a whole group of usual size.
     let largeCapacity: Int
     /// Bytes that the pool keeps at most.

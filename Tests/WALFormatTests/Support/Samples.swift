@@ -85,7 +85,8 @@ struct SampleCommit {
             var encoder = CommitEncoder(
                 at: base, blockSize: blockSize, frameHeadersLength: headersLength, rawLengths: rawLengths)
             for frame in frames {
-                try encoder.add(frame.header, rawBody: frame.body.span.bytes, into: &span, compressor: compressor)
+                var header = frame.header
+                try encoder.add(&header, rawBody: frame.body.span.bytes, into: &span, compressor: compressor)
             }
             return encoder.finish(placement, timestamp: timestamp, flags: flags, into: &span)
         }
