@@ -10,7 +10,8 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
-/// Tests and generated code deal in macros and messages that predate strict memory safety.
+/// Tests and generated code deal in macros and messages that predate strict memory safety; a simulated kernel takes
+/// pointers by nature.
 let relaxed: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .treatAllWarnings(as: .error),
@@ -27,6 +28,13 @@ let package = Package(
         .library(name: "FileExporter", targets: ["FileExporter"]),
         .executable(name: "walctl", targets: ["walctl"]),
         .executable(name: "walbench", targets: ["walbench"]),
+        .library(name: "WALSimulation", targets: ["WALSimulation"]),
+        .executable(name: "walsim", targets: ["walsim"]),
+    ],
+    traits: [
+        .trait(
+            name: "Simulation",
+            description: "Files, threads and clocks can be a simulation's. For WALSimulation and walsim only: slower.")
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-system.git", from: "1.6.0"),
@@ -42,6 +50,12 @@ let package = Package(
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(
             name: "CWALLinux",
+            cSettings: [
+                .enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error),
+                .define("CWAL_SIMULATION", .when(traits: ["Simulation"])),
+            ]),
+        .target(
+            name: "CWALFibers",
             cSettings: [.enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error)]),
         .target(name: "WALFormat", dependencies: ["CLZ4", "CWALLinux"], swiftSettings: strict),
         .target(
@@ -80,6 +94,19 @@ let package = Package(
                 "TelemetryReplay", "OTLPProtocol", "WALStorage",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
+            swiftSettings: strict),
+        .target(
+            name: "WALSimulation",
+            dependencies: [
+                "TelemetryWAL", "WALFormat", "WALStorage", "CWALLinux", "CWALFibers",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: relaxed),
+        .executableTarget(
+            name: "walsim",
+            dependencies: ["WALSimulation", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            path: "tools/walsim",
             swiftSettings: strict),
         .executableTarget(
             name: "walctl",

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CWALRing.h"
+#include "CWALSimulation.h"
 
 #include <errno.h>
 #include <linux/io_uring.h>
@@ -25,6 +26,7 @@ static int registration(int fd, unsigned what, const void *argument, unsigned co
 }
 
 int cwal_ring_open(struct cwal_ring *ring, unsigned depth) {
+    CWAL_SIMULATED(ring_open, ring, depth);
     memset(ring, 0, sizeof *ring);
     ring->fd = ring->wake_fd = -1;
     struct io_uring_params parameters = {0};
@@ -65,6 +67,7 @@ int cwal_ring_open(struct cwal_ring *ring, unsigned depth) {
 }
 
 void cwal_ring_close(struct cwal_ring *ring) {
+    CWAL_SIMULATED(ring_close, ring);
     if (ring->sqes) munmap(ring->sqes, ring->sqes_length);
     if (ring->rings) munmap(ring->rings, ring->rings_length);
     if (ring->fd >= 0) close(ring->fd);
@@ -74,6 +77,7 @@ void cwal_ring_close(struct cwal_ring *ring) {
 }
 
 int cwal_ring_reserve(struct cwal_ring *ring, unsigned count) {
+    CWAL_SIMULATED_AS(-EINVAL);
     // The sparse form of both registrations came with Linux 5.19.
     struct io_uring_rsrc_register buffers = {.nr = count, .flags = IORING_RSRC_REGISTER_SPARSE};
     int result = registration(ring->fd, IORING_REGISTER_BUFFERS2, &buffers, sizeof buffers);
@@ -85,6 +89,7 @@ int cwal_ring_reserve(struct cwal_ring *ring, unsigned count) {
 }
 
 int cwal_ring_set_buffer(struct cwal_ring *ring, unsigned place, void *memory, size_t length) {
+    CWAL_SIMULATED_AS(-EINVAL);
     if (!ring->has_buffers) return -EINVAL;
     struct iovec vector = {.iov_base = memory, .iov_len = length};
     __u64 no_tag = 0;
@@ -96,6 +101,7 @@ int cwal_ring_set_buffer(struct cwal_ring *ring, unsigned place, void *memory, s
 }
 
 int cwal_ring_set_file(struct cwal_ring *ring, int fd) {
+    CWAL_SIMULATED_AS(-EINVAL);
     if (!ring->has_files) return -EINVAL;
     __s32 descriptor = fd;
     struct io_uring_files_update update = {.offset = 0, .fds = (uintptr_t)&descriptor};
@@ -131,6 +137,7 @@ static void arm_wake(struct cwal_ring *ring) {
 void cwal_ring_write(
     struct cwal_ring *ring, int fd, bool registered_file, const void *bytes, unsigned length, uint64_t offset,
     int place, bool durable, uint64_t tag) {
+    CWAL_SIMULATED(ring_write, ring, fd, bytes, length, offset, durable, tag);
     struct io_uring_sqe *entry = next_entry(ring);
     entry->opcode = place >= 0 ? IORING_OP_WRITE_FIXED : IORING_OP_WRITE;
     entry->fd = registered_file ? 0 : fd;
@@ -153,6 +160,7 @@ static void take_back(struct cwal_ring *ring) {
 }
 
 int cwal_ring_submit(struct cwal_ring *ring) {
+    CWAL_SIMULATED(ring_submit, ring);
     // EAGAIN: the kernel has no memory for a request at the moment. A second of patience, then it is a failure.
     for (int tries = 0; ring->unsubmitted > 0; tries++) {
         int result = enter(ring->fd, ring->unsubmitted, 0, 0);
@@ -170,6 +178,7 @@ int cwal_ring_submit(struct cwal_ring *ring) {
 }
 
 int cwal_ring_wait(struct cwal_ring *ring) {
+    CWAL_SIMULATED(ring_wait, ring);
     if (!ring->wake_is_armed) arm_wake(ring);
     int result = enter(ring->fd, ring->unsubmitted, 1, IORING_ENTER_GETEVENTS);
     if (result >= 0) {
@@ -184,6 +193,7 @@ int cwal_ring_wait(struct cwal_ring *ring) {
 }
 
 bool cwal_ring_next(struct cwal_ring *ring, struct cwal_ring_completion *completion) {
+    CWAL_SIMULATED(ring_next, ring, completion);
     while (true) {
         unsigned head = *ring->cq_head;
         if (head == __atomic_load_n(ring->cq_tail, __ATOMIC_ACQUIRE)) return false;
@@ -197,6 +207,7 @@ bool cwal_ring_next(struct cwal_ring *ring, struct cwal_ring_completion *complet
 }
 
 void cwal_ring_wake(struct cwal_ring *ring) {
+    CWAL_SIMULATED(ring_wake, ring);
     uint64_t one = 1;
     // Can only fail when 2^64 - 2 wake-ups are pending, and then one is.
     ssize_t written = write(ring->wake_fd, &one, sizeof one);

@@ -31,7 +31,7 @@ struct LogRoot<Storage: JournalStorage> {
             }
             return (format, lock)
         }
-        var generator = SystemRandomNumberGenerator()
+        var generator = KernelRandomness()
         let format = RootFormat(
             logIdentifier: LogIdentifier(using: &generator),
             blockSize: max(FormatLimits.defaultBlockSize, required), created: wallClockNanoseconds())

@@ -140,6 +140,11 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     /// failed; after such a failure no later commit succeeds.
     public func durable(through ticket: Ticket) async throws(WALError) { try await core.durable(through: ticket.group) }
 
+    /// The same as `durable(through:)`, blocking the calling thread.
+    public func durableBlocking(through ticket: Ticket) throws(WALError) {
+        try core.durableBlocking(through: ticket.group)
+    }
+
     // MARK: - Closing
 
     /// Makes everything enqueued and acknowledged durable, marks the log as closed, releases it to the next writer.

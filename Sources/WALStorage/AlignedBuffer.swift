@@ -28,7 +28,7 @@ import Synchronization
     }
 
     private static func allocate(_ capacity: Int, alignment: Int) -> UnsafeMutableRawBufferPointer {
-        let length = max(capacity, alignment) + alignment - 1 & ~(alignment - 1)
+        let length = (max(capacity, alignment) + alignment - 1) & ~(alignment - 1)
         var pointer: UnsafeMutableRawPointer?
         let status = unsafe posix_memalign(&pointer, alignment, length)
         guard status == 0, let base = unsafe pointer else { fatalError("out of memory: \(length) bytes for I/O") }

@@ -60,20 +60,8 @@ public struct DirectStorage: JournalStorage {
 
     public func entries(of directory: String) throws(StorageError) -> [String] {
         let path = path(directory)
-        guard let stream = unsafe opendir(path) else {
-            throw StorageError(negatedErrno: Int(-errno), operation: "list directory", path: path)
-        }
-        defer { unsafe _ = closedir(stream) }
-        var names: [String] = []
-        while true {
-            errno = 0
-            guard let entry = unsafe readdir(stream) else { break }
-            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
-            }
-            if name != "." && name != ".." { names.append(name) }
-        }
-        if errno != 0 { throw StorageError(negatedErrno: Int(-errno), operation: "list directory", path: path) }
+        let (names, error) = SystemCalls.names(inDirectory: path)
+        if error != 0 { throw StorageError(negatedErrno: Int(error), operation: "list directory", path: path) }
         return names
     }
 

@@ -1,5 +1,4 @@
 import CWALLinux
-import Glibc
 import SystemPackage
 
 /// Writes through io_uring, from registered memory to a registered file: one system call starts a write, one reaps
@@ -86,7 +85,7 @@ import SystemPackage
     public func wait() {
         if !refused.isEmpty { return }
         // An error here loses nothing: completions are taken from memory that the kernel writes.
-        if unsafe cwal_ring_wait(ring) != 0 { usleep(50) }
+        if unsafe cwal_ring_wait(ring) != 0 { cwal_sleep(50_000) }
     }
 
     public func wake() { unsafe cwal_ring_wake(ring) }

@@ -10,6 +10,8 @@
 #include <sys/types.h>
 
 #include "CWALRing.h"
+#include "CWALSimulation.h"
+#include "CWALThreads.h"
 
 enum {
     CWAL_OPEN_READ = 1,
@@ -35,6 +37,9 @@ int cwal_exists(const char *path);  // 1 or 0
 int cwal_make_directory(const char *path, unsigned mode);
 int cwal_rename(const char *from, const char *to);
 int cwal_unlink(const char *path);
+/// The names in a directory without `.` and `..`, each ended by a NUL, in memory to be given to `free`; `length` is
+/// that of all. NULL: `error` has the negated errno.
+char *cwal_list_directory(const char *path, size_t *length, int *error);
 ssize_t cwal_pread(int fd, void *buffer, size_t length, uint64_t offset);
 ssize_t cwal_pwrite(int fd, const void *buffer, size_t length, uint64_t offset);
 /// pwritev2 with RWF_DSYNC: returns once data and the metadata to read it are on stable storage.
@@ -52,17 +57,6 @@ int cwal_lock_is_held(int fd);
 /// Free bytes for unprivileged users and total bytes of the file system.
 int cwal_filesystem_space(int fd, uint64_t *available, uint64_t *total);
 int cwal_filesystem_type(int fd, uint64_t *magic);
-
-/// Sleeps while the word has the expected value, until it is woken; may end without. `nanoseconds` < 0: no limit.
-void cwal_futex_wait(const void *word, uint32_t expected, int64_t nanoseconds);
-/// Wakes at most `count` of those who sleep on the word, in one call.
-void cwal_futex_wake(const void *word, int count);
-
-/// Lets the calling thread's timed waits end on time, not up to 50 µs later.
-void cwal_sharpen_timers(void);
-
-/// Names the calling thread; Linux keeps the first 15 bytes.
-void cwal_name_thread(const char *name);
 
 bool cwal_crc32c_instruction_available(void);
 /// Undefined where `cwal_crc32c_instruction_available` says false. `state` is the raw register.

@@ -1,3 +1,4 @@
+import CWALLinux
 import Glibc
 
 /// A mutual-exclusion lock on pthreads. Not `Synchronization.Mutex`: conditions need a pthread mutex, and
@@ -18,8 +19,8 @@ import Glibc
         unsafe mutex.deallocate()
     }
 
-    func lock() { unsafe _ = pthread_mutex_lock(mutex) }
-    func unlock() { unsafe _ = pthread_mutex_unlock(mutex) }
+    func lock() { unsafe cwal_mutex_lock(mutex) }
+    func unlock() { unsafe cwal_mutex_unlock(mutex) }
 
     /// Runs a closure under the lock.
     func withLock<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
@@ -51,15 +52,13 @@ import Glibc
     }
 
     /// Gives the lock up, waits for a signal, takes the lock again. May wake without one.
-    func wait(_ lock: Lock) { unsafe _ = pthread_cond_wait(condition, lock.mutex) }
+    func wait(_ lock: Lock) { unsafe cwal_condition_wait(condition, lock.mutex) }
 
     /// The same, until a moment of the monotonic clock at the latest.
     func wait(_ lock: Lock, until deadline: MonotonicTime) {
-        var time = timespec(
-            tv_sec: Int(deadline.nanoseconds / 1_000_000_000), tv_nsec: Int(deadline.nanoseconds % 1_000_000_000))
-        unsafe _ = pthread_cond_timedwait(condition, lock.mutex, &time)
+        unsafe cwal_condition_wait_until(condition, lock.mutex, deadline.nanoseconds)
     }
 
-    func signal() { unsafe _ = pthread_cond_signal(condition) }
-    func broadcast() { unsafe _ = pthread_cond_broadcast(condition) }
+    func signal() { unsafe cwal_condition_signal(condition) }
+    func broadcast() { unsafe cwal_condition_broadcast(condition) }
 }

@@ -1,17 +1,12 @@
 import CWALLinux
-import Glibc
 
 /// A thread of our own, for work that blocks and therefore must not run on Swift's cooperative threads.
 @safe final class WorkerThread: Sendable {
-    private let thread: pthread_t
+    private let thread: UInt64
 
     private final class Body: Sendable {
-        let name: String
         let run: @Sendable () -> Void
-        init(name: String, run: @escaping @Sendable () -> Void) {
-            self.name = name
-            self.run = run
-        }
+        init(run: @escaping @Sendable () -> Void) { self.run = run }
     }
 
     /// Starts a thread. `name` shows in tools like `top -H`; Linux keeps its first 15 bytes. Traps where the system
@@ -22,15 +17,13 @@ import Glibc
 
     /// The same; nil where the system refuses a thread.
     init?(unlessRefused name: String, _ run: @escaping @Sendable () -> Void) {
-        let body = unsafe Unmanaged.passRetained(Body(name: name, run: run))
-        var thread = pthread_t()
-        let status = unsafe pthread_create(
-            &thread, nil,
+        let body = unsafe Unmanaged.passRetained(Body(run: run))
+        var thread: UInt64 = 0
+        let status = unsafe cwal_thread_start(
+            &thread, name,
             { argument in
                 guard let argument = unsafe argument else { return nil }
-                let body = unsafe Unmanaged<Body>.fromOpaque(argument).takeRetainedValue()
-                unsafe cwal_name_thread(body.name)
-                body.run()
+                unsafe Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
                 return nil
             }, body.toOpaque())
         guard status == 0 else {
@@ -41,8 +34,8 @@ import Glibc
     }
 
     /// Lets the thread end by itself. Instead of `join`.
-    func detach() { _ = pthread_detach(thread) }
+    func detach() { cwal_thread_detach(thread) }
 
     /// Waits for the thread's end. Instead of `detach`.
-    func join() { _ = pthread_join(thread, nil) }
+    func join() { cwal_thread_join(thread) }
 }

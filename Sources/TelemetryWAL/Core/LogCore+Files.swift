@@ -194,8 +194,9 @@ extension LogCore {
     static func makeSpare(
         _ name: String, in storage: Storage, format: RootFormat, size: UInt64
     ) throws(StorageError) -> Storage.File {
+        var generator = KernelRandomness()
         let header = JournalFileHeader(
-            logIdentifier: format.logIdentifier, epoch: UInt64.random(in: 1 ... .max), fileSequence: 0, capacity: size,
+            logIdentifier: format.logIdentifier, epoch: UInt64.random(in: 1 ... .max, using: &generator), fileSequence: 0, capacity: size,
             blockSize: format.blockSize, created: wallClockNanoseconds(), firstCommit: 0, oldestLiveFileSequence: 0,
             previous: .init(), recordsBefore: 0)
         let length = FormatLimits.headerCopies * format.blockSize

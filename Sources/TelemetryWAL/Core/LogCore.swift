@@ -71,7 +71,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     @LockGuarded var machine: CommitterMachine
 
     // Guarded by `isEncoding`.
-    var generator = SystemRandomNumberGenerator()
+    var generator = KernelRandomness()
     let assembler: CommitAssembler
 
     /// How the committer's thread writes; nil: as appenders do.

@@ -17,6 +17,18 @@ public struct SubscriberRecords<Storage: JournalStorage>: AsyncSequence, Sendabl
         AsyncIterator(walk: SubscriberWalk(core: core, tenant: tenant, subscriber: subscriber))
     }
 
+    /// The same for callers outside Swift concurrency: reads on the calling thread. One thread at a time.
+    public func makeBlockingIterator() -> BlockingIterator {
+        BlockingIterator(walk: SubscriberWalk(core: core, tenant: tenant, subscriber: subscriber))
+    }
+
+    public struct BlockingIterator {
+        let walk: SubscriberWalk<Storage>
+
+        /// The next batch, nil at the durable end. Throws as `AsyncIterator.next` does.
+        public mutating func next() throws(WALError) -> RecordBatch? { try walk.next() }
+    }
+
     public struct AsyncIterator: AsyncIteratorProtocol {
         let walk: SubscriberWalk<Storage>
 
@@ -39,7 +51,8 @@ public struct SubscriberRecords<Storage: JournalStorage>: AsyncSequence, Sendabl
 
 /// The walk itself.
 ///
-/// Safe to share although unchecked: its variables are touched on the log's reader thread only, and by `deinit`.
+/// Safe to share although unchecked: its variables are touched by its one iterator only, on the log's reader thread or
+/// on the thread of a blocking iterator, and by `deinit`.
 final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
     let core: LogCore<Storage>
     private let tenant: TenantName?
@@ -173,6 +186,9 @@ extension WriteAheadLogEngine {
     public func acknowledge(through sequence: UInt64, of tenant: TenantName, subscriber: TenantName) {
         core.lock.withLock { core.acknowledge(subscriber, tenant: tenant, through: sequence) }
     }
+
+    /// The same as `flushAcknowledgements`, blocking the calling thread.
+    public func flushAcknowledgementsBlocking() throws(WALError) { try core.flushAcknowledgements() }
 
     /// Returns when all acknowledgements given so far are durable. Throws `.failed`, `.closed`, `.journalFull`.
     public func flushAcknowledgements() async throws(WALError) {

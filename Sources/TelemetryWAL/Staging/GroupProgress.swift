@@ -39,7 +39,7 @@ import Synchronization
     func wakeSleepers(ofGroup group: UInt64) {
         let word = unsafe word(group)
         unsafe word.pointee.wrappingAdd(1, ordering: .releasing)
-        unsafe cwal_futex_wake(word, .max)
+        unsafe cwal_futex_wake(word)
     }
 
     /// No further group becomes durable: everybody wakes up.
@@ -57,7 +57,7 @@ import Synchronization
             let ended = hasEnded
             if durableThrough >= group { return true }
             if ended { return false }
-            unsafe cwal_futex_wait(word, seen, -1)
+            unsafe cwal_futex_wait(word, seen)
         }
     }
 }

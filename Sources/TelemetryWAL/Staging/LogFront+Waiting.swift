@@ -53,18 +53,31 @@ extension LogFront {
             lock.unlock()
             throw error
         }
+        try leadOrSleep(until: place.group)
+        return place.firstSequence
+    }
+
+    /// Blocks the calling thread until a group is durable.
+    final func durableBlocking(through group: UInt64) throws(WALError) {
+        if progress.durableThrough >= group { return }
+        lock.lock()
+        try leadOrSleep(until: group)
+    }
+
+    /// Writes what is staged through a group where nobody else does, or sleeps until others have. Under the lock,
+    /// which is given up.
+    private final func leadOrSleep(until number: UInt64) throws(WALError) {
         // It may have to lead others' groups first, which are before its own.
-        while progress.durableThrough < place.group, refusal == nil {
+        while progress.durableThrough < number, refusal == nil {
             guard mayLead, fewAppend || isClosing else {
-                group(numbered: place.group)?.hasSleepers = true
+                group(numbered: number)?.hasSleepers = true
                 if shouldBeginCommit { wakeCommitter() }
                 break
             }
             lead()
         }
         lock.unlock()
-        try sleep(until: place.group)
-        return place.firstSequence
+        try sleep(until: number)
     }
 
     /// Stages, waiting for room where there is none. Under the lock, which is given up meanwhile.

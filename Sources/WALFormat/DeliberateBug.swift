@@ -1,0 +1,47 @@
+#if Simulation
+    /// Mistakes that a storage engine could make, to be switched on by name in the simulator's build, so that it can be
+    /// seen that the simulator finds them. In every other build there is nothing of them.
+    package enum DeliberateBug: String, CaseIterable, Sendable {
+        /// A receipt is given for a write that was not flushed.
+        case acknowledgeBeforeFlush
+        /// A commit of an earlier life of a file is taken for one of the present.
+        case ignoreEpochs
+        /// A new file's name is not made durable.
+        case skipDirectorySync
+        /// Recovery ends the log at the first damage.
+        case truncateAtFirstDamage
+        /// A write that failed is flushed again, and that is taken for success.
+        case retryFailedWriteInPlace
+        /// A commit need not continue the chain.
+        case dropChainCheck
+        /// A commit's buffer is used again while the device reads from it.
+        case reuseBufferInFlight
+        /// A file is reclaimed when its records are acknowledged, not when that is on disk.
+        case reclaimBeforeCursorIsDurable
+        /// A block of zeros ends a file in peace.
+        case acceptZeroBlock
+        /// Groups are acknowledged as their writes end, not in the log's order.
+        case acknowledgeOutOfOrder
+        /// A commit vouches for those that are under way beside it.
+        case vouchForCommitsUnderWay
+        /// A file that the present header still counts is removed.
+        case removeFilesTooEarly
+        /// The state of the last tenant is left out of checkpoints.
+        case forgetTenantInCheckpoint
+        /// Cursors are left out of checkpoints.
+        case forgetCursorsInCheckpoint
+        /// A write that was done in part is taken for success.
+        case swallowShortWrite
+        /// What the device fails to read is taken for the log's end.
+        case ignoreReadErrors
+        /// Nobody is told that a group is durable.
+        case loseWakeUp
+        /// The torn part of a file's end is written over in the same life although later commits of it are there.
+        case acceptUnvouchedCommits
+
+        /// The one that is switched on. Set before a simulation begins, by its only thread.
+        package nonisolated(unsafe) static var active: DeliberateBug?
+
+        package static func isActive(_ bug: DeliberateBug) -> Bool { unsafe active == bug }
+    }
+#endif

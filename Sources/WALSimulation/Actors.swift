@@ -1,0 +1,200 @@
+import TelemetryWAL
+import WALFormat
+
+/// The threads that use a log in a round: producers, subscribers, and a look from outside.
+final class Actors {
+    private let history: History
+    private let log: WriteAheadLog
+    private var judge: Judge { history.judge }
+    private var kernel: SimulatedKernel { history.kernel }
+
+    init(_ history: History, _ log: WriteAheadLog) {
+        self.history = history
+        self.log = log
+    }
+
+    /// Starts them; returns their threads.
+    func start() -> [UInt64] {
+        var numbers: [UInt64] = []
+        for producer in 0..<history.producerCount {
+            var random = history.random.split()
+            numbers.append(history.scheduler.spawn("producer \(producer)") { self.produce(producer, &random) })
+        }
+        for name in history.subscriberNames {
+            var random = history.random.split()
+            numbers.append(history.scheduler.spawn("\(name)") { self.subscribe(name, &random) })
+        }
+        return numbers
+    }
+
+    private var goesOn: Bool { !kernel.process.isDead && !history.hasFailed }
+
+    // MARK: - Producers
+
+    private func produce(_ producer: Int, _ random: inout SimulationRandom) {
+        for call in 0..<min(random.pick(1...30), history.options.mostCalls) {
+            guard goesOn else { return }
+            let tenant = random.pick(history.tenants)
+            switch random.below(20) {
+            case 0..<9: appendOne(tenant, producer, length: length(&random))
+            case 9..<13: appendBatch(tenant, producer, &random)
+            case 13..<18: enqueueSome(tenant, producer, &random)
+            default: history.scheduler.sleep(UInt64(random.pick(1...40)) * 1_000_000)
+            }
+            kernel.note("call \(call) of producer \(producer) is through")
+        }
+    }
+
+    private func length(_ random: inout SimulationRandom) -> Int {
+        switch random.below(20) {
+        case 0: random.pick(8000...64_000)
+        case 1..<5: random.pick(600...5000)
+        default: random.pick(12...600)
+        }
+    }
+
+    private func record(_ number: Int, length: Int) -> TelemetryRecord {
+        TelemetryRecord(
+            kind: .opaque, timestamp: UInt64(number), payload: PayloadCode.payload(number: number, length: length))
+    }
+
+    /// One record of the first tenant, for the last look.
+    func appendOne() { appendOne(history.tenants[0], 0, length: 100) }
+
+    private func appendOne(_ tenant: TenantName, _ producer: Int, length: Int) {
+        let number = judge.attempt(tenant, producer: producer, count: 1)
+        do throws(WALError) {
+            let receipt = try log.appendBlocking(record(number, length: length), tenant: tenant)
+            kernel.note("receipt \(tenant)/\(receipt.sequence) for record \(number)")
+            judge.owes(number..<number + 1, from: receipt.sequence)
+        } catch { refused(number..<number + 1, error) }
+    }
+
+    private func appendBatch(_ tenant: TenantName, _ producer: Int, _ random: inout SimulationRandom) {
+        let count = random.pick(1...12)
+        let first = judge.attempt(tenant, producer: producer, count: count)
+        let isLong = random.chance(oneIn: 4)
+        let records = (first..<first + count).map { record($0, length: random.pick(isLong ? 500...3000 : 12...200)) }
+        do throws(WALError) {
+            let receipt = try log.appendBlocking(contentsOf: records, tenant: tenant)
+            kernel.note("receipt \(tenant)/\(receipt.sequences) for records \(first)..<\(first + count)")
+            judge.owes(first..<first + count, from: receipt.sequences.lowerBound)
+        } catch { refused(first..<first + count, error) }
+    }
+
+    private func enqueueSome(_ tenant: TenantName, _ producer: Int, _ random: inout SimulationRandom) {
+        var numbers: [Int] = []
+        var last: Ticket?
+        for _ in 0..<random.pick(1...8) {
+            let number = judge.attempt(tenant, producer: producer, count: 1)
+            do throws(WALError) {
+                last = try log.enqueue(record(number, length: length(&random)), tenant: tenant)
+                numbers.append(number)
+            } catch { refused(number..<number + 1, error) }
+        }
+        guard let last, random.below(4) > 0 else { return }
+        do throws(WALError) {
+            try log.durableBlocking(through: last)
+            kernel.note("durable: records \(numbers)")
+            for number in numbers { judge.owes(number..<number + 1) }
+        } catch { kernel.note("durable: \(error)") }
+    }
+
+    private func refused(_ numbers: Range<Int>, _ error: WALError) {
+        kernel.note("refused \(numbers): \(error)")
+        switch error {
+        case .stagingFull, .recordTooLarge, .batchTooLarge, .tooManyTenants, .invalidOption: judge.refused(numbers)
+        case .closed, .failed, .storage, .journalFull: break
+        default: judge.fail("an append failed in a strange way: \(error)")
+        }
+        // Reading must not be needed to get out of this: time passes, and somebody acknowledges.
+        history.scheduler.sleep(5_000_000)
+    }
+
+    // MARK: - Subscribers
+
+    private func subscribe(_ name: TenantName, _ random: inout SimulationRandom) {
+        for _ in 0..<min(random.pick(1...6), history.options.mostCalls) {
+            guard goesOn else { return }
+            if !register(name) { return }
+            switch random.below(12) {
+            case 0:
+                judge.subscribers[name]?.mayBeGone = true
+                log.unregister(subscriber: name)
+                kernel.note("unregistered")
+                flush(name)
+                return
+            case 1..<3: history.scheduler.sleep(UInt64(random.pick(1...60)) * 1_000_000)
+            case 3..<6: flush(name)
+            default: read(name, &random)
+            }
+        }
+    }
+
+    private func register(_ name: TenantName) -> Bool {
+        judge.subscribers[name, default: .init()].isRegistered = true
+        do throws(WALError) { try log.register(subscriber: name) } catch {
+            kernel.note("register: \(error)")
+            judge.fail("a subscriber is refused: \(error)")
+            return false
+        }
+        return true
+    }
+
+    private func flush(_ name: TenantName) {
+        let before = judge.subscribers
+        do throws(WALError) {
+            try log.flushAcknowledgementsBlocking()
+            kernel.note("acknowledgements are durable")
+            judge.flushed(name, before)
+        } catch { kernel.note("flush: \(error)") }
+    }
+
+    private func read(_ name: TenantName, _ random: inout SimulationRandom) {
+        let tenant = random.chance(oneIn: 2) ? random.pick(history.tenants) : nil
+        let records = tenant.map { log.records(of: $0, subscriber: name) } ?? log.records(subscriber: name)
+        var walk = records.makeBlockingIterator()
+        // Where it left off, as the log has it.
+        let start = judge.subscribers[name]?.acknowledged ?? [:]
+        var last: [TenantName: UInt64] = [:]
+        let most = random.pick(1...10)
+        var failures = 0
+        for _ in 0..<most {
+            guard goesOn, failures < 16 else { return }
+            do throws(WALError) {
+                guard let batch = try walk.next() else { return }
+                for record in batch.records {
+                    guard
+                        let number = judge.recognize(record.payload, tenant: batch.tenant, sequence: record.sequence)
+                    else { return }
+                    let before = last[batch.tenant] ?? 0
+                    if record.sequence <= before {
+                        judge.fail("\(name) reads \(batch.tenant)/\(record.sequence) behind \(before)")
+                    }
+                    if before > 0, record.sequence != before + 1, !judge.mediaFaults {
+                        judge.fail("\(name) reads \(batch.tenant)/\(record.sequence) behind \(before): some are missing")
+                    }
+                    last[batch.tenant] = record.sequence
+                    if !kernel.process.isDead { judge.delivered(number, sequence: record.sequence) }
+                }
+                if random.below(4) > 0 { acknowledge(batch, name, start: start) }
+            } catch {
+                failures += 1
+                judge.noteMediaFaults()
+                kernel.note("reading: \(error)")
+                switch error {
+                case .damaged where judge.mediaFaults, .closed, .failed, .storage, .journalFull: break
+                default: if goesOn { judge.fail("\(name) cannot read: \(error)") }
+                }
+            }
+        }
+    }
+
+    private func acknowledge(_ batch: RecordBatch, _ name: TenantName, start: [TenantName: UInt64]) {
+        let through = batch.sequences.upperBound
+        let known = judge.subscribers[name]?.acknowledged[batch.tenant] ?? 0
+        judge.subscribers[name]?.acknowledged[batch.tenant] = max(known, through)
+        log.acknowledge(batch, subscriber: name)
+        kernel.note("acknowledges \(batch.tenant) through \(through)")
+    }
+}

@@ -1,0 +1,77 @@
+import WALFormat
+
+/// Where each record was written: the simulator's own account of what the disk was given, with which the judge tells a
+/// loss that the disk made from one that the log made.
+final class CommitRegistry {
+    /// A commit in a file.
+    struct Place {
+        let inode: SimulatedDisk.Inode
+        let range: Range<Int>
+        let header: CommitHeader
+        let hash: Int
+
+        /// Whether the file still holds exactly the commit's bytes.
+        var isIntact: Bool {
+            range.upperBound <= inode.content.count && hash == Self.hash(inode.content[range])
+        }
+        /// Whether the disk broke its word about a part of it.
+        var isDamaged: Bool { inode.damage.contains { $0.overlaps(range) } }
+
+        static func hash(_ bytes: ArraySlice<UInt8>) -> Int {
+            bytes.withUnsafeBytes { Int(CRC32C.checksum(RawSpan(_unsafeBytes: $0))) }
+        }
+    }
+
+    /// By a record's number, all commits that held it.
+    private(set) var places: [Int: [Place]] = [:]
+    private(set) var commits: [Place] = []
+    private let decompressor = LZ4FrameDecompressor()
+    let blockSize: Int
+
+    init(blockSize: Int) { self.blockSize = blockSize }
+
+    func note(_ write: SimulatedDisk.Write, path: String) {
+        guard path.hasSuffix(".journal") else { return }
+        write.bytes.withUnsafeBytes { buffer in
+            let bytes = RawSpan(_unsafeBytes: buffer)
+            var position = 0
+            while position + blockSize <= bytes.byteCount {
+                guard case .valid(let header) = CommitHeader.read(bytes, at: position),
+                    position + header.commitLength <= bytes.byteCount
+                else {
+                    position += blockSize
+                    continue
+                }
+                let range = write.offset + position..<write.offset + position + header.commitLength
+                let place = Place(
+                    inode: write.inode, range: range, header: header,
+                    hash: Place.hash(write.bytes[position..<position + header.commitLength]))
+                commits.append(place)
+                note(place, bytes.extracting(position..<position + header.commitLength))
+                position += header.commitLength
+            }
+        }
+    }
+
+    private func note(_ place: Place, _ bytes: RawSpan) {
+        guard let frames = try? CommitDecoder.frames(of: place.header, in: bytes) else { return }
+        for frame in frames where !frame.header.isControl {
+            guard let body = try? CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor) else {
+                continue
+            }
+            var offset = 0
+            while offset < body.count, let header = body.withRawSpan({ try? RecordHeader.decode($0, at: offset) }) {
+                let start = offset + RecordHeader.length
+                if let number = PayloadCode.number(of: body[start..<start + header.payloadLength]) {
+                    places[number, default: []].append(place)
+                }
+                offset = start + header.payloadLength
+            }
+        }
+    }
+
+    /// The highest commit that any whole commit on the disk vouches for.
+    var vouchedThrough: UInt64 {
+        commits.lazy.filter(\.isIntact).map(\.header.durableThrough).max() ?? 0
+    }
+}

@@ -1,0 +1,291 @@
+import CWALLinux
+import Logging
+import TelemetryWAL
+import WALFormat
+import WALStorage
+
+/// One life of a log on a simulated machine: it is opened, used by some threads at a time, ends by closing, a crash or
+/// a loss of power, is read, judged, and opened again, a few times.
+public final class History {
+    let options: HistoryOptions
+    var plan: FaultPlan
+    let kernel: SimulatedKernel
+    let scheduler: Scheduler
+    let disk: SimulatedDisk
+    let judge: Judge
+    let registry: CommitRegistry
+    /// Draws what the history does; faults and switches have generators of their own.
+    var random: SimulationRandom
+    let logOptions: WriteAheadLogOptions
+    let rounds: Int
+    let tenants: [TenantName]
+    let producerCount: Int
+    let subscriberNames: [TenantName]
+    private var result: HistoryResult
+    private var processes = 1
+    /// How the present round ends.
+    private(set) var ending = Ending.close
+    static let root = "/log"
+
+    enum Ending { case close, abandon, kill, powerCut }
+
+    private init(_ options: HistoryOptions, pool: FiberPool) {
+        self.options = options
+        result = HistoryResult(seed: options.seed)
+        var random = SimulationRandom(seed: options.seed)
+        let setting = Setting(&random, without: options.without)
+        plan = setting.plan
+        logOptions = setting.logOptions
+        rounds = min(setting.rounds, options.mostRounds)
+        tenants = setting.tenants
+        producerCount = min(setting.producerCount, options.mostActors)
+        subscriberNames = Array(setting.subscribers.prefix(options.mostActors))
+        disk = SimulatedDisk(capacity: setting.capacity)
+        scheduler = Scheduler(
+            random: random.split(), switchesOneIn: setting.switchesOneIn, stepLimit: 3_000_000, pool: pool,
+            process: SimulatedProcess(number: 1))
+        kernel = SimulatedKernel(
+            disk: disk, scheduler: scheduler, random: random.split(), plan: setting.plan,
+            alignment: setting.alignment, traces: options.traces)
+        registry = CommitRegistry(blockSize: max(4096, setting.alignment))
+        judge = Judge(kernel: kernel, registry: registry)
+        self.random = random.split()
+        kernel.onWrite = { [registry] write, path in registry.note(write, path: path) }
+        kernel.note("\(setting)")
+    }
+
+    /// Lives through a history on the calling thread. `nil` in a build without the trait `Simulation`.
+    public static func run(_ options: HistoryOptions, pool: HistoryThread) -> HistoryResult? {
+        let history = History(options, pool: pool.fibers)
+        guard history.kernel.enter() else { return nil }
+        defer { SimulatedKernel.leave() }
+        let ended = history.scheduler.run { [unowned history] in history.live() }
+        return history.conclude(ended: ended)
+    }
+
+    private func conclude(ended: Bool) -> HistoryResult {
+        result.failure = judge.failure ?? kernel.violation ?? scheduler.standstill
+        result.isStuck = !ended
+        result.trace = kernel.trace
+        for kind in FaultKind.allCases { result.faults[kind] = kernel.plan.happened(kind) }
+        result.recordsAppended = judge.attempts.count
+        result.recordsChecked = judge.recordsChecked
+        result.recordsLost = judge.attempts.reduce(0) { $0 + ($1.state == .lost ? 1 : 0) }
+        result.steps = scheduler.steps
+        result.fingerprint = disk.fingerprint &+ UInt64(scheduler.steps) &* 0x9E37_79B9_7F4A_7C15 &+ scheduler.now
+        if !ended { _ = Unmanaged.passRetained(self) }
+        return result
+    }
+
+    var hasFailed: Bool { judge.failure != nil || kernel.violation != nil }
+
+    // MARK: - Rounds
+
+    private func live() {
+        for round in 0..<rounds where !hasFailed { oneRound(number: round, isLast: round == rounds - 1) }
+        if !hasFailed { epilogue() }
+    }
+
+    private func oneRound(number: Int, isLast: Bool) {
+        ending = random.pick([.close, .abandon, .kill, .kill, .powerCut, .powerCut, .powerCut])
+        if logOptions.durability == .processCrash, ending == .powerCut { ending = .kill }
+        if options.without.contains(.powerCut), ending == .powerCut { ending = .close }
+        if options.without.contains(.kill), ending == .kill { ending = .close }
+        let isShort = random.chance(oneIn: 5)
+        let endOperation = kernel.operations + random.pick(isShort ? 1...25 : 10...220)
+        kernel.note("=== round \(number): \(ending)")
+        let before = view(isClean: true)
+        let process = newProcess()
+        let thread = scheduler.spawn("log", in: process) { [unowned self] in
+            switch ending {
+            case .kill: kernel.end = (endOperation, .kill)
+            case .powerCut: kernel.end = (endOperation, .powerCut)
+            case .close, .abandon: kernel.end = nil
+            }
+            use(before)
+        }
+        scheduler.join(thread)
+        scheduler.joinAll(of: process)
+        kernel.end = nil
+        restart(process)
+    }
+
+    private func newProcess() -> SimulatedProcess {
+        processes += 1
+        return SimulatedProcess(number: processes)
+    }
+
+    /// In the log's process: opens the log, has it used, closes it.
+    private func use(_ before: Judge.Contents?) {
+        guard let log = open(before) else { return }
+        let actors = Actors(self, log)
+        let numbers = actors.start()
+        for number in numbers { scheduler.join(number) }
+        if hasFailed || kernel.process.isDead { return }
+        if ending == .close {
+            do throws(WALError) {
+                let requested = judge.subscribers
+                try log.closeBlocking()
+                kernel.note("closed")
+                judge.flushed(requested)
+            } catch {
+                // What was refused is told; what was acknowledged stays.
+                kernel.note("close: \(error)")
+            }
+        } else if ending == .kill || ending == .powerCut, !kernel.process.isDead {
+            // All calls were through before the end came.
+            kernel.endProcess(ending == .kill ? .kill : .powerCut)
+        }
+    }
+
+    private func open(_ before: Judge.Contents?) -> WriteAheadLog? {
+        let faults = kernel.plan
+        let hadFormat = disk.entries[Self.root + "/FORMAT"] != nil
+        do throws(WALError) {
+            let log = try WriteAheadLog.openBlocking(at: Self.root, options: logOptions)
+            result.opens += 1
+            kernel.note("opened, \(log.writePath.rawValue)")
+            if kernel.process.isDead { return log }
+            judge.noteMediaFaults()
+            if let before { judge.settle(before) }
+            judge.checkCursors(log.subscribers) { [tenants = log.tenants] subscriber, tenant in
+                tenants.first { $0.name == tenant }?.acknowledgedThrough[subscriber] ?? 0
+            }
+            if log.recoveryReport.hasLoss, !judge.mediaFaults, !readErrors(since: faults) {
+                judge.fail("opening tells a loss that there is none: \(log.recoveryReport.findings.map(\.detail))")
+            }
+            return log
+        } catch {
+            kernel.note("open: \(error)")
+            if kernel.process.isDead { return nil }
+            let isExcused = FaultKind.allCases.contains {
+                $0 != .slowWrite && ($0 != .noSpace || !hadFormat)
+                    && kernel.plan.happened($0) > faults.happened($0)
+            }
+            if !isExcused { judge.fail("the log does not open: \(error)") }
+            return nil
+        }
+    }
+
+    private func readErrors(since faults: FaultPlan) -> Bool {
+        kernel.plan.happened(.readError) > faults.happened(.readError)
+    }
+
+    /// What happens to the disk while nobody uses it.
+    private func restart(_ process: SimulatedProcess) {
+        if !process.isDead {
+            process.isDead = true
+            // A log that was let go is closed by the end of its process; the disk goes on.
+            if ending == .abandon { disk.kill(random: &kernel.random) }
+        }
+        for inode in disk.entries.values { inode.lockHolder = nil }
+        var media = MediaFaults(kernel: kernel, registry: registry)
+        media.happen(&random)
+    }
+
+    // MARK: - Looking at it
+
+    /// Reads the whole log as another process would, and has it judged. nil where there is no log yet.
+    @discardableResult
+    private func view(isClean: Bool) -> Judge.Contents? {
+        guard disk.entries[Self.root + "/FORMAT"] != nil else { return nil }
+        let process = newProcess()
+        var contents: Judge.Contents?
+        kernel.plan.isPaused = true
+        let thread = scheduler.spawn("view", in: process) { [unowned self] in
+            guard let first = read(scope: .wholeJournal) else { return }
+            judge.check(first.contents, tellsLoss: first.tellsLoss, told: first.told)
+            contents = first.contents
+            if hasFailed { return }
+            // The same again, and what opening reads by default.
+            if let second = read(scope: random.chance(oneIn: 2) ? .wholeJournal : .sinceCheckpoint) {
+                compare(first, second)
+            }
+        }
+        scheduler.join(thread)
+        scheduler.joinAll(of: process)
+        kernel.plan.isPaused = false
+        return contents
+    }
+
+    struct Look {
+        var contents: Judge.Contents = [:]
+        var tellsLoss = false
+        var told = ""
+    }
+
+    private func read(scope: RecoveryScope) -> Look? {
+        var look = Look()
+        do throws(WALError) {
+            let reader = try WriteAheadLogReader(at: Self.root, scope: scope)
+            look.tellsLoss = reader.report.hasLoss
+            look.told = reader.report.findings.map { "\($0.what.rawValue) \($0.file) \($0.byteRange)" }
+                .joined(separator: "; ")
+            kernel.note("view: through commit \(reader.lastCommit), \(look.told)")
+            var records = reader.records()
+            var failures = 0
+            while failures < 64 {
+                do throws(WALError) {
+                    guard let batch = try records.next() else { return look }
+                    for record in batch.records {
+                        guard
+                            let number = judge.recognize(
+                                record.payload, tenant: batch.tenant, sequence: record.sequence)
+                        else { return look }
+                        look.contents[batch.tenant, default: []].append((record.sequence, number))
+                    }
+                } catch {
+                    failures += 1
+                    look.told += "; \(error)"
+                    if case .damaged = error { look.tellsLoss = true } else { judge.fail("reading: \(error)") }
+                }
+            }
+            judge.fail("reading does not get on: \(look.told)")
+        } catch { judge.fail("the log cannot be read: \(error)") }
+        return nil
+    }
+
+    private func compare(_ first: Look, _ second: Look) {
+        for tenant in Set(first.contents.keys).union(second.contents.keys).sorted() {
+            let one = (first.contents[tenant] ?? []).map(\.number)
+            let other = (second.contents[tenant] ?? []).map(\.number)
+            if one != other { judge.fail("two looks at the same files differ on \(tenant): \(one) and \(other)") }
+        }
+    }
+
+    /// Without faults from now on, the log opens, takes an append, and gives back all that is owed.
+    private func epilogue() {
+        kernel.plan.isPaused = true
+        kernel.note("=== epilogue")
+        ending = .close
+        disk.capacity = .max
+        let before = view(isClean: true)
+        if hasFailed { return }
+        let process = newProcess()
+        let thread = scheduler.spawn("log", in: process) { [unowned self] in
+            kernel.plan.isPaused = true
+            guard let log = open(before) else { return }
+            Actors(self, log).appendOne()
+            do throws(WALError) { try log.closeBlocking() } catch {
+                // Acknowledgements may find no room where the journal is at its limit.
+                if case .journalFull = error { return }
+                judge.fail("the last close: \(error)")
+            }
+        }
+        scheduler.join(thread)
+        scheduler.joinAll(of: process)
+        restartQuietly(process)
+        if !hasFailed { view(isClean: true) }
+    }
+
+    private func restartQuietly(_ process: SimulatedProcess) {
+        process.isDead = true
+        for inode in disk.entries.values { inode.lockHolder = nil }
+    }
+}
+
+/// A real thread's means to run histories, used again from one to the next.
+public final class HistoryThread {
+    let fibers = FiberPool()
+    public init() {}
+}

@@ -1,0 +1,278 @@
+import WALFormat
+
+/// Knows what the log was given and what it promised, and holds it to that.
+///
+/// A record is *owed* from the moment an append returned for it, or a barrier behind it, or a subscriber read it: from
+/// then on every recovery must bring it back, under the same number, until every subscriber has acknowledged it. One
+/// whose append did not return may come back or not; if a recovery did not bring it back, it must never appear again.
+final class Judge {
+    /// One record that was handed to the log.
+    struct Attempt {
+        enum State {
+            /// Its append has not returned, or failed after it may have been written.
+            case undecided
+            /// Was refused before anything was staged, or was not brought back by a recovery.
+            case gone
+            case owed
+            /// The disk lost it, and the log said so.
+            case lost
+        }
+
+        var tenant: TenantName
+        var producer: Int
+        /// The first record's number of the batch that it was appended in.
+        var batch: Int
+        var batchCount: Int
+        var state = State.undecided
+        /// Its sequence number, where known.
+        var sequence: UInt64?
+    }
+
+    /// What one subscriber did.
+    struct Subscriber {
+        /// Whether it was registered, or is about to be.
+        var isRegistered = false
+        /// Whether that must survive a crash.
+        var isDurable = false
+        /// Whether it may be gone all the same: somebody has begun to take it out.
+        var mayBeGone = false
+        /// By tenant, the highest number that it acknowledged, and that of which it knows to be on disk.
+        var acknowledged: [TenantName: UInt64] = [:]
+        var durable: [TenantName: UInt64] = [:]
+    }
+
+    /// What a reader found: by tenant, sequence numbers and records, in order of reading.
+    typealias Contents = [TenantName: [(sequence: UInt64, number: Int)]]
+
+    private(set) var failure: String?
+    private(set) var attempts: [Attempt] = []
+    var subscribers: [TenantName: Subscriber] = [:]
+    let kernel: SimulatedKernel
+    let registry: CommitRegistry
+    /// The disk has broken its word at least once: losses may be told, numbers skipped, cursors forgotten.
+    private(set) var mediaFaults = false
+    private(set) var recordsChecked = 0
+
+    init(kernel: SimulatedKernel, registry: CommitRegistry) {
+        self.kernel = kernel
+        self.registry = registry
+    }
+
+    func fail(_ what: String) {
+        kernel.note("FAILURE \(what)")
+        if failure == nil { failure = what }
+    }
+
+    func noteMediaFaults() {
+        if FaultKind.allCases.contains(where: { $0.isMediaFault && kernel.plan.happened($0) > 0 }) { mediaFaults = true }
+    }
+
+    // MARK: - What is appended
+
+    /// Records are about to be appended in one batch. Returns the first's number; the others follow.
+    func attempt(_ tenant: TenantName, producer: Int, count: Int) -> Int {
+        let first = attempts.count
+        for _ in 0..<count {
+            attempts.append(Attempt(tenant: tenant, producer: producer, batch: first, batchCount: count))
+        }
+        return first
+    }
+
+    func owes(_ numbers: Range<Int>, from sequence: UInt64? = nil) {
+        for (offset, number) in numbers.enumerated() {
+            if attempts[number].state == .gone {
+                fail("record \(number) was acknowledged although it had been given up")
+            }
+            if attempts[number].state == .undecided { attempts[number].state = .owed }
+            if let sequence { setSequence(sequence + UInt64(offset), of: number) }
+        }
+    }
+
+    /// The append was refused before it changed anything.
+    func refused(_ numbers: Range<Int>) {
+        for number in numbers where attempts[number].state == .undecided { attempts[number].state = .gone }
+    }
+
+    private func setSequence(_ sequence: UInt64, of number: Int) {
+        if let known = attempts[number].sequence, known != sequence {
+            fail("record \(number) of \(attempts[number].tenant) has sequence number \(known) and \(sequence)")
+        }
+        attempts[number].sequence = sequence
+    }
+
+    // MARK: - What is read
+
+    /// A record that somebody reads: one that was appended, for that tenant.
+    func recognize(_ payload: some Collection<UInt8>, tenant: TenantName, sequence: UInt64) -> Int? {
+        guard let number = PayloadCode.number(of: payload), number < attempts.count else {
+            fail("\(tenant)/\(sequence) was never appended")
+            return nil
+        }
+        recordsChecked += 1
+        if attempts[number].tenant != tenant {
+            fail("\(tenant)/\(sequence) is a record of \(attempts[number].tenant)")
+        }
+        if attempts[number].state == .gone {
+            fail("\(tenant)/\(sequence), record \(number), had been given up and is back")
+        }
+        if let known = attempts[number].sequence, known != sequence {
+            fail("record \(number) of \(tenant) has sequence number \(known) and is read as \(sequence)")
+        }
+        return number
+    }
+
+    /// A subscriber of the living log read a record: it is durable.
+    func delivered(_ number: Int, sequence: UInt64) {
+        if attempts[number].state == .undecided { attempts[number].state = .owed }
+        setSequence(sequence, of: number)
+    }
+
+    // MARK: - Recovery
+
+    /// Whether every subscriber that may be left has a record: then it may be reclaimed.
+    private func mayBeReclaimed(_ tenant: TenantName, _ sequence: UInt64?) -> Bool {
+        let known = subscribers.values.filter { $0.isRegistered || $0.mayBeGone }
+        if known.isEmpty { return false }
+        guard let sequence else {
+            // Which one it is nobody knows: if anything was acknowledged, it may be this.
+            return known.contains { ($0.acknowledged[tenant] ?? 0) > 0 }
+        }
+        // One that may be gone holds nothing back for sure; one that stays does.
+        return known.allSatisfy { $0.mayBeGone || ($0.acknowledged[tenant] ?? 0) >= sequence }
+            && known.contains { ($0.acknowledged[tenant] ?? 0) >= sequence }
+    }
+
+    /// Holds against the promises what a view of the whole log shows that nobody writes. `tellsLoss`: the view said
+    /// that acknowledged records are lost or damaged.
+    func check(_ contents: Contents, tellsLoss: Bool, told: String) {
+        noteMediaFaults()
+        var found: [Int: UInt64] = [:]
+        for (tenant, records) in contents.sorted(by: { $0.key < $1.key }) {
+            checkOrder(records, tenant)
+            for record in records {
+                if found.updateValue(record.sequence, forKey: record.number) != nil {
+                    fail("record \(record.number) of \(tenant) is there twice, the second time as \(record.sequence)")
+                }
+            }
+        }
+        var missing: [Int] = []
+        for number in attempts.indices where found[number] == nil && attempts[number].state == .owed {
+            if !mayBeReclaimed(attempts[number].tenant, attempts[number].sequence) { missing.append(number) }
+        }
+        checkBatches(found)
+        checkLosses(missing, tellsLoss: tellsLoss, told: told)
+    }
+
+    private func checkOrder(_ records: [(sequence: UInt64, number: Int)], _ tenant: TenantName) {
+        var last: UInt64 = 0
+        var lastOfProducer: [Int: Int] = [:]
+        for (sequence, number) in records {
+            if sequence <= last { fail("\(tenant)/\(sequence) is read behind \(last)") }
+            // Numbers are given in order, so that a gap is a loss; damage makes the log skip some.
+            if last > 0, sequence != last + 1, !mediaFaults {
+                fail("\(tenant)'s records jump from \(last) to \(sequence)")
+            }
+            last = sequence
+            let producer = attempts[number].producer
+            if let before = lastOfProducer[producer], before > number {
+                fail("\(tenant): record \(number) comes behind record \(before) of the same producer")
+            }
+            lastOfProducer[producer] = number
+        }
+    }
+
+    private func checkBatches(_ found: [Int: UInt64]) {
+        for (number, sequence) in found where attempts[number].batchCount > 1 && attempts[number].batch == number {
+            for offset in 1..<attempts[number].batchCount where found[number + offset] != sequence + UInt64(offset) {
+                fail("a batch of \(attempts[number].tenant) is there in part: \(number), not \(number + offset)")
+            }
+        }
+        for number in found.keys where found[attempts[number].batch] == nil {
+            fail("a batch of \(attempts[number].tenant) is there in part: \(number), not its first")
+        }
+    }
+
+    /// Each missing record must have been on sectors that the disk spoiled, and the loss must have been told as soon as
+    /// anything vouched for it.
+    private func checkLosses(_ missing: [Int], tellsLoss: Bool, told: String) {
+        if tellsLoss, !mediaFaults { fail("loss was told and there is none: \(told)") }
+        var vouched: UInt64?
+        for number in missing {
+            let name = "record \(number) of \(attempts[number].tenant) (\(attempts[number].sequence ?? 0))"
+            let places = registry.places[number] ?? []
+            if let place = places.first(where: \.isIntact) {
+                fail("\(name), acknowledged, is whole in file \(place.inode.number) at \(place.range) and not read")
+                continue
+            }
+            guard let place = places.last(where: \.isDamaged) else {
+                fail("\(name), acknowledged, is lost")
+                continue
+            }
+            let through = vouched ?? registry.vouchedThrough
+            vouched = through
+            if place.header.commitNumber <= through, !tellsLoss {
+                fail("\(name) is lost in commit \(place.header.commitNumber), vouched for by \(through), and nobody says so")
+            }
+            kernel.note("record \(number) was lost by the disk")
+            attempts[number].state = .lost
+        }
+    }
+
+    /// The log was opened on what `check` saw: what came back is owed from now on, what did not is gone.
+    func settle(_ contents: Contents) {
+        var found: [Int: UInt64] = [:]
+        for records in contents.values { for record in records { found[record.number] = record.sequence } }
+        for number in attempts.indices where attempts[number].state == .undecided {
+            if let sequence = found[number] {
+                attempts[number].state = .owed
+                setSequence(sequence, of: number)
+            } else if attempts[number].sequence == nil || !mayBeReclaimed(attempts[number].tenant, nil) {
+                attempts[number].state = .gone
+            }
+        }
+    }
+
+    // MARK: - Cursors
+
+    /// What the subscribers had said at a moment is on disk.
+    func flushed(_ then: [TenantName: Subscriber]) {
+        for name in then.keys.sorted() { flushed(name, then) }
+    }
+
+    func flushed(_ name: TenantName, _ then: [TenantName: Subscriber]) {
+        guard let said = then[name], said.isRegistered, !said.mayBeGone, subscribers[name]?.mayBeGone == false else {
+            return
+        }
+        subscribers[name]?.isDurable = true
+        subscribers[name]?.durable.merge(said.acknowledged) { max($0, $1) }
+    }
+
+    /// Holds the subscribers and cursors of a log just opened against what was acknowledged.
+    func checkCursors(_ names: [TenantName], _ cursor: (TenantName, TenantName) -> UInt64) {
+        for (name, subscriber) in subscribers.sorted(by: { $0.key < $1.key }) {
+            let isThere = names.contains(name)
+            if !isThere, subscriber.isDurable, !subscriber.mayBeGone, !mediaFaults {
+                fail("subscriber \(name) is forgotten")
+            }
+            var left = subscriber
+            left.isRegistered = isThere
+            left.isDurable = isThere
+            left.mayBeGone = false
+            if !isThere { left.acknowledged = [:] }
+            for tenant in Set(attempts.map(\.tenant)).sorted() where isThere {
+                let place = cursor(name, tenant)
+                if place > subscriber.acknowledged[tenant] ?? 0 {
+                    fail("\(name)'s cursor of \(tenant) is \(place): past \(subscriber.acknowledged[tenant] ?? 0)")
+                }
+                if place < subscriber.durable[tenant] ?? 0, !mediaFaults, !subscriber.mayBeGone {
+                    fail("\(name)'s cursor of \(tenant) is \(place): back from \(subscriber.durable[tenant] ?? 0)")
+                }
+                left.acknowledged[tenant] = place
+                left.durable[tenant] = place
+            }
+            if !isThere { left.durable = [:] }
+            subscribers[name] = left
+        }
+        for name in names where subscribers[name] == nil { fail("subscriber \(name) was never registered") }
+    }
+}

@@ -1,0 +1,45 @@
+import WALFormat
+
+/// What a disk does to bytes at rest, between a log's last use and its next.
+struct MediaFaults {
+    let kernel: SimulatedKernel
+    let registry: CommitRegistry
+
+    mutating func happen(_ random: inout SimulationRandom) {
+        let journal = kernel.disk.entries.filter { $0.key.hasSuffix(".journal") && !$0.value.isDirectory }
+            .sorted { $0.key < $1.key }
+        guard !journal.isEmpty else { return }
+        if kernel.happens(.bitRot), let place = placeInCommits(&random) {
+            let bit = UInt8(1) << UInt8(random.below(8))
+            let old = place.inode.content[place.offset]
+            kernel.disk.damage(place.inode, place.offset..<place.offset + 1) { _ in old ^ bit }
+            kernel.note("rot in file \(place.inode.number) at \(place.offset)")
+        }
+        if kernel.happens(.zeroedSector), let place = placeInCommits(&random) {
+            let size = random.chance(oneIn: 2) ? SimulatedDisk.sectorSize : 4096
+            let start = place.offset / size * size
+            kernel.disk.damage(place.inode, start..<min(start + size, place.inode.content.count)) { _ in 0 }
+            kernel.note("zeros in file \(place.inode.number) at \(start)")
+        }
+        if kernel.happens(.staleFile) {
+            let (path, inode) = random.pick(journal)
+            let copy = SimulatedDisk.parent(of: path) + "/00ab\(random.below(9000) + 1000).journal"
+            // As it was some commits ago: those behind are zeros.
+            var bytes = inode.content
+            let ends = registry.commits.filter { $0.inode === inode && $0.isIntact }.map(\.range.upperBound).sorted()
+            if let end = ends.dropLast().last { for place in end..<bytes.count { bytes[place] = 0 } }
+            kernel.disk.resurrect(bytes, as: copy)
+            kernel.note("stale copy of \(path) as \(copy)")
+        }
+    }
+
+    /// A byte of a commit that is on the disk.
+    private func placeInCommits(
+        _ random: inout SimulationRandom
+    ) -> (inode: SimulatedDisk.Inode, offset: Int)? {
+        let whole = registry.commits.filter(\.isIntact)
+        guard !whole.isEmpty else { return nil }
+        let commit = random.pick(whole)
+        return (commit.inode, commit.range.lowerBound + random.below(commit.range.count))
+    }
+}
