@@ -91,7 +91,10 @@ struct LogRoot<Storage: JournalStorage> {
         }
         if let format = formats.first {
             if rewriting {
-                try catching { () throws(StorageError) in try storage.replace("FORMAT", with: format.encoded()) }
+                // A full disk must not keep a log from opening: the headers say the same next time.
+                do throws(StorageError) { try storage.replace("FORMAT", with: format.encoded()) } catch {
+                    if error.code != .noSpace { throw .storage(error) }
+                }
             }
             return format
         }

@@ -140,7 +140,7 @@ public final class History {
 
     private func open(_ before: Judge.Contents?) -> WriteAheadLog? {
         let faults = kernel.plan
-        let hadFormat = disk.entries[Self.root + "/FORMAT"] != nil
+        let hadJournal = disk.entries.keys.contains { $0.hasSuffix(".journal") }
         do throws(WALError) {
             let log = try WriteAheadLog.openBlocking(at: Self.root, options: logOptions)
             result.opens += 1
@@ -159,7 +159,7 @@ public final class History {
             kernel.note("open: \(error)")
             if kernel.process.isDead { return nil }
             let isExcused = FaultKind.allCases.contains {
-                $0 != .slowWrite && ($0 != .noSpace || !hadFormat)
+                $0 != .slowWrite && ($0 != .noSpace || !hadJournal)
                     && kernel.plan.happened($0) > faults.happened($0)
             }
             if !isExcused { judge.fail("the log does not open: \(error)") }
@@ -194,7 +194,8 @@ public final class History {
         kernel.plan.isPaused = true
         let thread = scheduler.spawn("view", in: process) { [unowned self] in
             guard let first = read(scope: .wholeJournal) else { return }
-            judge.check(first.contents, tellsLoss: first.tellsLoss, told: first.told)
+            judge.check(
+                first.contents, cursors: first.cursors, tellsLoss: first.tellsLoss, told: first.told)
             contents = first.contents
             if hasFailed { return }
             // The same again, and what opening reads by default.
@@ -212,6 +213,8 @@ public final class History {
         var contents: Judge.Contents = [:]
         var tellsLoss = false
         var told = ""
+        /// Of each subscriber, by tenant.
+        var cursors: [[TenantName: UInt64]] = []
     }
 
     private func read(scope: RecoveryScope) -> Look? {
@@ -221,6 +224,9 @@ public final class History {
             look.tellsLoss = reader.report.hasLoss
             look.told = reader.report.findings.map { "\($0.what.rawValue) \($0.file) \($0.byteRange)" }
                 .joined(separator: "; ")
+            look.cursors = reader.subscribers.map { [tenants = reader.tenants] name in
+                Dictionary(uniqueKeysWithValues: tenants.map { ($0.name, $0.acknowledgedThrough[name] ?? 0) })
+            }
             kernel.note("view: through commit \(reader.lastCommit), \(look.told)")
             var records = reader.records()
             var failures = 0

@@ -63,6 +63,9 @@ final class Judge {
         if failure == nil { failure = what }
     }
 
+    /// The log has told of a loss at some time: from then on it may skip numbers.
+    var mayHaveSkipped = false
+
     func noteMediaFaults() {
         if FaultKind.allCases.contains(where: { $0.isMediaFault && kernel.plan.happened($0) > 0 }) { mediaFaults = true }
     }
@@ -129,23 +132,41 @@ final class Judge {
 
     // MARK: - Recovery
 
-    /// Whether every subscriber that may be left has a record: then it may be reclaimed.
-    private func mayBeReclaimed(_ tenant: TenantName, _ sequence: UInt64?) -> Bool {
-        let known = subscribers.values.filter { $0.isRegistered || $0.mayBeGone }
-        if known.isEmpty { return false }
-        guard let sequence else {
-            // Which one it is nobody knows: if anything was acknowledged, it may be this.
-            return known.contains { ($0.acknowledged[tenant] ?? 0) > 0 }
+    /// By tenant, through which number the log may have reclaimed records at some time: every subscriber had them, on
+    /// disk. It never goes back, whoever comes or leaves later.
+    private var reclaimable: [TenantName: UInt64] = [:]
+
+    /// Notes that the log may reclaim what all of these subscribers have.
+    private func mayReclaim(_ cursors: [[TenantName: UInt64]]) {
+        guard let first = cursors.first else { return }
+        for (tenant, through) in first {
+            let all = cursors.dropFirst().reduce(through) { min($0, $1[tenant] ?? 0) }
+            reclaimable[tenant] = max(reclaimable[tenant] ?? 0, all)
         }
-        // One that may be gone holds nothing back for sure; one that stays does.
-        return known.allSatisfy { $0.mayBeGone || ($0.acknowledged[tenant] ?? 0) >= sequence }
-            && known.contains { ($0.acknowledged[tenant] ?? 0) >= sequence }
+    }
+
+    private func mayBeReclaimed(_ attempt: Attempt) -> Bool {
+        let through = reclaimable[attempt.tenant] ?? 0
+        // Where nobody knows a record's number, it may be one of those.
+        return attempt.sequence.map { $0 <= through } ?? (through > 0)
+    }
+
+    /// A subscriber is about to be taken out: what the others have may be reclaimed from then on, and what all had,
+    /// before.
+    func unregisters(_ name: TenantName) {
+        let known = subscribers.values.filter { $0.isRegistered && !$0.mayBeGone }
+        mayReclaim(known.map(\.acknowledged))
+        subscribers[name]?.mayBeGone = true
+        mayReclaim(subscribers.values.filter { $0.isRegistered && !$0.mayBeGone }.map(\.acknowledged))
     }
 
     /// Holds against the promises what a view of the whole log shows that nobody writes. `tellsLoss`: the view said
-    /// that acknowledged records are lost or damaged.
-    func check(_ contents: Contents, tellsLoss: Bool, told: String) {
+    /// that acknowledged records are lost or damaged; `cursors`: where it has the subscribers.
+    func check(_ contents: Contents, cursors: [[TenantName: UInt64]], tellsLoss: Bool, told: String) {
         noteMediaFaults()
+        mayReclaim(cursors)
+        // Damage may have taken cursors back that the log had reclaimed by.
+        if mediaFaults { mayReclaim(subscribers.values.filter(\.isRegistered).map(\.acknowledged)) }
         var found: [Int: UInt64] = [:]
         for (tenant, records) in contents.sorted(by: { $0.key < $1.key }) {
             checkOrder(records, tenant)
@@ -157,7 +178,7 @@ final class Judge {
         }
         var missing: [Int] = []
         for number in attempts.indices where found[number] == nil && attempts[number].state == .owed {
-            if !mayBeReclaimed(attempts[number].tenant, attempts[number].sequence) { missing.append(number) }
+            if !mayBeReclaimed(attempts[number]) { missing.append(number) }
         }
         checkBatches(found)
         checkLosses(missing, tellsLoss: tellsLoss, told: told)
@@ -195,6 +216,7 @@ final class Judge {
     /// Each missing record must have been on sectors that the disk spoiled, and the loss must have been told as soon as
     /// anything vouched for it.
     private func checkLosses(_ missing: [Int], tellsLoss: Bool, told: String) {
+        if tellsLoss { mayHaveSkipped = true }
         if tellsLoss, !mediaFaults { fail("loss was told and there is none: \(told)") }
         var vouched: UInt64?
         for number in missing {
@@ -226,7 +248,7 @@ final class Judge {
             if let sequence = found[number] {
                 attempts[number].state = .owed
                 setSequence(sequence, of: number)
-            } else if attempts[number].sequence == nil || !mayBeReclaimed(attempts[number].tenant, nil) {
+            } else {
                 attempts[number].state = .gone
             }
         }

@@ -34,7 +34,14 @@ public struct DirectStorage: JournalStorage {
         }
         for directory in missing.reversed() { try makeDirectory(directory) }
         let journal = root.appending("journal")
-        // An earlier process may have been killed between a rename and the directory's sync.
+        // An earlier process may have been killed between a change of a name and the directory's sync: what is seen
+        // here need not be durable, and that holds for every directory on the way, which it may have made.
+        var directory = root
+        while directory.removeLastComponent() {
+            // Where it may not be read, it is not of our making.
+            try? synchronizeDirectory(directory.isEmpty ? "." : directory.string)
+        }
+        try synchronizeDirectory(root.string)
         if isPresent(journal.string) { try synchronizeDirectory(journal.string) } else { try makeDirectory(journal) }
         // There ahead of need: setting a damaged file aside must not depend on free space.
         let quarantine = root.appending("quarantine")

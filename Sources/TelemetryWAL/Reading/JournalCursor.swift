@@ -229,8 +229,9 @@ struct JournalCursor<Storage: JournalStorage> {
                     try? JournalFileHeader.decode($0.extracting(0..<count), at: copy * blockSize, blockSize: blockSize)
                 }
             }
-            // A new life has a whole header at least once; no whole header is damage, of this life.
-            guard copies.isEmpty || copies.contains(where: { $0.epoch == current.header.epoch }) else {
+            // A new life has a whole header of a later sequence number at least once. No whole header, or an earlier
+            // one, which the device put or left there, is damage of this life.
+            if copies.contains(where: { $0.fileSequence > current.header.fileSequence }) {
                 leaveFile()
                 return
             }

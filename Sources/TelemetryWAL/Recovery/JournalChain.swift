@@ -9,6 +9,10 @@ struct FoundFile {
     var firstCommit: CommitHeader?
     /// Whether the device failed to read the header's blocks.
     var isHeaderUnreadable = false
+    /// The newer of the whole copies.
+    var latestHeader: JournalFileHeader? {
+        copies.compactMap { try? $0.get() }.max { $0.fileSequence < $1.fileSequence }
+    }
     /// Highest commit of the present life; looked for only where two files claim one place in the log.
     var lastCommit: UInt64 = 0
 }

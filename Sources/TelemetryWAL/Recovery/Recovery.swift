@@ -42,12 +42,73 @@ struct Recovery<Storage: JournalStorage> {
     /// Runs recovery from the first file to the last. Throws `.storage` where files cannot be opened; a device that
     /// fails to read a range is no error but a finding.
     func run() throws(WALError) -> RecoveredLog {
-        let found: [FoundFile]
-        do throws(StorageError) { found = try compareTwins(try look()) } catch { throw .storage(error) }
-        if let error = versionFault(found) { throw error }
+        var disproved: Set<String> = []
+        while true {
+            let recovered = try recover(disproving: disproved)
+            let more: Set<String>
+            do throws(StorageError) { more = try headersDisproved(by: recovered) } catch { throw .storage(error) }
+            // With each file found again, the chain tells more of the others.
+            if more.isSubset(of: disproved) { return recovered }
+            disproved.formUnion(more)
+        }
+    }
+
+    /// Runs recovery without believing the headers of some files, if they are still what they were.
+    private func recover(disproving disproved: Set<String>) throws(WALError) -> RecoveredLog {
         let recovered: Result<RecoveredLog, WALError>
-        do throws(StorageError) { recovered = try recover(found) } catch { throw .storage(error) }
+        do throws(StorageError) {
+            var found = try look()
+            for index in found.indices where disproved.contains(found[index].name) { try disprove(&found[index]) }
+            found = try compareTwins(found)
+            recovered = if let error = versionFault(found) { .failure(error) } else { try recover(found) }
+        } catch { throw .storage(error) }
         return try recovered.get()
+    }
+
+    /// Files whose headers cannot be right: the device acknowledged a new header and did not write it, so that a file
+    /// of the log looks like one that is free for use. Its commits prove it: they are of a later life than the header,
+    /// and that life is missing in the log, or they vouch for each other or for more than the log without them has.
+    /// (The first write of a new life that was torn leaves such commits as well, but they vouch for nothing new.)
+    private func headersDisproved(by recovered: RecoveredLog) throws(StorageError) -> Set<String> {
+        let missing = Set(recovered.report.findings.filter { $0.what == .fileMissing }.map(\.fileSequence))
+        let names = Set(recovered.files.map(\.name))
+        let sequences = recovered.files.map(\.sequence)
+        var disproved: Set<String> = []
+        let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
+        for name in try storage.entries(of: "journal") where JournalFileName.number(of: name) != nil {
+            if names.contains(name) { continue }
+            let found = try look(at: name, buffer: buffer)
+            guard let header = found.latestHeader, header.logIdentifier == format.logIdentifier else { continue }
+            let file = try storage.open("journal/" + name, forWriting: false)
+            // A life's first commits stand at the file's beginning.
+            let size = missing.isEmpty ? min(found.size, UInt64(Self.windowLength)) : found.size
+            let last = try commit(in: file, size: size, buffer: buffer) {
+                ($0.fileSequence, $0.commitNumber) > ($1.fileSequence, $1.commitNumber)
+            }
+            guard let last, last.fileSequence > header.fileSequence else { continue }
+            let first = try commit(in: file, size: size, buffer: buffer) { $0.fileSequence > $1.fileSequence }
+            let isBetween =
+                sequences.first.map { $0 < last.fileSequence } ?? false
+                && sequences.last.map { $0 > last.fileSequence } ?? false
+            if missing.contains(last.fileSequence) || last.durableThrough > recovered.lastCommit
+                || (isBetween && last.durableThrough >= first?.commitNumber ?? .max)
+            {
+                disproved.insert(name)
+            }
+        }
+        return disproved
+    }
+
+    private func disprove(_ found: inout FoundFile) throws(StorageError) {
+        let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
+        let file = try storage.open("journal/" + found.name, forWriting: false)
+        let sequence = found.latestHeader?.fileSequence ?? 0
+        try proveByCommits(&found, file: file, buffer: buffer)
+        // Beside a living writer the header may have come meanwhile.
+        guard let first = found.firstCommit, first.fileSequence > sequence else { return }
+        found.copies = found.copies.map { _ in
+            .failure(FormatError(.field, "it is of an earlier life than the file's commits"))
+        }
     }
 
     /// All journal files with what their headers say.
@@ -63,9 +124,7 @@ struct Recovery<Storage: JournalStorage> {
     /// Where two files claim one place in the log, finds out how far each reaches.
     private func compareTwins(_ found: [FoundFile]) throws(StorageError) -> [FoundFile] {
         var found = found
-        let headers = found.map { file in
-            file.copies.lazy.compactMap { try? $0.get() }.max { $0.fileSequence < $1.fileSequence }
-        }
+        let headers = found.map(\.latestHeader)
         var counts: [UInt64: Int] = [:]
         for case let header? in headers where !header.isSpare { counts[header.fileSequence, default: 0] += 1 }
         for (index, header) in headers.enumerated() {
@@ -159,23 +218,33 @@ struct Recovery<Storage: JournalStorage> {
         _ found: inout FoundFile, file: Storage.File, buffer: AlignedBuffer
     ) throws(StorageError) {
         // The present life is the one with the highest file sequence; its epoch is read off its commits.
+        found.firstCommit = try commit(in: file, size: found.size, buffer: buffer) {
+            $0.fileSequence > $1.fileSequence
+        }
+    }
+
+    /// Of the whole commit headers in a file, the first that no other is better than.
+    private func commit(
+        in file: Storage.File, size: UInt64, buffer: AlignedBuffer,
+        _ isBetter: (CommitHeader, CommitHeader) -> Bool
+    ) throws(StorageError) -> CommitHeader? {
         var best: CommitHeader?
         var offset = UInt64(FormatLimits.headerCopies * format.blockSize)
         var unreadable: [Range<UInt64>] = []
-        while offset + UInt64(format.blockSize) <= found.size {
-            let length = Int(min(UInt64(Self.windowLength), found.size - offset)) & ~(format.blockSize - 1)
+        while offset + UInt64(format.blockSize) <= size {
+            let length = Int(min(UInt64(Self.windowLength), size - offset)) & ~(format.blockSize - 1)
             let count = try read(file, into: buffer, at: 0, length: length, from: offset, unreadable: &unreadable)
             buffer.withBytes { bytes in
                 for position in stride(from: 0, to: count, by: format.blockSize) {
                     guard case .valid(let header) = CommitHeader.read(bytes, at: position),
                         header.offset == offset + UInt64(position)
                     else { continue }
-                    if best.map({ header.fileSequence > $0.fileSequence }) ?? true { best = header }
+                    if best.map({ isBetter(header, $0) }) ?? true { best = header }
                 }
             }
             offset += UInt64(length)
         }
-        found.firstCommit = best
+        return best
     }
 
     /// Feeds a file to a scanner, window by window. Returns what the device failed to read.
