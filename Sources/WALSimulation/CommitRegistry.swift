@@ -12,7 +12,7 @@ final class CommitRegistry {
 
         /// Whether the file still holds exactly the commit's bytes.
         var isIntact: Bool {
-            range.upperBound <= inode.content.count && hash == Self.hash(inode.content[range])
+            inode.isLinked && range.upperBound <= inode.content.count && hash == Self.hash(inode.content[range])
         }
         /// Whether the disk broke its word about a part of it.
         var isDamaged: Bool { inode.damage.contains { $0.overlaps(range) } }
@@ -68,6 +68,11 @@ final class CommitRegistry {
                 offset = start + header.payloadLength
             }
         }
+    }
+
+    /// Whether the disk spoiled a commit with one of these numbers.
+    func hasSpoiledCommit(in numbers: Range<UInt64>) -> Bool {
+        commits.contains { numbers.contains($0.header.commitNumber) && $0.isDamaged && !$0.isIntact }
     }
 
     /// The highest commit that any whole commit on the disk vouches for.

@@ -221,17 +221,24 @@ final class Judge {
         var vouched: UInt64?
         for number in missing {
             let name = "record \(number) of \(attempts[number].tenant) (\(attempts[number].sequence ?? 0))"
-            let places = registry.places[number] ?? []
-            if let place = places.first(where: \.isIntact) {
+            // Where a write failed and was repeated in the next file, the last is the one that was acknowledged.
+            let place = registry.places[number]?.last
+            let through = vouched ?? registry.vouchedThrough
+            vouched = through
+            if let place, place.isIntact {
+                // Nothing vouches for it, and one before it is spoiled: it looks like one that was under way beside a
+                // torn one.
+                if registry.hasSpoiledCommit(in: through + 1..<max(through + 1, place.header.commitNumber)) {
+                    attempts[number].state = .lost
+                    continue
+                }
                 fail("\(name), acknowledged, is whole in file \(place.inode.number) at \(place.range) and not read")
                 continue
             }
-            guard let place = places.last(where: \.isDamaged) else {
+            guard let place, place.isDamaged else {
                 fail("\(name), acknowledged, is lost")
                 continue
             }
-            let through = vouched ?? registry.vouchedThrough
-            vouched = through
             if place.header.commitNumber <= through, !tellsLoss {
                 fail("\(name) is lost in commit \(place.header.commitNumber), vouched for by \(through), and nobody says so")
             }

@@ -39,6 +39,8 @@ struct MediaFaults {
     ) -> (inode: SimulatedDisk.Inode, offset: Int)? {
         let whole = registry.commits.filter(\.isIntact)
         guard !whole.isEmpty else { return nil }
+        // Now and then a header, of which there are two copies.
+        if random.chance(oneIn: 6) { return (random.pick(whole).inode, random.below(2 * registry.blockSize)) }
         let commit = random.pick(whole)
         return (commit.inode, commit.range.lowerBound + random.below(commit.range.count))
     }

@@ -30,6 +30,8 @@ final class SimulatedDisk {
         var stable: [UInt8] = []
         /// Done and not durable, in order.
         var pending: [Write] = []
+        /// Whether it has a name.
+        fileprivate(set) var isLinked = true
         /// The open file that holds the lock.
         var lockHolder: Int?
         /// Where media faults changed what was written, until it is written again.
@@ -86,6 +88,7 @@ final class SimulatedDisk {
     }
 
     func unlink(_ path: String) {
+        entries[path]?.isLinked = false
         entries[path] = nil
         changes.append(.unlink(path))
     }
@@ -93,7 +96,9 @@ final class SimulatedDisk {
     func rename(_ from: String, to: String) {
         guard let inode = entries[from] else { return }
         entries[from] = nil
+        entries[to]?.isLinked = false
         entries[to] = inode
+        inode.isLinked = true
         changes.append(.rename(from, to, inode))
     }
 
@@ -280,7 +285,9 @@ final class SimulatedDisk {
         for path in stableEntries.keys.sorted(by: { $0.count < $1.count }) where path != "/" {
             if stableEntries[Self.parent(of: path)] == nil { stableEntries[path] = nil }
         }
+        for inode in inodes.values { inode.isLinked = false }
         entries = stableEntries
+        for inode in entries.values { inode.isLinked = true }
     }
 
     /// Differs if any byte of any file does; the lock file, which holds the real process's number, left out.

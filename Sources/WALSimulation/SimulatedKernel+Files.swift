@@ -83,10 +83,14 @@ extension SimulatedKernel {
         if file.isDirect { checkAlignment(of: UnsafeRawBufferPointer(buffer), offset: offset, file) }
         scheduler.sleep(UInt64(random.pick(5...100)) * 1000)
         if process.isDead { return -Int(EIO) }
-        if happens(.readError) {
+        let place = ReadPlace(inode: file.inode.number, offset: offset)
+        // Twice at most at one place: reading is tried three times.
+        if readFailures[place, default: 0] < 2, happens(.readError) {
+            readFailures[place, default: 0] += 1
             note("read \(file.path) at \(offset): EIO")
             return -Int(EIO)
         }
+        readFailures[place] = nil
         let content = file.inode.content
         guard offset < content.count else { return 0 }
         let count = min(buffer.count, content.count - offset)

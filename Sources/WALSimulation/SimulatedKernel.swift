@@ -16,6 +16,13 @@ final class SimulatedKernel {
     let traces: Bool
     /// Alignment that direct I/O asks for.
     let alignment: Int
+    struct ReadPlace: Hashable {
+        var inode: Int
+        var offset: Int
+    }
+
+    /// How often reading failed lately, by place.
+    var readFailures: [ReadPlace: Int] = [:]
     /// Calls that did I/O.
     private(set) var operations = 0
     /// At which call the process ends, and how.

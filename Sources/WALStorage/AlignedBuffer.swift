@@ -79,6 +79,13 @@ import Synchronization
         }
     }
 
+    /// Whether a range holds the same bytes as in another buffer.
+    public func holdsSame(as other: AlignedBuffer, in range: Range<Int>) -> Bool {
+        precondition(range.lowerBound >= 0 && range.upperBound <= min(capacity, other.capacity))
+        guard let mine = unsafe memory.baseAddress, let others = unsafe other.memory.baseAddress else { return true }
+        return unsafe memcmp(mine + range.lowerBound, others + range.lowerBound, range.count) == 0
+    }
+
     /// Lets a closure read the bytes.
     @inlinable
     public func withBytes<Result, Failure: Error>(

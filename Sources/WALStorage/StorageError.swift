@@ -21,6 +21,8 @@ public struct StorageError: Error, Sendable, CustomStringConvertible {
         case endOfFile
         /// Fewer bytes were written than asked for.
         case shortWrite
+        /// The device acknowledged a write and holds something else.
+        case writeLost
         case other
     }
 
@@ -63,6 +65,7 @@ public struct StorageError: Error, Sendable, CustomStringConvertible {
             case .directIOUnsupported: "the file system offers no direct I/O (O_DIRECT)"
             case .endOfFile: "the file ends before"
             case .shortWrite: "only a part was written"
+            case .writeLost: "the device acknowledged it and holds something else"
             default: systemError.map(String.init(describing:)) ?? "failed"
             }
         return "\(path): \(operation): \(cause)\(advice.map { "; \($0)" } ?? "")"
@@ -71,6 +74,7 @@ public struct StorageError: Error, Sendable, CustomStringConvertible {
     private var advice: String? {
         switch code {
         case .noSpace: "free space on this file system, or raise the limit"
+        case .writeLost: "the device does not keep its word: replace it"
         case .ioFailure: "see the kernel's log for the device's report"
         case .readOnlyFileSystem: "mount it writable, or use a read-only command"
         case .permissionDenied: "run as a user who may, or change the rights"

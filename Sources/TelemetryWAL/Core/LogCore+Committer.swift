@@ -77,8 +77,17 @@ extension LogCore {
             guard let slot = slotsUnderWay.first(where: { $0.tag == tag }) else {
                 preconditionFailure("a write ended that is not under way")
             }
-            end(slot, result)
+            end(slot, slot.beginsFile ? checked(slot, result) : result)
         }
+    }
+
+    /// A write that begins a file counts when it could be read back. Under the lock, which is given up meanwhile:
+    /// nothing else is under way beside such a write.
+    private func checked(_ slot: CommitSlot, _ result: Result<Void, StorageError>) -> Result<Void, StorageError> {
+        guard case .success = result, let file = currentFile else { return result }
+        lock.unlock()
+        defer { lock.lock() }
+        do throws(StorageError) { return .success(try readBack(slot, from: file)) } catch { return .failure(error) }
     }
 
     private func wait(for queue: Storage.Queue) {

@@ -12,6 +12,7 @@ extension LogCore {
         let result: Result<Void, StorageError>
         do throws(StorageError) {
             try file.write(slot.buffer, at: 0, length: slot.length, to: slot.offset, durability: options.durability)
+            if slot.beginsFile { try readBack(slot, from: file) }
             result = .success(())
         } catch { result = .failure(error) }
         let duration = Double(MonotonicTime.now.since(start))
@@ -19,6 +20,21 @@ extension LogCore {
         writeDuration += (duration - writeDuration) / 8
         end(slot, result)
     }
+
+    /// Reads a new file's head again and compares it with what was written: header, checkpoint, first commit. Nothing
+    /// else of a file is needed to find all the rest, and a device that acknowledges this write and drops it would
+    /// make a file of the log look free. One read a file, of which no append but its first takes notice. Holds no lock.
+    func readBack(_ slot: CommitSlot, from file: Storage.File) throws(StorageError) {
+        let length = min(slot.length, Self.longestReadBack)
+        let buffer = AlignedBuffer(capacity: length, alignment: max(4096, format.blockSize))
+        let count = try file.read(into: buffer, at: 0, length: length, from: slot.offset)
+        guard count == length, buffer.holdsSame(as: slot.buffer, in: 0..<length) else {
+            throw StorageError(.writeLost, operation: "write \(slot.length) bytes at \(slot.offset)", path: file.path)
+        }
+    }
+
+    /// Bytes of a new file that are read back at most: checkpoints of thousands of tenants are shorter.
+    private static var longestReadBack: Int { 256 << 10 }
 
     /// Notes how a commit's write ended, and publishes what is durable in the log's order. Under the lock; whose
     /// groups ended are told by `tellEndedGroups`.

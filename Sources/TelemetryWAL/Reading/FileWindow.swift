@@ -9,9 +9,9 @@ import WALStorage
 /// the window is contiguous without moving the piece.
 final class FileWindow<File: StorageFile> {
     /// Bytes of one read.
-    static var pieceLength: Int { 1 << 20 }
+    static var pieceLength: Int { ReadLength.piece }
     /// Free room before a piece: more than most commits take.
-    private static var headroom: Int { 512 << 10 }
+    private static var headroom: Int { ReadLength.headroom }
 
     private let source: PieceSource<File>
     /// Offset in the file of the window's first byte.

@@ -62,7 +62,8 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
     private var pending: [RecordBatch] = []
     /// Why there is nothing to read.
     private var refusal: WALError?
-    /// What was acknowledged when the walk began, by tenant; looked up once a tenant.
+    /// What was acknowledged when the walk began, or has been given since, by tenant. A commit whose write failed may
+    /// be there as well as its repetition in the next file, if damage took the seal that rules it out.
     private var start: [TenantName: UInt64] = [:]
 
     init(core: LogCore<Storage>, tenant: TenantName?, subscriber: TenantName) {
@@ -126,6 +127,7 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
             }
             unpinLeftFiles()
             if let batches {
+                for batch in batches { start[batch.tenant] = batch.sequences.upperBound }
                 pending = batches.reversed()
             } else {
                 let position = cursor.position

@@ -114,6 +114,9 @@ public struct StoredRecords<Storage: JournalStorage> {
     private let tenant: TenantName?
     private let from: UInt64
     private var pending: [RecordBatch] = []
+    /// By tenant, the last number given: a commit whose write failed may be there as well as its repetition in the
+    /// next file, if damage took the seal that rules it out.
+    private var given: [TenantName: UInt64] = [:]
 
     init(cursor: JournalCursor<Storage>, tenant: TenantName?, from: UInt64) {
         self.cursor = cursor
@@ -125,10 +128,14 @@ public struct StoredRecords<Storage: JournalStorage> {
     /// on behind it with the next call; `.storage` where the device fails.
     public mutating func next() throws(WALError) -> RecordBatch? {
         while pending.isEmpty {
-            let (tenant, from) = (tenant, from)
-            guard let batches = try cursor.next({ name, _, _ in tenant == nil || tenant == name ? from : nil }) else {
-                return nil
+            let (tenant, from, given) = (tenant, from, given)
+            let batches = try cursor.next { name, sequences, _ in
+                guard tenant == nil || tenant == name else { return nil }
+                let next = max(from, (given[name] ?? 0) + 1)
+                return next <= sequences.upperBound ? next : nil
             }
+            guard let batches else { return nil }
+            for batch in batches { self.given[batch.tenant] = batch.sequences.upperBound }
             pending = batches.reversed()
         }
         return pending.popLast()

@@ -7,6 +7,8 @@ struct FoundFile {
     var copies: [Result<JournalFileHeader, FormatError>]
     /// Where no copy is whole: the first commit of the file's latest life that proves itself.
     var firstCommit: CommitHeader?
+    /// Whether later commits of that life vouch for it: it was acknowledged.
+    var isVouchedFor = false
     /// Whether the device failed to read the header's blocks.
     var isHeaderUnreadable = false
     /// The newer of the whole copies.
@@ -107,7 +109,8 @@ struct JournalChain {
             }
             let isNewest = newest.map { first.fileSequence > $0.fileSequence } ?? true
             let isWholeAndLive =
-                first.offset == commitsStart && newest.map { first.fileSequence >= $0.oldestLiveFileSequence } ?? true
+                (first.offset == commitsStart || file.isVouchedFor)
+                && newest.map { first.fileSequence >= $0.oldestLiveFileSequence } ?? true
             if isNamedByNext || isNewest || isWholeAndLive {
                 highestSequence = max(highestSequence, first.fileSequence)
                 let header = JournalFileHeader(

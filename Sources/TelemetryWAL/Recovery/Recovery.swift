@@ -13,7 +13,7 @@ struct Recovery<Storage: JournalStorage> {
     var progress: (@Sendable (UInt64, UInt64) -> Void)?
 
     /// Bytes read at a time.
-    private static var windowLength: Int { 4 << 20 }
+    private static var windowLength: Int { ReadLength.recoveryWindow }
 
     /// Reads one file of a living log again, whose contents recovery took from the checkpoints around it. `next`: the
     /// header of the file behind it, `state`: the log's.
@@ -42,72 +42,87 @@ struct Recovery<Storage: JournalStorage> {
     /// Runs recovery from the first file to the last. Throws `.storage` where files cannot be opened; a device that
     /// fails to read a range is no error but a finding.
     func run() throws(WALError) -> RecoveredLog {
-        var disproved: Set<String> = []
+        var disproved: [String: UInt64] = [:]
         while true {
             let recovered = try recover(disproving: disproved)
-            let more: Set<String>
+            var more: [String: UInt64]
             do throws(StorageError) { more = try headersDisproved(by: recovered) } catch { throw .storage(error) }
             // With each file found again, the chain tells more of the others.
-            if more.isSubset(of: disproved) { return recovered }
-            disproved.formUnion(more)
+            more = more.filter { disproved[$0.key] == nil }
+            if more.isEmpty { return recovered }
+            disproved.merge(more) { $1 }
         }
     }
 
-    /// Runs recovery without believing the headers of some files, if they are still what they were.
-    private func recover(disproving disproved: Set<String>) throws(WALError) -> RecoveredLog {
+    /// Runs recovery without believing the headers of some files, if they are still what they were: instead, these are
+    /// taken for the files with the given sequence numbers.
+    private func recover(disproving disproved: [String: UInt64]) throws(WALError) -> RecoveredLog {
         let recovered: Result<RecoveredLog, WALError>
         do throws(StorageError) {
             var found = try look()
-            for index in found.indices where disproved.contains(found[index].name) { try disprove(&found[index]) }
+            for index in found.indices {
+                if let sequence = disproved[found[index].name] { try disprove(&found[index], sequence) }
+            }
             found = try compareTwins(found)
             recovered = if let error = versionFault(found) { .failure(error) } else { try recover(found) }
         } catch { throw .storage(error) }
         return try recovered.get()
     }
 
-    /// Files whose headers cannot be right: the device acknowledged a new header and did not write it, so that a file
-    /// of the log looks like one that is free for use. Its commits prove it: they are of a later life than the header,
-    /// and that life is missing in the log, or they vouch for each other or for more than the log without them has.
-    /// (The first write of a new life that was torn leaves such commits as well, but they vouch for nothing new.)
-    private func headersDisproved(by recovered: RecoveredLog) throws(StorageError) -> Set<String> {
+    /// Files whose headers cannot be right, with the sequence numbers that they have instead: the device acknowledged
+    /// a new header and did not write it, or wrote another file's over it, so that a file of the log looks like one
+    /// that is free for use. Its commits prove it: they belong to a file that is missing in the log, or they are of a
+    /// later life than the header, and vouch for each other or for more than the log without them has. (The first
+    /// write of a new life that was torn leaves such commits as well, but they vouch for nothing new.)
+    private func headersDisproved(by recovered: RecoveredLog) throws(StorageError) -> [String: UInt64] {
         let missing = Set(recovered.report.findings.filter { $0.what == .fileMissing }.map(\.fileSequence))
         let names = Set(recovered.files.map(\.name))
         let sequences = recovered.files.map(\.sequence)
-        var disproved: Set<String> = []
+        var disproved: [String: UInt64] = [:]
         let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
         for name in try storage.entries(of: "journal") where JournalFileName.number(of: name) != nil {
             if names.contains(name) { continue }
             let found = try look(at: name, buffer: buffer)
             guard let header = found.latestHeader, header.logIdentifier == format.logIdentifier else { continue }
             let file = try storage.open("journal/" + name, forWriting: false)
-            // A life's first commits stand at the file's beginning.
-            let size = missing.isEmpty ? min(found.size, UInt64(Self.windowLength)) : found.size
-            let last = try commit(in: file, size: size, buffer: buffer) {
-                ($0.fileSequence, $0.commitNumber) > ($1.fileSequence, $1.commitNumber)
+            if !missing.isEmpty {
+                let lost = try commit(in: file, size: found.size, buffer: buffer) {
+                    missing.contains($0.fileSequence) && !missing.contains($1.fileSequence)
+                }
+                if let lost, missing.contains(lost.fileSequence) {
+                    disproved[name] = lost.fileSequence
+                    continue
+                }
             }
+            // A life's first commits stand at the file's beginning.
+            let size = min(found.size, UInt64(Self.windowLength))
+            let last = try commit(in: file, size: size, buffer: buffer, CommitHeader.isOfLaterLifeOrLater)
             guard let last, last.fileSequence > header.fileSequence else { continue }
             let first = try commit(in: file, size: size, buffer: buffer) { $0.fileSequence > $1.fileSequence }
             let isBetween =
                 sequences.first.map { $0 < last.fileSequence } ?? false
                 && sequences.last.map { $0 > last.fileSequence } ?? false
-            if missing.contains(last.fileSequence) || last.durableThrough > recovered.lastCommit
+            if last.durableThrough > recovered.lastCommit
                 || (isBetween && last.durableThrough >= first?.commitNumber ?? .max)
             {
-                disproved.insert(name)
+                disproved[name] = last.fileSequence
             }
         }
         return disproved
     }
 
-    private func disprove(_ found: inout FoundFile) throws(StorageError) {
+    private func disprove(_ found: inout FoundFile, _ sequence: UInt64) throws(StorageError) {
+        // Beside a living writer the header may have come meanwhile.
+        if found.latestHeader?.fileSequence == sequence { return }
         let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
         let file = try storage.open("journal/" + found.name, forWriting: false)
-        let sequence = found.latestHeader?.fileSequence ?? 0
-        try proveByCommits(&found, file: file, buffer: buffer)
-        // Beside a living writer the header may have come meanwhile.
-        guard let first = found.firstCommit, first.fileSequence > sequence else { return }
+        found.firstCommit = try commit(in: file, size: found.size, buffer: buffer) {
+            $0.fileSequence == sequence && $1.fileSequence != sequence
+        }
+        guard found.firstCommit?.fileSequence == sequence else { return }
+        found.isVouchedFor = true
         found.copies = found.copies.map { _ in
-            .failure(FormatError(.field, "it is of an earlier life than the file's commits"))
+            .failure(FormatError(.field, "it is of another life than the file's commits"))
         }
     }
 
@@ -221,6 +236,8 @@ struct Recovery<Storage: JournalStorage> {
         found.firstCommit = try commit(in: file, size: found.size, buffer: buffer) {
             $0.fileSequence > $1.fileSequence
         }
+        let last = try commit(in: file, size: found.size, buffer: buffer, CommitHeader.isOfLaterLifeOrLater)
+        if let first = found.firstCommit, let last { found.isVouchedFor = last.durableThrough >= first.commitNumber }
     }
 
     /// Of the whole commit headers in a file, the first that no other is better than.
@@ -295,5 +312,12 @@ struct Recovery<Storage: JournalStorage> {
             }
             return done
         }
+    }
+}
+
+extension CommitHeader {
+    /// Whether a commit is of a later life of its file than another one, or later in the same.
+    fileprivate static func isOfLaterLifeOrLater(_ one: CommitHeader, _ other: CommitHeader) -> Bool {
+        (one.fileSequence, one.commitNumber) > (other.fileSequence, other.commitNumber)
     }
 }
