@@ -106,7 +106,7 @@ let package = Package(
         .executableTarget(
             name: "walsim",
             dependencies: ["WALSimulation", .product(name: "ArgumentParser", package: "swift-argument-parser")],
-            path: "tools/walsim",
+            path: "tools/simulator",
             swiftSettings: strict),
         .executableTarget(
             name: "walctl",

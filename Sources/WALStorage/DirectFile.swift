@@ -66,6 +66,9 @@ public final class DirectFile: StorageFile {
                 continue
             }
             if result == -Int(Errno.interrupted.rawValue) { continue }
+            #if Simulation
+                if DeliberateBug.isActive(.ignoreReadErrors) { break }
+            #endif
             failures += 1
             if result != -Int(Errno.ioError.rawValue) || failures == 3 {
                 throw StorageError(
@@ -79,6 +82,9 @@ public final class DirectFile: StorageFile {
         _ buffer: AlignedBuffer, at position: Int, length: Int, to offset: UInt64, durability: WriteDurability
     ) throws(StorageError) {
         precondition(position >= 0 && position + length <= buffer.capacity)
+        #if Simulation
+            let durability = DeliberateBug.isActive(.acknowledgeBeforeFlush) ? .processCrash : durability
+        #endif
         while true {
             let start = unsafe UnsafeRawPointer(buffer.writable.baseAddress! + position)
             let result: Int =
@@ -89,6 +95,12 @@ public final class DirectFile: StorageFile {
             if result == length { return }
             // Interrupted before a byte was written: nothing has happened yet, so this is no retry.
             if result == -Int(Errno.interrupted.rawValue) { continue }
+            #if Simulation
+                if DeliberateBug.isActive(.retryFailedWriteInPlace), result < 0, cwal_fdatasync(descriptor) == 0 {
+                    return
+                }
+                if DeliberateBug.isActive(.swallowShortWrite), result >= 0 { return }
+            #endif
             let operation = "write \(length) bytes at \(offset)"
             if result >= 0 { throw StorageError(.shortWrite, operation: operation, path: path) }
             throw StorageError(negatedErrno: result, operation: operation, path: path)

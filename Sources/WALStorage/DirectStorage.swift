@@ -148,6 +148,9 @@ public struct DirectStorage: JournalStorage {
     }
 
     private func synchronizeDirectory(_ path: String) throws(StorageError) {
+        #if Simulation
+            if DeliberateBug.isActive(.skipDirectorySync) { return }
+        #endif
         let descriptor = SystemCalls.open(path, CWAL_OPEN_READ | CWAL_OPEN_DIRECTORY)
         guard descriptor >= 0 else {
             throw StorageError(negatedErrno: Int(descriptor), operation: "open directory", path: path)

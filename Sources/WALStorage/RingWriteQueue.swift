@@ -44,6 +44,9 @@ import SystemPackage
         tag: Int
     ) {
         precondition(length <= buffer.capacity && pending[tag] == nil)
+        #if Simulation
+            let durability = DeliberateBug.isActive(.acknowledgeBeforeFlush) ? .processCrash : durability
+        #endif
         if registeredFile !== file {
             // The one before stays open until its descriptor is out of the ring.
             registeredFile = unsafe cwal_ring_set_file(ring, file.descriptor) == 0 ? file : nil
@@ -79,6 +82,9 @@ import SystemPackage
         let tag = Int(completion.tag)
         let result = Int(completion.result)
         defer { pending[tag] = nil }
+        #if Simulation
+            if DeliberateBug.isActive(.swallowShortWrite), result >= 0 { return (tag, .success(())) }
+        #endif
         return (tag, result == pending[tag]?.length ? .success(()) : .failure(error(tag, result: result)))
     }
 

@@ -68,6 +68,9 @@ extension LogCore {
         lock.unlock()
         queue.submit(
             slot.buffer, length: slot.length, to: file, at: slot.offset, durability: options.durability, tag: slot.tag)
+        #if Simulation
+            if DeliberateBug.isActive(.reuseBufferInFlight) { slot.buffer.withMutableBytes { $0.zero(0..<64) } }
+        #endif
         lock.lock()
     }
 

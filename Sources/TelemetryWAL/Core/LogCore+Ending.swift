@@ -41,6 +41,12 @@ extension LogCore {
     func end(_ slot: CommitSlot, _ result: Result<Void, StorageError>) {
         slot.result = result
         if case .failure = result { hasFailedWrite = true }
+        #if Simulation
+            if DeliberateBug.isActive(.acknowledgeOutOfOrder), case .success = result, let group = slot.turn.group {
+                progress.advance(to: max(progress.durableThrough, group.number))
+                progress.wakeSleepers(ofGroup: group.number)
+            }
+        #endif
         while let first = slotsUnderWay.first, case .success? = first.result {
             slotsUnderWay.removeFirst()
             publish(first)

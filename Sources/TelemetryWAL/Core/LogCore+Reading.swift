@@ -103,6 +103,12 @@ extension LogCore {
         guard limit > state.acknowledgedThrough(subscriber, tenant: index) else { return }
         let key = CursorKey(subscriber: subscriber, tenantIndex: index)
         pendingCursors[key] = max(pendingCursors[key] ?? 0, limit)
+        #if Simulation
+            if DeliberateBug.isActive(.reclaimBeforeCursorIsDurable) {
+                state.apply(.cursor(subscriber: subscriber, tenant: tenant, acknowledgedThrough: limit))
+                reclaim()
+            }
+        #endif
         controlIsBlocked = false
         if dozesWithoutEnd { wakeCommitter() }
     }

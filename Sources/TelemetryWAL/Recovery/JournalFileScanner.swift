@@ -1,4 +1,5 @@
 import WALFormat
+import WALStorage
 
 /// A commit as recovery sees it: header, whose records, control records.
 struct ScannedCommit {
@@ -68,6 +69,11 @@ struct JournalFileScanner {
         while !isFinished {
             guard position + blockSize <= window.byteCount else { return blockSize }
             switch CommitHeader.read(window, at: position) {
+            #if Simulation
+                case .absent where DeliberateBug.isActive(.acceptZeroBlock):
+                    offset = end
+                    return 0
+            #endif
             case .absent:
                 markUnusable(claimsEpoch: false)
                 position += blockSize
@@ -75,6 +81,10 @@ struct JournalFileScanner {
                 markUnusable(claimsEpoch: claimed == epoch)
                 position += blockSize
             case .valid(let header):
+                #if Simulation
+                    let epoch = DeliberateBug.isActive(.ignoreEpochs) ? header.epoch : epoch
+                    let fileSequence = DeliberateBug.isActive(.ignoreEpochs) ? header.fileSequence : fileSequence
+                #endif
                 guard header.epoch == epoch, header.fileSequence == fileSequence, header.offset == offset,
                     header.commitLength.isMultiple(of: blockSize), offset + UInt64(header.commitLength) <= end
                 else {

@@ -51,7 +51,10 @@ extension RecoveryMachine {
             excuse(sequence, as: .fileMissingDelivered) { $0 == .fileMissing }
         }
         for index in files.indices where files[index].holdsLoss && isDelivered(before: index + 1) {
-            excuse(files[index].sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
+            let sequence = files[index].sequence
+            excuse(sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
+            // Nobody wants what these commits hold, so that nobody need stumble over it.
+            files[index].damage += commitsWithDamagedFrames[sequence] ?? []
         }
     }
 

@@ -1,4 +1,5 @@
 import WALFormat
+import WALStorage
 
 /// Decides what of the bytes found is the log: the decision table of SPEC.md ("Recovery"), case by case. No I/O: it is
 /// handed the events of each file's scan, oldest file first.
@@ -22,6 +23,8 @@ struct RecoveryMachine {
     var knowsState = false
     /// The finding that a gap in sequence numbers belongs to.
     var openDamage: Int?
+    /// By file sequence number, the commits that have a damaged frame.
+    var commitsWithDamagedFrames: [UInt64: [Range<UInt64>]] = [:]
     var lossStart = 0
     /// Bytes at the log's end that may have held records and can't be read.
     var unknownBytes: UInt64 = 0
@@ -160,6 +163,13 @@ struct RecoveryMachine {
                     return expectedCommit > bound
                 }
                 guard commit.header.commitNumber >= expectedCommit else { continue }
+                #if Simulation
+                    let vouched = DeliberateBug.isActive(.acceptUnvouchedCommits) ? commit.header.commitNumber : vouched
+                    if DeliberateBug.isActive(.dropChainCheck) { chainChecksum = nil }
+                    if DeliberateBug.isActive(.truncateAtFirstDamage), commit.header.commitNumber > expectedCommit {
+                        return tear(from: file.endOffset, events[index...], file: &file, unreadable: unreadable)
+                    }
+                #endif
                 if commit.header.commitNumber == expectedCommit, let chainChecksum,
                     commit.header.previousChecksum != chainChecksum
                 {
@@ -229,6 +239,7 @@ struct RecoveryMachine {
                 report.findings[last].losses = [.init(tenant: frame.tenant, sequences: frame.sequences)]
                 report.findings[last].recordsLost = frame.sequences.upperBound - frame.sequences.lowerBound + 1
                 file.holdsLoss = true
+                commitsWithDamagedFrames[file.sequence, default: []].append(header.offset..<commit.end)
             }
         }
         report.wasClosed = header.flags.contains(.closing)

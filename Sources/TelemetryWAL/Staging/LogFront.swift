@@ -1,5 +1,6 @@
 import Logging
 import WALFormat
+import WALStorage
 
 /// The part of the engine that producers meet: staging, waiting, and who is told when. It does no I/O and is not
 /// generic, so that an append from another module runs specialised code whatever the storage is; `LogCore` adds the
@@ -214,6 +215,9 @@ class LogFront: @unchecked Sendable {
     final func tellEndedGroups() {
         while let group = endedGroups.popLast() {
             lock.unlock()
+            #if Simulation
+                if DeliberateBug.isActive(.loseWakeUp) { group.hasSleepers = false }
+            #endif
             if group.hasSleepers { progress.wakeSleepers(ofGroup: group.number) }
             for waiter in group.waiters { waiter.resume() }
             lock.lock()

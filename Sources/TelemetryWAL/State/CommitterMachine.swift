@@ -94,6 +94,9 @@ struct CommitterMachine {
         } else if current.nextOffset + UInt64(bound) > usableEnd {
             return underWay == 0 ? .needsFile : .mustDrain
         }
+        #if Simulation
+            let durable = DeliberateBug.isActive(.vouchForCommitsUnderWay) ? submitted : durable
+        #endif
         let placement = CommitPlacement(
             epoch: current.header.epoch, fileSequence: current.header.fileSequence, offset: current.nextOffset,
             commitNumber: submitted.commit + 1, durableThrough: durable.commit, recordsBefore: submitted.records,

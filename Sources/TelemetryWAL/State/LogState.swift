@@ -1,4 +1,5 @@
 import WALFormat
+import WALStorage
 
 /// What the log knows beside its records: tenants with their next sequence numbers, subscribers with their cursors.
 /// A plain value without I/O: recovery builds it from control records, the committer carries it on, a checkpoint is
@@ -93,6 +94,10 @@ struct LogState {
                     .cursor(subscriber: subscriber, tenant: tenants[index].name, acknowledgedThrough: through))
             }
         }
+        #if Simulation
+            if DeliberateBug.isActive(.forgetTenantInCheckpoint), !states.isEmpty { states.removeLast() }
+            if DeliberateBug.isActive(.forgetCursorsInCheckpoint) { rows = [] }
+        #endif
         let names = subscribers.map { ControlRecord.subscriber(name: $0, isRegistered: true) }
         let head = ControlRecord.checkpoint(
             tenants: UInt64(states.count), cursors: UInt64(rows.count), subscribers: UInt64(names.count),

@@ -36,7 +36,7 @@
         case ignoreReadErrors
         /// Nobody is told that a group is durable.
         case loseWakeUp
-        /// The torn part of a file's end is written over in the same life although later commits of it are there.
+        /// What stands behind a torn commit is taken for acknowledged, and the torn one for damage.
         case acceptUnvouchedCommits
 
         /// The one that is switched on. Set before a simulation begins, by its only thread.
