@@ -12,7 +12,7 @@
         case truncateAtFirstDamage
         /// A write that failed is flushed again, and that is taken for success.
         case retryFailedWriteInPlace
-        /// A commit need not continue the chain.
+        /// A commit need not continue the chain: neither its number nor the checksum that it repeats matters.
         case dropChainCheck
         /// A commit's buffer is used again while the device reads from it.
         case reuseBufferInFlight
@@ -24,8 +24,10 @@
         case acknowledgeOutOfOrder
         /// A commit vouches for those that are under way beside it.
         case vouchForCommitsUnderWay
-        /// A file that the present header still counts is removed.
-        case removeFilesTooEarly
+        /// What is read as the log's end when it is opened is not made durable.
+        case skipSynchronizeAtOpening
+        /// After a failed write the log goes on as if the commits under way were durable.
+        case countFailedCommits
         /// The state of the last tenant is left out of checkpoints.
         case forgetTenantInCheckpoint
         /// Cursors are left out of checkpoints.

@@ -94,13 +94,7 @@ extension LogCore {
         var file = retired.removeFirst()
         if file.fate == .reuse, spares.count >= spareLimit { file.fate = .removal }
         // Removed before a header that no longer counts it is on disk, a file would look lost.
-        #if Simulation
-            let isCounted =
-                keptUntilRotation[file.name] != nil && !DeliberateBug.isActive(.removeFilesTooEarly)
-        #else
-            let isCounted = keptUntilRotation[file.name] != nil
-        #endif
-        if file.fate == .removal, isCounted {
+        if file.fate == .removal, keptUntilRotation[file.name] != nil {
             retiredLater.append(file)
             return
         }

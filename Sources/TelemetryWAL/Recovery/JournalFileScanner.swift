@@ -70,9 +70,9 @@ struct JournalFileScanner {
             guard position + blockSize <= window.byteCount else { return blockSize }
             switch CommitHeader.read(window, at: position) {
             #if Simulation
-                case .absent where DeliberateBug.isActive(.acceptZeroBlock):
-                    offset = end
-                    return 0
+                case .valid where DeliberateBug.isActive(.acceptZeroBlock) && isBehindUnusableBlock:
+                    markUnusable(claimsEpoch: false)
+                    position += blockSize
             #endif
             case .absent:
                 markUnusable(claimsEpoch: false)
@@ -100,6 +100,10 @@ struct JournalFileScanner {
         }
         return 0
     }
+
+    #if Simulation
+        private var isBehindUnusableBlock: Bool { if case .unusable? = events.last { true } else { false } }
+    #endif
 
     private mutating func markUnusable(claimsEpoch: Bool) {
         let block = offset..<offset + UInt64(blockSize)

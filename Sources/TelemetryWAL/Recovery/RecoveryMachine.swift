@@ -162,10 +162,19 @@ struct RecoveryMachine {
                     report.count(.supersededTail)
                     return expectedCommit > bound
                 }
+                #if Simulation
+                    if DeliberateBug.isActive(.ignoreEpochs), commit.header.epoch != file.header.epoch {
+                        accept(commit, file: &file, unreadable: unreadable)
+                        continue
+                    }
+                    if DeliberateBug.isActive(.dropChainCheck), commit.isIntact {
+                        accept(commit, file: &file, unreadable: unreadable)
+                        continue
+                    }
+                #endif
                 guard commit.header.commitNumber >= expectedCommit else { continue }
                 #if Simulation
                     let vouched = DeliberateBug.isActive(.acceptUnvouchedCommits) ? commit.header.commitNumber : vouched
-                    if DeliberateBug.isActive(.dropChainCheck) { chainChecksum = nil }
                     if DeliberateBug.isActive(.truncateAtFirstDamage), commit.header.commitNumber > expectedCommit {
                         return tear(from: file.endOffset, events[index...], file: &file, unreadable: unreadable)
                     }

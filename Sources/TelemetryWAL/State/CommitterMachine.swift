@@ -148,6 +148,9 @@ struct CommitterMachine {
     mutating func failed(_ error: StorageError) -> FailureAction {
         failuresInARow += 1
         current = nil
+        #if Simulation
+            if DeliberateBug.isActive(.countFailedCommits) { durable = submitted }
+        #endif
         submitted = durable
         underWay = 0
         if failuresInARow < 2 { return .moveToFreshFile }
