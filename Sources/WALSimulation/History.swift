@@ -181,6 +181,9 @@ public final class History {
         for inode in disk.entries.values { inode.lockHolder = nil }
         var media = MediaFaults(kernel: kernel, registry: registry)
         media.happen(&random)
+        if options.isCanary, let place = judge.owedPlace {
+            kernel.disk.spoilInSecret(place.inode, at: place.range.lowerBound)
+        }
     }
 
     // MARK: - Looking at it

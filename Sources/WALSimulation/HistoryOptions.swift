@@ -13,6 +13,9 @@ public struct HistoryOptions: Sendable {
     public var mostActors = Int.max
     /// Faults that do not happen.
     public var without: Set<FaultKind> = []
+    /// The simulator itself spoils a record that was acknowledged, and tells the judge nothing: such a history must
+    /// fail, or failures are not seen.
+    public var isCanary = false
 
     public init(seed: UInt64) { self.seed = seed }
 }

@@ -103,6 +103,14 @@ final class Judge {
         attempts[number].sequence = sequence
     }
 
+    /// Where a record that is owed stands on the disk.
+    var owedPlace: CommitRegistry.Place? {
+        for number in attempts.indices where attempts[number].state == .owed && !mayBeReclaimed(attempts[number]) {
+            if let place = registry.places[number]?.last, place.isIntact { return place }
+        }
+        return nil
+    }
+
     // MARK: - What is read
 
     /// A record that somebody reads: one that was appended, for that tenant.

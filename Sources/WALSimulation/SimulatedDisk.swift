@@ -313,6 +313,12 @@ final class SimulatedDisk {
         inode.damage.append(range)
     }
 
+    /// Changes a byte without noting it, as no disk of this simulation does.
+    func spoilInSecret(_ inode: Inode, at position: Int) {
+        inode.content[position] ^= 0xFF
+        if position < inode.stable.count { inode.stable[position] ^= 0xFF }
+    }
+
     /// Puts a file's earlier bytes under a name of their own.
     func resurrect(_ bytes: [UInt8], as path: String) {
         let inode = Inode(number: nextInode, isDirectory: false)

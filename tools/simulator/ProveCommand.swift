@@ -7,9 +7,9 @@ struct ProveCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "prove",
         abstract: "Switch each deliberate bug on, one at a time, and run histories until one fails.",
-        discussion: "Ends with 1 if a bug is not found within --histories, or if the engine without a bug fails.")
+        discussion: "The first, canary, is no bug of the engine: the simulator itself spoils a record in secret. Ends with 1 if one is not found within --histories.")
 
-    @Option(help: "Within so many histories each bug must be found.") var histories: UInt64 = 2000
+    @Option(help: "Within so many histories each bug must be found.") var histories: UInt64 = 5000
     @Option(help: "The first history's seed.") var seed: UInt64 = 1
     @Option(help: "Processes at a time.") var jobs = ProcessInfo.processInfo.activeProcessorCount
     @Option(help: "text or json.") var format = OutputFormat.text
@@ -27,9 +27,9 @@ struct ProveCommand: ParsableCommand {
             throw ValidationError("built without the trait Simulation: use tools/walsim")
         }
         var findings: [Finding] = []
-        for bug in Bug.names {
+        for bug in ["canary"] + Bug.names {
             var arguments = try HistoryArguments.parse([])
-            arguments.bug = bug
+            if bug == "canary" { arguments.canary = true } else { arguments.bug = bug }
             let finding = try find(bug, Workers(history: arguments, jobs: jobs))
             findings.append(finding)
             if format == .text { show(finding) }
@@ -40,7 +40,7 @@ struct ProveCommand: ParsableCommand {
             print(String(decoding: try encoder.encode(findings), as: UTF8.self))
         }
         let missed = findings.filter { $0.seed == nil }
-        if format == .text { print("\(findings.count - missed.count) of \(findings.count) bugs found") }
+        if format == .text { print("\(findings.count - missed.count) of \(findings.count) found") }
         if !missed.isEmpty { throw ExitCode(1) }
     }
 

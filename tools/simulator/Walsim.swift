@@ -31,6 +31,8 @@ struct HistoryArguments: ParsableArguments {
     var without: String?
     @Option(help: "A deliberate bug that is switched on; `walsim prove` lists them.") var bug: String?
 
+    @Flag(help: "The simulator spoils a record in secret: histories must fail.") var canary = false
+
     func validate() throws {
         for name in names where FaultKind(rawValue: name) == nil {
             throw ValidationError(
@@ -49,6 +51,7 @@ struct HistoryArguments: ParsableArguments {
         options.mostRounds = rounds ?? .max
         options.mostCalls = calls ?? .max
         options.mostActors = actors ?? .max
+        options.isCanary = canary
         options.without = Set(names.compactMap(FaultKind.init))
         return options
     }
@@ -61,6 +64,7 @@ struct HistoryArguments: ParsableArguments {
         if let actors { words += ["--actors", "\(actors)"] }
         if let without, !without.isEmpty { words += ["--without", without] }
         if let bug { words += ["--bug", bug] }
+        if canary { words.append("--canary") }
         return words
     }
 }
