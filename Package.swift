@@ -145,8 +145,12 @@ let package = Package(
             dependencies: ["WALStorage", "TestSupport", .product(name: "SystemPackage", package: "swift-system")],
             swiftSettings: relaxed),
         .executableTarget(
-            name: "CrashWriter", dependencies: ["TelemetryWAL", "WALFormat", "TestSupport"], path: "Tests/CrashWriter",
-            swiftSettings: relaxed),
+            name: "CrashWriter",
+            dependencies: [
+                "TelemetryWAL", "WALFormat", "TestSupport",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Tests/CrashWriter", swiftSettings: relaxed),
         .testTarget(
             name: "TelemetryWALTests",
             dependencies: [

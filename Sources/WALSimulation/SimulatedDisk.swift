@@ -10,7 +10,15 @@ final class SimulatedDisk {
     /// Sectors are written whole or not at all.
     static let sectorSize = 512
 
-    /// A write that is not durable yet, or is on its way.
+    /// Bytes that were written and are not durable.
+    struct Bytes {
+        var offset: Int
+        var bytes: [UInt8]
+
+        var range: Range<Int> { offset..<offset + bytes.count }
+    }
+
+    /// A write that is on its way.
     final class Write {
         let inode: Inode
         let offset: Int
@@ -21,6 +29,8 @@ final class SimulatedDisk {
             self.offset = offset
             self.bytes = bytes
         }
+
+        var written: Bytes { Bytes(offset: offset, bytes: bytes) }
     }
 
     final class Inode {
@@ -29,7 +39,7 @@ final class SimulatedDisk {
         var content: [UInt8] = []
         var stable: [UInt8] = []
         /// Done and not durable, in order.
-        var pending: [Write] = []
+        var pending: [Bytes] = []
         /// Whether it has a name.
         fileprivate(set) var isLinked = true
         /// The open file that holds the lock.
@@ -156,14 +166,14 @@ final class SimulatedDisk {
         inFlight.removeAll { $0 === write }
         let inode = write.inode
         extend(inode, to: write.offset + write.bytes.count)
-        Self.copy(write, into: &inode.content, keeping: sectors)
+        Self.copy(write.written, into: &inode.content, keeping: sectors)
         if isDurable {
             Self.grow(&inode.stable, to: inode.content.count)
-            Self.copy(write, into: &inode.stable, keeping: sectors)
+            Self.copy(write.written, into: &inode.stable, keeping: sectors)
             // What lies under it can no longer come back.
-            if !inode.pending.isEmpty { inode.pending = inode.pending.flatMap { Self.without(write, $0) } }
+            if !inode.pending.isEmpty { inode.pending = inode.pending.flatMap { Self.without(write.written, $0) } }
         } else {
-            inode.pending.append(write)
+            inode.pending.append(write.written)
         }
         inode.damage = inode.damage.flatMap {
             Self.without(write.offset..<write.offset + write.bytes.count, $0)
@@ -171,13 +181,12 @@ final class SimulatedDisk {
     }
 
     /// What of a pending write a durable one does not cover.
-    private static func without(_ durable: Write, _ pending: Write) -> [Write] {
-        let whole = pending.offset..<pending.offset + pending.bytes.count
-        let parts = without(durable.offset..<durable.offset + durable.bytes.count, whole)
-        if parts == [whole] { return [pending] }
+    private static func without(_ durable: Bytes, _ pending: Bytes) -> [Bytes] {
+        let parts = without(durable.range, pending.range)
+        if parts == [pending.range] { return [pending] }
         return parts.map {
-            Write(
-                inode: pending.inode, offset: $0.lowerBound,
+            Bytes(
+                offset: $0.lowerBound,
                 bytes: Array(pending.bytes[$0.lowerBound - pending.offset..<$0.upperBound - pending.offset]))
         }
     }
@@ -210,7 +219,7 @@ final class SimulatedDisk {
         if bytes.count < size { bytes += repeatElement(0, count: size - bytes.count) }
     }
 
-    private static func copy(_ write: Write, into target: inout [UInt8], keeping sectors: (Int) -> Bool) {
+    private static func copy(_ write: Bytes, into target: inout [UInt8], keeping sectors: (Int) -> Bool) {
         var done = 0
         while done < write.bytes.count {
             let length = min(sectorSize - (write.offset + done) % sectorSize, write.bytes.count - done)
@@ -261,7 +270,7 @@ final class SimulatedDisk {
                     inode.stable.removeLast(inode.stable.count - inode.content.count)
                 }
             }
-            for write in inode.pending + inFlight.filter({ $0.inode === inode }) {
+            for write in inode.pending + inFlight.filter({ $0.inode === inode }).map(\.written) {
                 let draws = draws()
                 let size = inode.stable.count
                 let fits = write.offset + write.bytes.count <= size

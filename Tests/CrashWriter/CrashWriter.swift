@@ -1,58 +1,83 @@
+import ArgumentParser
 import Foundation
 import TelemetryWAL
 import TestSupport
 import WALFormat
 
-/// The writer that crash tests kill: several threads append in every way there is, and each prints a line for what
-/// was acknowledged, after it was.
-///
-///     CrashWriter ROOT FIRST-NUMBER
-///
-/// Lines are `a TENANT SEQUENCE NUMBER` (record NUMBER of this tenant is durable) and `c TENANT SEQUENCE` (the
-/// subscriber `crash` has acknowledged through SEQUENCE, durably).
-@main
-struct CrashWriter {
-    static func main() throws {
-        let root = CommandLine.arguments[1]
-        let first = Int(CommandLine.arguments[2])!
-        let log = try WriteAheadLog.openBlocking(at: root, options: smallOptions(fileSize: 512 << 10))
-        try log.register(subscriber: "crash")
-        say(["o"])
-        for thread in 0..<4 {
-            let tenant = try TenantName("tenant-\(thread)")
-            Thread.detachNewThread { appendForEver(log, tenant: tenant, thread: thread, first: first) }
-        }
-        Thread.detachNewThread { acknowledgeForEver(log) }
-        while true { sleep(60) }
-    }
+/// The writer that crash tests kill, and the check of what it left.
+@main struct CrashWriter: ParsableCommand {
+    static let configuration = CommandConfiguration(subcommands: [Write.self, Check.self])
+}
 
-    /// One write a call: lines of several threads never mix, and nothing waits in a buffer when the kill comes.
-    static func say(_ lines: [String]) {
-        let text = lines.map { $0 + "\n" }.joined()
-        FileHandle.standardOutput.write(Data(text.utf8))
-    }
+/// Several threads append in every way there is, and each prints a line for what was acknowledged, after it was.
+///
+/// Lines are `o` (the log is open), `a TENANT SEQUENCE NUMBER` (record NUMBER of this tenant is durable),
+/// `c TENANT SEQUENCE` (the subscriber `crash` has acknowledged through SEQUENCE, durably), and `e ERROR`, after which
+/// the writer ends with 3.
+struct Write: ParsableCommand {
+    @Argument var root: String
+    @Argument(help: "The first record's number; a million above that of the writer before.") var first: Int
+    @Option(help: "automatic, ring or plain.") var path = "automatic"
+    @Option(help: "Most bytes of all journal files, in MiB.") var limit: UInt64 = 256
+    @Flag(help: "Without a subscriber: nothing is reclaimed.") var keep = false
+    @Option(help: "End by closing the log after so many milliseconds.") var milliseconds: UInt32?
 
-    static func appendForEver(_ log: WriteAheadLog, tenant: TenantName, thread: Int, first: Int) {
-        var number = first
+    func run() throws {
+        var options = smallOptions(fileSize: 512 << 10)
+        if let path = WritePath(rawValue: path) { options.writePath = path }
+        options.journalLimit = limit << 20
+        do {
+            let log = try WriteAheadLog.openBlocking(at: root, options: options)
+            if !keep { try log.register(subscriber: "crash") }
+            say(["o"])
+            for thread in 0..<4 {
+                let tenant = try TenantName("tenant-\(thread)")
+                Thread.detachNewThread { appendForEver(log, tenant: tenant, first: first) }
+            }
+            if !keep { Thread.detachNewThread { acknowledgeForEver(log) } }
+            guard let milliseconds else { while true { sleep(60) } }
+            usleep(milliseconds * 1000)
+            try log.closeBlocking()
+        } catch { end(error) }
+    }
+}
+
+/// One write a call: lines of several threads never mix, and nothing waits in a buffer when the kill comes.
+func say(_ lines: [String]) {
+    let text = lines.map { $0 + "\n" }.joined()
+    FileHandle.standardOutput.write(Data(text.utf8))
+}
+
+func end(_ error: any Error) -> Never {
+    say(["e \(error)"])
+    exit(3)
+}
+
+func appendForEver(_ log: WriteAheadLog, tenant: TenantName, first: Int) {
+    var number = first
+    do {
         while true {
             switch number % 3 {
             case 0:
                 let count = 1 + number % 7
-                let records = (number..<number + count).map { numberedRecord($0, length: 100 + $0 % 3000) }
-                let receipt = try! log.appendBlocking(contentsOf: records, tenant: tenant)
+                let records = (number..<number + count).map(CrashLedger.record)
+                let receipt = try log.appendBlocking(contentsOf: records, tenant: tenant)
                 say((0..<count).map { "a \(tenant) \(receipt.sequences.lowerBound + UInt64($0)) \(number + $0)" })
                 number += count
             default:
-                let record = numberedRecord(number, length: 100 + number % 3000)
-                let receipt = try! log.appendBlocking(record, tenant: tenant)
+                let receipt = try log.appendBlocking(CrashLedger.record(number), tenant: tenant)
                 say(["a \(tenant) \(receipt.sequence) \(number)"])
                 number += 1
             }
         }
-    }
+    } catch WALError.closed {
+        return
+    } catch { end(error) }
+}
 
-    static func acknowledgeForEver(_ log: WriteAheadLog) {
-        Task {
+func acknowledgeForEver(_ log: WriteAheadLog) {
+    Task {
+        do {
             while true {
                 var through: [TenantName: UInt64] = [:]
                 var batches = 0
@@ -66,6 +91,24 @@ struct CrashWriter {
                 say(through.map { "c \($0.key) \($0.value)" })
                 try await Task.sleep(for: .milliseconds(5))
             }
-        }
+        } catch WALError.closed {
+            return
+        } catch { end(error) }
+    }
+}
+
+/// Holds a log against what its writers printed.
+struct Check: ParsableCommand {
+    @Argument var root: String
+    @Argument(help: "What the writers printed, one behind the other.") var ledgers: [String]
+
+    func run() throws {
+        var ledger = CrashLedger()
+        for path in ledgers { try ledger.take(String(contentsOfFile: path, encoding: .utf8)) }
+        let verdict = try ledger.check(root)
+        // For a script to read.
+        print("\(ledger.recordCount) \(verdict.owed) \(verdict.recovered) \(verdict.lost) \(verdict.falseAlarms)")
+        for problem in verdict.problems { print("problem: \(problem)") }
+        if !verdict.problems.isEmpty { throw ExitCode(1) }
     }
 }

@@ -43,6 +43,8 @@ struct Workers {
                         progress(begun.wrappingAdd(1, ordering: .relaxed).newValue)
                     case .failed(let seed, let what):
                         outcome.withLock { $0.failures.append(Failure(seed: seed, what: what)) }
+                        // A long run tells at once.
+                        if goesOn { warn("seed \(seed): \(what)") }
                     case .ended(let tally):
                         hasEnded = true
                         outcome.withLock { $0.tally.add(tally) }

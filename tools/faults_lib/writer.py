@@ -1,0 +1,100 @@
+"""The writer that is broken, and the count of what it left."""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+ENVIRONMENT = dict(os.environ, SWIFT_BACKTRACE="enable=no")
+
+
+class Problem(Exception):
+    """Something that must not be: acknowledged records are lost, or a loss is told that is none."""
+
+
+class Totals:
+    """What a scenario adds up."""
+
+    def __init__(self):
+        self.acknowledged = self.recovered = self.lost = self.false_alarms = 0
+        self.rounds = self.faults = 0
+
+    def __str__(self):
+        return (f"rounds {self.rounds}, faults {self.faults}, acknowledged {self.acknowledged}, "
+                f"recovered {self.recovered}, lost {self.lost}, false alarms {self.false_alarms}")
+
+
+class CrashLog:
+    """A log, its writers one after the other, and the ledger of what they said."""
+
+    def __init__(self, products, folder, root, path="automatic"):
+        self.writer = os.path.join(products, "CrashWriter")
+        self.root, self.path = root, path
+        self.ledger = os.path.join(folder, "ledger")
+        open(self.ledger, "a").close()
+        self.writers = 0
+
+    def command(self, *options):
+        first = self.writers * 1_000_000
+        self.writers += 1
+        return [self.writer, "write", self.root, str(first), "--path", self.path, *options]
+
+    def run(self, milliseconds, stop, prefix=(), options=(), opens_within=60):
+        """Runs a writer, has `stop(process)` end it so long after it opened the log, and notes what it said. Returns
+        whether it opened the log, its exit status and its error line."""
+        process = subprocess.Popen(
+            [*prefix, *self.command(*options)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+        text, opened = [], threading.Event()
+
+        def read():
+            for line in process.stdout:
+                text.append(line)
+                opened.set()
+            opened.set()
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        if not opened.wait(opens_within):
+            process.kill()
+            raise Problem(f"a writer neither opened the log nor failed within {opens_within} s")
+        if process.poll() is None:
+            time.sleep(milliseconds / 1000)
+            stop(process)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise Problem("a writer did not end within 60 s")
+        reader.join(10)
+        with open(self.ledger, "ab") as ledger:
+            ledger.write(b"".join(line for line in text if line.endswith(b"\n")))
+        errors = [line.decode(errors="replace").strip() for line in text if line.startswith(b"e ")]
+        return b"o\n" in text, process.returncode, errors[0] if errors else ""
+
+    def check(self, totals, root=None):
+        """Holds the log against the ledger. Adds up; raises `Problem`."""
+        result = subprocess.run(
+            [self.writer, "check", root or self.root, self.ledger], capture_output=True, text=True, env=ENVIRONMENT)
+        lines = result.stdout.splitlines()
+        if not lines or len(lines[0].split()) != 5:
+            raise Problem(f"the log cannot be read: {(result.stderr or result.stdout).strip()[:400]}")
+        _, owed, recovered, lost, alarms = map(int, lines[0].split())
+        totals.rounds += 1
+        totals.acknowledged += owed
+        totals.recovered += recovered
+        totals.lost += lost
+        totals.false_alarms += alarms
+        if result.returncode != 0:
+            raise Problem("; ".join(line for line in lines[1:4]))
+
+
+def kill(process):
+    """SIGKILL, to the process and what it started."""
+    process.send_signal(signal.SIGKILL)
+
+
+def moment(low=1, high=150):
+    """Some milliseconds."""
+    return random.uniform(low, high)
