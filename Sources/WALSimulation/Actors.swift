@@ -154,8 +154,6 @@ final class Actors {
         let tenant = random.chance(oneIn: 2) ? random.pick(history.tenants) : nil
         let records = tenant.map { log.records(of: $0, subscriber: name) } ?? log.records(subscriber: name)
         var walk = records.makeBlockingIterator()
-        // Where it left off, as the log has it.
-        let start = judge.subscribers[name]?.acknowledged ?? [:]
         var last: [TenantName: UInt64] = [:]
         let most = random.pick(1...10)
         var failures = 0
@@ -176,12 +174,13 @@ final class Actors {
                     if before > 0, record.sequence != before + 1, !sawDamage, !log.recoveryReport.hasLoss,
                         !judge.mayHaveSkipped
                     {
-                        judge.fail("\(name) reads \(batch.tenant)/\(record.sequence) behind \(before): some are missing")
+                        judge.fail(
+                            "\(name) reads \(batch.tenant)/\(record.sequence) behind \(before): some are missing")
                     }
                     last[batch.tenant] = record.sequence
                     if !kernel.process.isDead { judge.delivered(number, sequence: record.sequence) }
                 }
-                if random.below(4) > 0 { acknowledge(batch, name, start: start) }
+                if random.below(4) > 0 { acknowledge(batch, name) }
             } catch {
                 failures += 1
                 if case .damaged = error { sawDamage = true }
@@ -195,10 +194,9 @@ final class Actors {
         }
     }
 
-    private func acknowledge(_ batch: RecordBatch, _ name: TenantName, start: [TenantName: UInt64]) {
+    private func acknowledge(_ batch: RecordBatch, _ name: TenantName) {
         let through = batch.sequences.upperBound
-        let known = judge.subscribers[name]?.acknowledged[batch.tenant] ?? 0
-        judge.subscribers[name]?.acknowledged[batch.tenant] = max(known, through)
+        judge.subscribers[name]?.acknowledges(batch.tenant, through: through)
         log.acknowledge(batch, subscriber: name)
         kernel.note("acknowledges \(batch.tenant) through \(through)")
     }

@@ -39,6 +39,13 @@ final class Judge {
         /// By tenant, the highest number that it acknowledged, and that of which it knows to be on disk.
         var acknowledged: [TenantName: UInt64] = [:]
         var durable: [TenantName: UInt64] = [:]
+        /// By tenant, the highest number that it ever acknowledged, whatever was forgotten since.
+        var ever: [TenantName: UInt64] = [:]
+
+        mutating func acknowledges(_ tenant: TenantName, through sequence: UInt64) {
+            acknowledged[tenant] = max(acknowledged[tenant] ?? 0, sequence)
+            ever[tenant] = max(ever[tenant] ?? 0, sequence)
+        }
     }
 
     /// What a reader found: by tenant, sequence numbers and records, in order of reading.
@@ -67,7 +74,9 @@ final class Judge {
     var mayHaveSkipped = false
 
     func noteMediaFaults() {
-        if FaultKind.allCases.contains(where: { $0.isMediaFault && kernel.plan.happened($0) > 0 }) { mediaFaults = true }
+        if FaultKind.allCases.contains(where: { $0.isMediaFault && kernel.plan.happened($0) > 0 }) {
+            mediaFaults = true
+        }
     }
 
     // MARK: - What is appended
@@ -248,7 +257,9 @@ final class Judge {
                 continue
             }
             if place.header.commitNumber <= through, !tellsLoss {
-                fail("\(name) is lost in commit \(place.header.commitNumber), vouched for by \(through), and nobody says so")
+                fail(
+                    "\(name) is lost in commit \(place.header.commitNumber), vouched for by \(through), and nobody says so"
+                )
             }
             kernel.note("record \(number) was lost by the disk")
             attempts[number].state = .lost
@@ -298,9 +309,9 @@ final class Judge {
             if !isThere { left.acknowledged = [:] }
             for tenant in Set(attempts.map(\.tenant)).sorted() where isThere {
                 let place = cursor(name, tenant)
-                if place > subscriber.acknowledged[tenant] ?? 0 {
-                    fail("\(name)'s cursor of \(tenant) is \(place): past \(subscriber.acknowledged[tenant] ?? 0)")
-                }
+                // Damage may bring back a subscriber that had left.
+                let limit = (mediaFaults ? subscriber.ever : subscriber.acknowledged)[tenant] ?? 0
+                if place > limit { fail("\(name)'s cursor of \(tenant) is \(place): past \(limit)") }
                 if place < subscriber.durable[tenant] ?? 0, !mediaFaults, !subscriber.mayBeGone {
                     fail("\(name)'s cursor of \(tenant) is \(place): back from \(subscriber.durable[tenant] ?? 0)")
                 }

@@ -94,7 +94,9 @@ extension SimulatedKernel {
         let content = file.inode.content
         guard offset < content.count else { return 0 }
         let count = min(buffer.count, content.count - offset)
-        content.withUnsafeBytes { buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[offset..<offset + count])) }
+        content.withUnsafeBytes {
+            buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[offset..<offset + count]))
+        }
         return count
     }
 

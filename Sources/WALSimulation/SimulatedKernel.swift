@@ -92,7 +92,8 @@ final class SimulatedKernel {
     }
 
     func latency() {
-        scheduler.sleep(happens(.slowWrite) ? UInt64(random.pick(1...400)) * 1_000_000 : UInt64(random.pick(5...200)) * 1000)
+        scheduler.sleep(
+            happens(.slowWrite) ? UInt64(random.pick(1...400)) * 1_000_000 : UInt64(random.pick(5...200)) * 1000)
     }
 
     /// Any of a write's sectors.

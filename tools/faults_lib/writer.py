@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -32,8 +33,8 @@ class CrashLog:
     def __init__(self, products, folder, root, path="automatic"):
         self.writer = os.path.join(products, "CrashWriter")
         self.root, self.path = root, path
-        self.ledger = os.path.join(folder, "ledger")
-        open(self.ledger, "a").close()
+        descriptor, self.ledger = tempfile.mkstemp(prefix="ledger-", dir=folder)
+        os.close(descriptor)
         self.writers = 0
 
     def command(self, *options):

@@ -7,7 +7,9 @@ struct ProveCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "prove",
         abstract: "Switch each deliberate bug on, one at a time, and run histories until one fails.",
-        discussion: "The first, canary, is no bug of the engine: the simulator itself spoils a record in secret. Ends with 1 if one is not found within --histories.")
+        discussion:
+            "The first, canary, is no bug of the engine: the simulator itself spoils a record in secret. Ends with 1 if one is not found within --histories."
+    )
 
     @Option(help: "Within so many histories each bug must be found.") var histories: UInt64 = 5000
     @Option(help: "The first history's seed.") var seed: UInt64 = 1

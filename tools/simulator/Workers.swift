@@ -115,7 +115,13 @@ struct LineReader {
                 return Data(line)
             }
             let more = handle.availableData
-            if more.isEmpty { return buffer.isEmpty ? nil : { defer { buffer = Data() }; return buffer }() }
+            if more.isEmpty {
+                return buffer.isEmpty
+                    ? nil
+                    : {
+                        defer { buffer = Data() }; return buffer
+                    }()
+            }
             buffer += more
         }
     }

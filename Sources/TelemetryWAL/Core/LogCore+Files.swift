@@ -196,7 +196,8 @@ extension LogCore {
     ) throws(StorageError) -> Storage.File {
         var generator = KernelRandomness()
         let header = JournalFileHeader(
-            logIdentifier: format.logIdentifier, epoch: UInt64.random(in: 1 ... .max, using: &generator), fileSequence: 0, capacity: size,
+            logIdentifier: format.logIdentifier, epoch: UInt64.random(in: 1 ... .max, using: &generator),
+            fileSequence: 0, capacity: size,
             blockSize: format.blockSize, created: wallClockNanoseconds(), firstCommit: 0, oldestLiveFileSequence: 0,
             previous: .init(), recordsBefore: 0)
         let length = FormatLimits.headerCopies * format.blockSize

@@ -21,7 +21,9 @@ extension LogCore {
                 if file.sequence == position.fileSequence { start = max(start, position.offset) }
             }
             guard start < end else { return nil }
-            return ReadableFile(name: file.name, header: file.header, range: start..<end, damage: file.damage)
+            return ReadableFile(
+                name: file.name, header: file.header, range: start..<end, damage: file.damage,
+                excusedFrames: file.excusedFrames)
         }
     }
 

@@ -24,6 +24,8 @@ struct LiveFile {
     var extents = TenantExtents()
     /// Byte ranges that are damaged or could not be read; readers pass over them.
     var damage: [Range<UInt64>] = []
+    /// Bodies of frames that are damaged and that every subscriber had before: readers pass over them in silence.
+    var excusedFrames: [Range<UInt64>] = []
     /// What it holds was taken from checkpoints: damage in it is not known yet.
     var isSummarised = false
     /// Readers that are inside the file at the moment.

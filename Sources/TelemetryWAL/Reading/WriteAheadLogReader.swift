@@ -80,7 +80,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 }
                 guard start < file.endOffset else { return nil }
                 return ReadableFile(
-                    name: file.name, header: file.header, range: start..<file.endOffset, damage: file.damage)
+                    name: file.name, header: file.header, range: start..<file.endOffset, damage: file.damage,
+                    excusedFrames: file.excusedFrames)
             }
         }
         return StoredRecords(

@@ -53,8 +53,7 @@ extension RecoveryMachine {
         for index in files.indices where files[index].holdsLoss && isDelivered(before: index + 1) {
             let sequence = files[index].sequence
             excuse(sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
-            // Nobody wants what these commits hold, so that nobody need stumble over it.
-            files[index].damage += commitsWithDamagedFrames[sequence] ?? []
+            files[index].excusedFrames = damagedFrames[sequence] ?? []
         }
     }
 

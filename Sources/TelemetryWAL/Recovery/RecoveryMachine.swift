@@ -23,8 +23,8 @@ struct RecoveryMachine {
     var knowsState = false
     /// The finding that a gap in sequence numbers belongs to.
     var openDamage: Int?
-    /// By file sequence number, the commits that have a damaged frame.
-    var commitsWithDamagedFrames: [UInt64: [Range<UInt64>]] = [:]
+    /// By file sequence number, the bodies of damaged frames.
+    var damagedFrames: [UInt64: [Range<UInt64>]] = [:]
     var lossStart = 0
     /// Bytes at the log's end that may have held records and can't be read.
     var unknownBytes: UInt64 = 0
@@ -248,7 +248,7 @@ struct RecoveryMachine {
                 report.findings[last].losses = [.init(tenant: frame.tenant, sequences: frame.sequences)]
                 report.findings[last].recordsLost = frame.sequences.upperBound - frame.sequences.lowerBound + 1
                 file.holdsLoss = true
-                commitsWithDamagedFrames[file.sequence, default: []].append(header.offset..<commit.end)
+                damagedFrames[file.sequence, default: []].append(frame.range)
             }
         }
         report.wasClosed = header.flags.contains(.closing)
