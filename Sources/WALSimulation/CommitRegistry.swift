@@ -14,6 +14,8 @@ final class CommitRegistry {
         var isIntact: Bool {
             inode.isLinked && range.upperBound <= inode.content.count && hash == Self.hash(inode.content[range])
         }
+        /// Whether the disk broke its word about its file's header.
+        var hasDamagedHeader: Bool { inode.damage.contains { $0.lowerBound < 2 * 8192 } }
         /// Whether the disk broke its word about a part of it.
         var isDamaged: Bool { inode.damage.contains { $0.overlaps(range) } }
 

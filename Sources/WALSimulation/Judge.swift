@@ -91,6 +91,7 @@ final class Judge {
     }
 
     func owes(_ numbers: Range<Int>, from sequence: UInt64? = nil) {
+        confirm()
         for (offset, number) in numbers.enumerated() {
             if attempts[number].state == .gone {
                 fail("record \(number) was acknowledged although it had been given up")
@@ -206,8 +207,9 @@ final class Judge {
         var lastOfProducer: [Int: Int] = [:]
         for (sequence, number) in records {
             if sequence <= last { fail("\(tenant)/\(sequence) is read behind \(last)") }
-            // Numbers are given in order, so that a gap is a loss; damage makes the log skip some.
-            if last > 0, sequence != last + 1, !mediaFaults {
+            // Numbers are given in order, so that a gap is a loss; damage makes the log skip some, and the first write
+            // of a file's new life may be torn over records that everybody has.
+            if last > 0, sequence != last + 1, !mediaFaults, sequence - 1 > reclaimable[tenant] ?? 0 {
                 fail("\(tenant)'s records jump from \(last) to \(sequence)")
             }
             last = sequence
@@ -239,13 +241,18 @@ final class Judge {
         for number in missing {
             let name = "record \(number) of \(attempts[number].tenant) (\(attempts[number].sequence ?? 0))"
             // Where a write failed and was repeated in the next file, the last is the one that was acknowledged.
-            let place = registry.places[number]?.last
+            let place = registry.places[number]?.last { $0.inode.isLinked }
             let through = vouched ?? registry.vouchedThrough
             vouched = through
             if let place, place.isIntact {
                 // Nothing vouches for it, and one before it is spoiled: it looks like one that was under way beside a
                 // torn one.
                 if registry.hasSpoiledCommit(in: through + 1..<max(through + 1, place.header.commitNumber)) {
+                    attempts[number].state = .lost
+                    continue
+                }
+                // A stale copy whose headers are whole stands for a file whose headers are not: that is told.
+                if tellsLoss, place.hasDamagedHeader, kernel.plan.happened(.staleFile) > 0 {
                     attempts[number].state = .lost
                     continue
                 }
@@ -268,6 +275,7 @@ final class Judge {
 
     /// The log was opened on what `check` saw: what came back is owed from now on, what did not is gone.
     func settle(_ contents: Contents) {
+        missing = []
         var found: [Int: UInt64] = [:]
         for records in contents.values { for record in records { found[record.number] = record.sequence } }
         for number in attempts.indices where attempts[number].state == .undecided {
@@ -275,9 +283,19 @@ final class Judge {
                 attempts[number].state = .owed
                 setSequence(sequence, of: number)
             } else {
-                attempts[number].state = .gone
+                missing.append(number)
             }
         }
+    }
+
+    /// Records that the last recovery did not bring back. Until the log has written something durable since, another
+    /// recovery may: a write that failed can come out differently at each look.
+    private var missing: [Int] = []
+
+    /// Something that the log wrote in this session is durable: what it did not find when it was opened is gone.
+    private func confirm() {
+        for number in missing where attempts[number].state == .undecided { attempts[number].state = .gone }
+        missing = []
     }
 
     // MARK: - Cursors
