@@ -1,7 +1,7 @@
 # Sourced by tools/demo and tools/test: installs what is missing. Asks for nothing and prints little.
 #
 #   prepare_packages PACKAGE...   Debian packages
-#   prepare_python PACKAGE...     PyPI packages in a virtual environment; sets WAL_TEST_PYTHON
+#   prepare_python                what tests take from PyPI, in a virtual environment; sets WAL_TEST_PYTHON
 
 prepare_swift() {
     command -v swift > /dev/null && return
@@ -27,13 +27,13 @@ prepare_packages() {
 }
 
 prepare_python() {
-    local environment="$build_folder/python"
+    local environment="$build_folder/python" packages=('opentelemetry-proto>=1.30,<2' 'lz4>=4,<5')
     export WAL_TEST_PYTHON="$environment/bin/python"
-    if ! "$WAL_TEST_PYTHON" -c 'import opentelemetry.proto.trace.v1.trace_pb2' 2> /dev/null; then
-        echo "installing $* from PyPI"
+    if ! "$WAL_TEST_PYTHON" -c 'import opentelemetry.proto.trace.v1.trace_pb2, lz4.frame' 2> /dev/null; then
+        echo "installing ${packages[*]} from PyPI"
         rm -rf "$environment"
         python3 -m venv "$environment"
-        "$WAL_TEST_PYTHON" -m pip install --quiet --disable-pip-version-check "$@"
+        "$WAL_TEST_PYTHON" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
     fi
 }
 

@@ -23,6 +23,8 @@ public final class History {
     let subscriberNames: [TenantName]
     private var result: HistoryResult
     private var processes = 1
+    /// What the last look at the whole log showed.
+    private var lastLook: Look?
     /// How the present round ends.
     private(set) var ending = Ending.close
     static let root = "/log"
@@ -200,6 +202,7 @@ public final class History {
             judge.check(
                 first.contents, cursors: first.cursors, tellsLoss: first.tellsLoss, told: first.told)
             contents = first.contents
+            lastLook = first
             if hasFailed { return }
             // The same again, and what opening reads by default.
             if let second = read(scope: random.chance(oneIn: 2) ? .wholeJournal : .sinceCheckpoint) {
@@ -216,6 +219,9 @@ public final class History {
         var contents: Judge.Contents = [:]
         var tellsLoss = false
         var told = ""
+        /// Everything read, in order: tenant, sequence number, record's number, length.
+        var records: [(TenantName, UInt64, Int, Int)] = []
+        var report: RecoveryReport?
         /// Of each subscriber, by tenant.
         var cursors: [[TenantName: UInt64]] = []
     }
@@ -225,6 +231,7 @@ public final class History {
         do throws(WALError) {
             let reader = try WriteAheadLogReader(at: Self.root, scope: scope)
             look.tellsLoss = reader.report.hasLoss
+            look.report = reader.report
             look.told = reader.report.findings.map { "\($0.what.rawValue) \($0.file) \($0.byteRange)" }
                 .joined(separator: "; ")
             look.cursors = reader.subscribers.map { [tenants = reader.tenants] name in
@@ -242,6 +249,7 @@ public final class History {
                                 record.payload, tenant: batch.tenant, sequence: record.sequence)
                         else { return look }
                         look.contents[batch.tenant, default: []].append((record.sequence, number))
+                        look.records.append((batch.tenant, record.sequence, number, record.payload.count))
                     }
                 } catch {
                     failures += 1
@@ -270,6 +278,11 @@ public final class History {
         disk.capacity = .max
         let before = view(isClean: true)
         if hasFailed { return }
+        if let folder = options.exportFolder, let look = lastLook {
+            do { try Export.write(disk, look, to: "\(folder)/\(options.seed)") } catch {
+                judge.fail("the export: \(error)")
+            }
+        }
         let process = newProcess()
         let thread = scheduler.spawn("log", in: process) { [unowned self] in
             kernel.plan.isPaused = true

@@ -13,6 +13,9 @@ public struct HistoryOptions: Sendable {
     public var mostActors = Int.max
     /// Faults that do not happen.
     public var without: Set<FaultKind> = []
+    /// Where the log's files are put as the last round left them, with what the engine reads there; a folder of the
+    /// seed's name each. For another reader of the format to be held against.
+    public var exportFolder: String?
     /// The simulator itself spoils a record that was acknowledged, and tells the judge nothing: such a history must
     /// fail, or failures are not seen.
     public var isCanary = false

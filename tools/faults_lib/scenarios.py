@@ -6,7 +6,7 @@ import subprocess
 
 from . import disks
 from .disks import Skipped
-from .writer import CrashLog, ENVIRONMENT, Problem, Totals, kill, moment
+from .writer import CrashLog, ENVIRONMENT, Problem, Totals, kill, moment, wait
 
 
 class Workplace:
@@ -203,7 +203,7 @@ def read_only(place):
             totals.faults += 1
         with disks.mounted(loop.device, mount, "ro"):
             log.check(totals)
-            opened, status, error = log.run(0, kill)
+            opened, status, error = log.run(0, wait)
             if opened or status != 3 or "read-only" not in error.lower():
                 raise Problem(f"a read-only file system: status {status}, {error}")
             totals.faults += 1

@@ -46,7 +46,8 @@ class CrashLog:
         """Runs a writer, has `stop(process)` end it so long after it opened the log, and notes what it said. Returns
         whether it opened the log, its exit status and its error line."""
         process = subprocess.Popen(
-            [*prefix, *self.command(*options)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+            [*prefix, *self.command(*options)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
+            start_new_session=True)
         text, opened = [], threading.Event()
 
         def read():
@@ -58,7 +59,7 @@ class CrashLog:
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
         if not opened.wait(opens_within):
-            process.kill()
+            kill(process)
             raise Problem(f"a writer neither opened the log nor failed within {opens_within} s")
         if process.poll() is None:
             time.sleep(milliseconds / 1000)
@@ -66,7 +67,7 @@ class CrashLog:
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
-            process.kill()
+            kill(process)
             raise Problem("a writer did not end within 60 s")
         reader.join(10)
         with open(self.ledger, "ab") as ledger:
@@ -92,8 +93,19 @@ class CrashLog:
 
 
 def kill(process):
-    """SIGKILL, to the process and what it started."""
-    process.send_signal(signal.SIGKILL)
+    """SIGKILL, to the process and all that it started: a tracer's death alone would let the writer go on."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def wait(process):
+    """Lets the writer end by itself, within some seconds."""
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        kill(process)
 
 
 def moment(low=1, high=150):

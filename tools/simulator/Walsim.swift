@@ -33,6 +33,9 @@ struct HistoryArguments: ParsableArguments {
 
     @Flag(help: "The simulator spoils a record in secret: histories must fail.") var canary = false
 
+    @Option(help: "Put each log as its last round left it, and what the engine reads there, below this folder.")
+    var export: String?
+
     func validate() throws {
         for name in names where FaultKind(rawValue: name) == nil {
             throw ValidationError(
@@ -52,6 +55,7 @@ struct HistoryArguments: ParsableArguments {
         options.mostCalls = calls ?? .max
         options.mostActors = actors ?? .max
         options.isCanary = canary
+        options.exportFolder = export
         options.without = Set(names.compactMap(FaultKind.init))
         return options
     }
@@ -65,6 +69,7 @@ struct HistoryArguments: ParsableArguments {
         if let without, !without.isEmpty { words += ["--without", without] }
         if let bug { words += ["--bug", bug] }
         if canary { words.append("--canary") }
+        if let export { words += ["--export", export] }
         return words
     }
 }
