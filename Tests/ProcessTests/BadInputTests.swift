@@ -119,7 +119,7 @@ import Testing
     @Test func secondWriterIsToldWhoHoldsTheLock() throws {
         let writer = Process()
         writer.executableURL = URL(fileURLWithPath: builtProduct("CrashWriter"))
-        writer.arguments = [root, "1"]
+        writer.arguments = ["write", root, "1"]
         let pipe = Pipe()
         writer.standardOutput = pipe
         try writer.run()
