@@ -1,11 +1,9 @@
 /// What a simulation does to a log.
 public enum FaultKind: String, CaseIterable, Sendable {
-    /// The power goes at an arbitrary call to the system: what was not flushed is lost, kept or torn.
+    /// The power goes at an arbitrary call to the system, those of opening included: what was not flushed is lost, kept or torn.
     case powerCut
     /// The process is killed at an arbitrary call; the disk goes on.
     case kill
-    /// The power goes while the log is being opened.
-    case powerCutWhileOpening
     /// A write fails, and the disk holds any part of it.
     case writeError
     /// A sync fails, and what it should have saved is saved in part and forgotten.

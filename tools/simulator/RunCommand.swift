@@ -3,7 +3,7 @@ import Foundation
 import WALSimulation
 
 /// `walsim`: many histories, or one with all its steps.
-struct RunCommand: AsyncParsableCommand {
+struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run", abstract: "Run histories; the seeds of --seeds-file first.")
 
@@ -16,7 +16,7 @@ struct RunCommand: AsyncParsableCommand {
     @Option(help: "text or json.") var format = OutputFormat.text
     @OptionGroup var history: HistoryArguments
 
-    func run() async throws {
+    func run() throws {
         let first = seed ?? UInt64.random(in: 1...1 << 48)
         let workers = Workers(history: history, jobs: jobs)
         if trace {

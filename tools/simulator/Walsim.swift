@@ -1,8 +1,9 @@
 import ArgumentParser
+import Foundation
 import WALSimulation
 
 /// Runs the engine on a simulated disk, clock and scheduler, and judges what it does.
-@main struct Walsim: AsyncParsableCommand {
+@main struct Walsim: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "walsim",
         abstract: "Try to break the write-ahead log on a simulated machine: crashes, faults, every order of threads.",
@@ -20,6 +21,20 @@ import WALSimulation
               0  the log kept its promises   1  it did not   2  usage   3  the simulation itself failed
             """,
         subcommands: [RunCommand.self, ProveCommand.self, WorkCommand.self], defaultSubcommand: RunCommand.self)
+
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch let code as ExitCode {
+            Foundation.exit(code.rawValue)
+        } catch {
+            // What ArgumentParser throws: help ends well, all else of its is usage.
+            let code = exitCode(for: error)
+            if code.isSuccess { print(fullMessage(for: error)) } else { warn(fullMessage(for: error)) }
+            Foundation.exit(code.isSuccess ? 0 : code == .validationFailure ? 2 : 3)
+        }
+    }
 }
 
 /// What of a history is left out.
