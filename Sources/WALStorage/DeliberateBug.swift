@@ -16,8 +16,8 @@
         case dropChainCheck
         /// A commit's buffer is used again while the device reads from it.
         case reuseBufferInFlight
-        /// A file is reclaimed when its records are acknowledged, not when that is on disk.
-        case reclaimBeforeCursorIsDurable
+        /// A cursor counts as durable when it is acknowledged, not when its commit is.
+        case advanceCursorBeforeCommit
         /// A block of zeros ends a file in peace.
         case acceptZeroBlock
         /// Groups are acknowledged as their writes end, not in the log's order.

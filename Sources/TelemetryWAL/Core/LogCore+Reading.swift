@@ -106,7 +106,7 @@ extension LogCore {
         let key = CursorKey(subscriber: subscriber, tenantIndex: index)
         pendingCursors[key] = max(pendingCursors[key] ?? 0, limit)
         #if Simulation
-            if DeliberateBug.isActive(.reclaimBeforeCursorIsDurable) {
+            if DeliberateBug.isActive(.advanceCursorBeforeCommit) {
                 state.apply(.cursor(subscriber: subscriber, tenant: tenant, acknowledgedThrough: limit))
                 reclaim()
             }
@@ -120,6 +120,9 @@ extension LogCore {
         lock.lock()
         defer { lock.unlock() }
         let hasPending = !pendingCursors.isEmpty || !pendingSubscribers.isEmpty
+        #if Simulation
+            if DeliberateBug.isActive(.advanceCursorBeforeCommit) { return }
+        #endif
         var wanted = acknowledgementsTaken + (hasPending ? 1 : 0)
         var returned = acknowledgementsReturned
         while acknowledgementsDurable < wanted {
