@@ -38,8 +38,10 @@ public struct DirectStorage: JournalStorage {
         // here need not be durable, and that holds for every directory on the way, which it may have made.
         var directory = root
         while directory.removeLastComponent() {
-            // Where it may not be read, it is not of our making.
-            try? synchronizeDirectory(directory.isEmpty ? "." : directory.string)
+            // Where it may not be read, it is not of our making; a device that fails is another matter.
+            do throws(StorageError) {
+                try synchronizeDirectory(directory.isEmpty ? "." : directory.string)
+            } catch { if error.code == .ioFailure { throw error } }
         }
         try synchronizeDirectory(root.string)
         if isPresent(journal.string) { try synchronizeDirectory(journal.string) } else { try makeDirectory(journal) }
