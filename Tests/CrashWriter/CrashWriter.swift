@@ -19,11 +19,12 @@ struct Write: ParsableCommand {
     @Argument(help: "The first record's number; a million above that of the writer before.") var first: Int
     @Option(help: "automatic, ring or plain.") var path = "automatic"
     @Option(help: "Most bytes of all journal files, in MiB.") var limit: UInt64 = 256
+    @Option(help: "Size of each journal file, in KiB.") var fileKib: UInt64 = 512
     @Flag(help: "Without a subscriber: nothing is reclaimed.") var keep = false
     @Option(help: "End by closing the log after so many milliseconds.") var milliseconds: UInt32?
 
     func run() throws {
-        var options = smallOptions(fileSize: 512 << 10)
+        var options = smallOptions(fileSize: fileKib << 10)
         if let path = WritePath(rawValue: path) { options.writePath = path }
         options.journalLimit = limit << 20
         do {

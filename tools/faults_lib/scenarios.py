@@ -149,6 +149,8 @@ def full_disk(place):
     """No byte free, from open to close: opening, reading, acknowledging and reclaiming still work."""
     totals = Totals()
     image, mount = place.path("image"), place.path("mount")
+    # One size of journal files throughout, the smallest that walctl takes: with another size nothing is promised here.
+    options = ["--keep", "--file-kib", "1024"]
     for mebibytes in (12, 24, 48):
         disks.make_image(image, mebibytes)
         loop = disks.LoopDevice(image)
@@ -158,7 +160,7 @@ def full_disk(place):
                 root = os.path.join(mount, "wal")
                 log = place.log(root)
                 # Until the journal is full, which the writer says and ends.
-                opened, status, error = log.run(3000, kill, options=["--keep"])
+                opened, status, error = log.run(3000, kill, options=options)
                 if not opened or (status != -9 and "journal is full" not in error):
                     raise Problem(f"a full disk: {error or status}")
                 totals.faults += 1
@@ -174,7 +176,7 @@ def full_disk(place):
                 if result.returncode != 0:
                     raise Problem(f"walctl replay on a full disk: {result.stderr.strip()[:300]}")
                 # Reclaimed: there is room again.
-                opened, status, error = log.run(300, kill, options=["--keep"])
+                opened, status, error = log.run(300, kill, options=options)
                 if not opened:
                     raise Problem(f"a log with reclaimed room does not open: {error}")
         finally:
@@ -249,6 +251,14 @@ def system_call_errors(place):
                               f"inject={injection}"])
         totals.faults += 1
         log.check(totals)
+    # The names on the way to the log are synced at each opening: a device that fails at it is told, not passed over.
+    parent = os.path.dirname(log.root)
+    opened, status, error = log.run(
+        0, wait, prefix=["strace", "-f", "-qq", "-o", "/dev/null", "-P", parent, "-e", "inject=fsync:error=EIO"])
+    totals.faults += 1
+    if opened or status != 3 or parent not in error:
+        raise Problem(f"a directory above the log that cannot be synced is passed over: status {status}, {error}")
+    log.check(totals)
     return totals
 
 
