@@ -134,6 +134,7 @@ package nonisolated struct Opentelemetry_Proto_Trace_V1_ScopeSpans: Sendable {
 }
 
 /// One operation.
+/// Safe to share although unchecked: its storage is copied before a change wherever somebody else holds it, too.
 package nonisolated struct Opentelemetry_Proto_Trace_V1_Span: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
