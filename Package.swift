@@ -18,6 +18,15 @@ let relaxed: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
 ]
 
+// The engine and its own tests, without what they do not need: for builds with sanitizers, which would otherwise
+// compile an HTTP client, TLS and protobuf each time. See tools/sanitize.
+let isEngineOnly = Context.environment["TELEMETRY_WAL_ENGINE_ONLY"] != nil
+let engineTargets: Set<String> = [
+    "CLZ4", "CWALLinux", "WALFormat", "WALStorage", "TelemetryWAL", "TelemetryReplay", "TestSupport", "WALFormatTests",
+    "WALStorageTests", "TelemetryWALTests",
+]
+let enginePackages: Set<String> = ["swift-system", "swift-log"]
+
 let package = Package(
     name: "telemetry-wal",
     products: [
@@ -172,3 +181,12 @@ let package = Package(
             swiftSettings: relaxed),
     ]
 )
+
+if isEngineOnly {
+    package.products = []
+    package.targets.removeAll { !engineTargets.contains($0.name) }
+    package.dependencies.removeAll { dependency in
+        guard case .sourceControl(_, let location, _) = dependency.kind else { return false }
+        return !enginePackages.contains { location.hasSuffix("/\($0).git") }
+    }
+}

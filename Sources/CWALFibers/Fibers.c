@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "CWALFibers.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,3 +57,8 @@ void cwal_fiber_free(struct cwal_fiber *fiber) {
 void cwal_fiber_switch(struct cwal_fiber *from, struct cwal_fiber *to) {
     swapcontext(&from->context, &to->context);
 }
+
+// Swift's runtime (stdlib/public/runtime/Exclusivity.cpp) exports this switch.
+extern bool _swift_disableExclusivityChecking;
+
+void cwal_fibers_stop_exclusivity_checks(void) { _swift_disableExclusivityChecking = true; }

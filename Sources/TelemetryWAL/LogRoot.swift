@@ -1,9 +1,11 @@
+import Logging
 import WALFormat
 import WALStorage
 
 /// The root directory of a log: whether it is one, its `FORMAT`, its lock.
 struct LogRoot<Storage: JournalStorage> {
     let storage: Storage
+    var logger: Logger?
 
     /// Entries that a log's root may have before its FORMAT is written.
     private static var ownEntries: Set<String> {
@@ -58,26 +60,24 @@ struct LogRoot<Storage: JournalStorage> {
     /// The format as FORMAT has it, or, where that file is damaged or gone, as the journal files' headers have it.
     private func readFormat(rewriting: Bool) throws(WALError) -> RootFormat? {
         var fault = "there is no FORMAT file"
+        // A device that fails to read these two blocks need not take the whole log with them.
+        var failure: WALError?
         if try catching({ () throws(StorageError) in try storage.exists("FORMAT") }) {
-            let bytes = try catching { () throws(StorageError) in
-                try storage.contents(of: "FORMAT", limit: RootFormat.fileLength)
-            }
-            do throws(FormatError) {
-                return try bytes.withRawSpan { (span: RawSpan) throws(FormatError) in try RootFormat.decode(span) }
-            } catch {
-                if error.cause == .version {
-                    throw .unsupportedFormat(path: storage.rootDescription + "/FORMAT", reason: error.description)
+            do throws(WALError) { return try storedFormat() } catch {
+                switch error {
+                case .storage(let cause) where cause.code == .ioFailure: fault = "the device fails to read FORMAT"
+                case .notALog(_, let reason): fault = reason
+                default: throw error
                 }
-                fault = error.description
+                failure = error
             }
         }
-        let hasJournal = try catching { () throws(StorageError) in try storage.exists("journal") }
-        guard hasJournal else { return nil }
-        let names = try catching { () throws(StorageError) in try storage.entries(of: "journal") }
-            .filter { JournalFileName.number(of: $0) != nil }
+        let names = try catching { () throws(StorageError) in
+            try storage.exists("journal") ? try storage.entries(of: "journal") : []
+        }.filter { JournalFileName.number(of: $0) != nil }
         if names.isEmpty {
-            if fault.hasPrefix("there is no") { return nil }
-            throw .notALog(path: storage.rootDescription + "/FORMAT", reason: fault)
+            if let failure { throw failure }
+            return nil
         }
         var formats: [RootFormat] = []
         for name in names.sorted() {
@@ -90,23 +90,53 @@ struct LogRoot<Storage: JournalStorage> {
                     + "\(other.logIdentifier)); put back the FORMAT file or take the foreign files out")
         }
         if let format = formats.first {
-            if rewriting {
-                // A full disk must not keep a log from opening: the headers say the same next time.
-                do throws(StorageError) { try storage.replace("FORMAT", with: format.encoded()) } catch {
-                    if error.code != .noSpace { throw .storage(error) }
-                }
-            }
+            if rewriting { try rewrite(format, fault) }
             return format
         }
         throw .notALog(
             path: storage.rootDescription + "/FORMAT", reason: "\(fault), and no journal file's header can replace it")
     }
 
-    private func format(fromHeaderOf name: String) throws(WALError) -> RootFormat? {
-        let bytes = try catching { () throws(StorageError) in
-            try storage.contents(of: "journal/" + name, limit: 2 * FormatLimits.maximumBlockSize)
+    private func rewrite(_ format: RootFormat, _ fault: String) throws(WALError) {
+        do throws(StorageError) {
+            try storage.replace("FORMAT", with: format.encoded())
+            logger?.warning("FORMAT was written anew from the journal files' headers", metadata: ["reason": "\(fault)"])
+        } catch {
+            // A full disk must not keep a log from opening: the headers say the same next time.
+            if error.code != .noSpace { throw .storage(error) }
+            logger?.warning(
+                "FORMAT cannot be written anew: the journal files' headers stand in for it",
+                metadata: ["reason": "\(fault)", "error": "\(error)"])
         }
-        return bytes.withRawSpan { span in
+    }
+
+    /// What FORMAT says. Throws `.notALog` where no copy is whole, `.unsupportedFormat`, `.storage`.
+    private func storedFormat() throws(WALError) -> RootFormat {
+        let bytes = try catching { () throws(StorageError) in
+            try storage.contents(of: "FORMAT", limit: RootFormat.fileLength)
+        }
+        do throws(FormatError) {
+            return try bytes.withRawSpan { (span: RawSpan) throws(FormatError) in try RootFormat.decode(span) }
+        } catch {
+            let path = storage.rootDescription + "/FORMAT"
+            if error.cause == .version { throw .unsupportedFormat(path: path, reason: error.description) }
+            throw .notALog(path: path, reason: error.description)
+        }
+    }
+
+    private func format(fromHeaderOf name: String) throws(WALError) -> RootFormat? {
+        let buffer = AlignedBuffer(
+            capacity: FormatLimits.headerCopies * FormatLimits.maximumBlockSize,
+            alignment: FormatLimits.maximumBlockSize)
+        let count = try catching { () throws(StorageError) in
+            let file = try storage.open("journal/" + name, forWriting: false)
+            var unreadable: [Range<UInt64>] = []
+            return try file.readAround(
+                &unreadable, into: buffer, at: 0, length: buffer.capacity, from: 0,
+                blockSize: try storage.requiredBlockSize())
+        }
+        return buffer.withBytes { bytes in
+            let span = bytes.extracting(0..<count)
             var blockSize = FormatLimits.defaultBlockSize
             while blockSize <= FormatLimits.maximumBlockSize {
                 for base in [0, blockSize] {

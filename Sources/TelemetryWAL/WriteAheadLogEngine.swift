@@ -32,7 +32,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) -> WriteAheadLogEngine {
         let options = try options.checked()
-        let (format, lock) = try LogRoot(storage: storage).openForWriting()
+        let (format, lock) = try LogRoot(storage: storage, logger: options.logger).openForWriting()
         let recovered = try Recovery(
             storage: storage, format: format, scope: options.recoveryScope, progress: progress
         ).run()

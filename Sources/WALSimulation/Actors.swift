@@ -1,12 +1,12 @@
 import TelemetryWAL
 import WALFormat
 
-/// The threads that use a log in a round: producers, subscribers, and a look from outside.
+/// The threads that use a log in a round: producers, tasks, subscribers, and a look from outside.
 final class Actors {
-    private let history: History
-    private let log: WriteAheadLog
-    private var judge: Judge { history.judge }
-    private var kernel: SimulatedKernel { history.kernel }
+    let history: History
+    let log: WriteAheadLog
+    var judge: Judge { history.judge }
+    var kernel: SimulatedKernel { history.kernel }
 
     init(_ history: History, _ log: WriteAheadLog) {
         self.history = history
@@ -24,10 +24,24 @@ final class Actors {
             var random = history.random.split()
             numbers.append(history.scheduler.spawn("\(name)") { self.subscribe(name, &random) })
         }
+        if history.taskCount > 0 { numbers.append(startTasks()) }
+        if history.hasOnlooker {
+            let onlooker = Onlooker(history, random: history.random.split())
+            numbers.append(history.scheduler.spawn("onlooker", in: history.newCompanion()) { onlooker.look() })
+        }
         return numbers
     }
 
-    private var goesOn: Bool { !kernel.process.isDead && !history.hasFailed }
+    private func startTasks() -> UInt64 {
+        let pool = TaskPool(history.scheduler, random: history.random.split())
+        for number in 0..<history.taskCount {
+            let producer = TaskProducer(self, number: history.producerCount + number, random: history.random.split())
+            pool.begin { await producer.produce() }
+        }
+        return history.scheduler.spawn("tasks") { pool.run() }
+    }
+
+    var goesOn: Bool { !kernel.process.isDead && !history.hasFailed }
 
     // MARK: - Producers
 
@@ -45,7 +59,7 @@ final class Actors {
         }
     }
 
-    private func length(_ random: inout SimulationRandom) -> Int {
+    func length(_ random: inout SimulationRandom) -> Int {
         switch random.below(20) {
         case 0: random.pick(8000...64_000)
         case 1..<5: random.pick(600...5000)
@@ -53,7 +67,7 @@ final class Actors {
         }
     }
 
-    private func record(_ number: Int, length: Int) -> TelemetryRecord {
+    func record(_ number: Int, length: Int) -> TelemetryRecord {
         TelemetryRecord(
             kind: .opaque, timestamp: UInt64(number), payload: PayloadCode.payload(number: number, length: length))
     }
@@ -100,7 +114,7 @@ final class Actors {
         } catch { kernel.note("durable: \(error)") }
     }
 
-    private func refused(_ numbers: Range<Int>, _ error: WALError) {
+    func refused(_ numbers: Range<Int>, _ error: WALError) {
         kernel.note("refused \(numbers): \(error)")
         switch error {
         case .stagingFull, .recordTooLarge, .batchTooLarge, .tooManyTenants, .invalidOption: judge.refused(numbers)

@@ -12,7 +12,8 @@ final class CommitRegistry {
 
         /// Whether the file still holds exactly the commit's bytes.
         var isIntact: Bool {
-            inode.isLinked && range.upperBound <= inode.content.count && hash == Self.hash(inode.content[range])
+            inode.isLinked && range.upperBound <= inode.content.count && !inode.isUnreadable(range)
+                && hash == Self.hash(inode.content[range])
         }
         /// Whether the disk broke its word about its file's header.
         var hasDamagedHeader: Bool { inode.damage.contains { $0.lowerBound < 2 * 8192 } }

@@ -24,6 +24,8 @@ public enum FaultKind: String, CaseIterable, Sendable {
     case bitRot
     /// A sector reads as zeros.
     case zeroedSector
+    /// A sector cannot be read any more, at every attempt, until it is written again.
+    case unreadableSector
     /// The disk acknowledges a write and does nothing, or only a part.
     case lostWrite
     /// The disk writes to a wrong place.
@@ -34,7 +36,7 @@ public enum FaultKind: String, CaseIterable, Sendable {
     /// Whether the disk breaks its word: acknowledged records may be lost, and that must be told.
     public var isMediaFault: Bool {
         switch self {
-        case .bitRot, .zeroedSector, .lostWrite, .misdirectedWrite: true
+        case .bitRot, .zeroedSector, .unreadableSector, .lostWrite, .misdirectedWrite: true
         default: false
         }
     }

@@ -21,6 +21,8 @@ public final class History {
     let tenants: [TenantName]
     let producerCount: Int
     let subscriberNames: [TenantName]
+    let taskCount: Int
+    let hasOnlooker: Bool
     private var result: HistoryResult
     private var processes = 1
     /// What the last look at the whole log showed.
@@ -42,6 +44,8 @@ public final class History {
         tenants = setting.tenants
         producerCount = min(setting.producerCount, options.mostActors)
         subscriberNames = Array(setting.subscribers.prefix(options.mostActors))
+        taskCount = min(setting.taskCount, options.mostActors)
+        hasOnlooker = setting.hasOnlooker
         disk = SimulatedDisk(capacity: setting.capacity)
         scheduler = Scheduler(
             random: random.split(), switchesOneIn: setting.switchesOneIn, stepLimit: 3_000_000, pool: pool,
@@ -108,6 +112,8 @@ public final class History {
         }
         scheduler.join(thread)
         scheduler.joinAll(of: process)
+        for companion in kernel.companions { scheduler.joinAll(of: companion) }
+        kernel.companions = []
         kernel.end = nil
         restart(process)
     }
@@ -115,6 +121,14 @@ public final class History {
     private func newProcess() -> SimulatedProcess {
         processes += 1
         return SimulatedProcess(number: processes)
+    }
+
+    /// A process beside the log's that ends with it.
+    func newCompanion() -> SimulatedProcess {
+        let process = newProcess()
+        process.isDead = kernel.process.isDead
+        kernel.companions.append(process)
+        return process
     }
 
     /// In the log's process: opens the log, has it used, closes it.
@@ -226,7 +240,8 @@ public final class History {
         var cursors: [[TenantName: UInt64]] = []
     }
 
-    private func read(scope: RecoveryScope) -> Look? {
+    /// Reads the whole log. `isVoid`: the machine has ended meanwhile, so that errors mean nothing.
+    func read(scope: RecoveryScope, isVoid: () -> Bool = { false }) -> Look? {
         var look = Look()
         do throws(WALError) {
             let reader = try WriteAheadLogReader(at: Self.root, scope: scope)
@@ -252,13 +267,14 @@ public final class History {
                         look.records.append((batch.tenant, record.sequence, number, record.payload.count))
                     }
                 } catch {
+                    if isVoid() { return nil }
                     failures += 1
                     look.told += "; \(error)"
                     if case .damaged = error { look.tellsLoss = true } else { judge.fail("reading: \(error)") }
                 }
             }
             judge.fail("reading does not get on: \(look.told)")
-        } catch { judge.fail("the log cannot be read: \(error)") }
+        } catch { if !isVoid() { judge.fail("the log cannot be read: \(error)") } }
         return nil
     }
 

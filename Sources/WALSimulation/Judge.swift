@@ -163,6 +163,8 @@ final class Judge {
         }
     }
 
+    func reclaimedThrough(_ tenant: TenantName) -> UInt64 { reclaimable[tenant] ?? 0 }
+
     private func mayBeReclaimed(_ attempt: Attempt) -> Bool {
         let through = reclaimable[attempt.tenant] ?? 0
         // Where nobody knows a record's number, it may be one of those.
@@ -184,7 +186,9 @@ final class Judge {
         noteMediaFaults()
         mayReclaim(cursors)
         // Damage may have taken cursors back that the log had reclaimed by.
-        if mediaFaults { mayReclaim(subscribers.values.filter(\.isRegistered).map(\.acknowledged)) }
+        if mediaFaults {
+            mayReclaim(subscribers.values.filter { $0.isRegistered && !$0.mayBeGone }.map(\.acknowledged))
+        }
         var found: [Int: UInt64] = [:]
         for (tenant, records) in contents.sorted(by: { $0.key < $1.key }) {
             checkOrder(records, tenant)

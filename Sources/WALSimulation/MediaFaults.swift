@@ -31,6 +31,21 @@ struct MediaFaults {
             kernel.disk.resurrect(bytes, as: copy)
             kernel.note("stale copy of \(path) as \(copy)")
         }
+        if kernel.happens(.unreadableSector) { loseSectors(journal.map(\.value), &random) }
+    }
+
+    private func loseSectors(_ journal: [SimulatedDisk.Inode], _ random: inout SimulationRandom) {
+        // FORMAT, too, where headers of journal files can stand in for it.
+        let headersAreWhole = journal.count > 1 && journal.allSatisfy { $0.damage.isEmpty }
+        if headersAreWhole, random.chance(oneIn: 8), let format = kernel.disk.entries[History.root + "/FORMAT"] {
+            kernel.disk.makeUnreadable(format, 0..<SimulatedDisk.sectorSize)
+            kernel.note("FORMAT cannot be read any more")
+        } else if let place = placeInCommits(&random) {
+            let start = place.offset / SimulatedDisk.sectorSize * SimulatedDisk.sectorSize
+            let length = random.pick([1, 1, 8, 32]) * SimulatedDisk.sectorSize
+            kernel.disk.makeUnreadable(place.inode, start..<min(start + length, place.inode.content.count))
+            kernel.note("\(length) bytes cannot be read any more in file \(place.inode.number) at \(start)")
+        }
     }
 
     /// A byte of a commit that is on the disk.

@@ -11,6 +11,10 @@ struct Setting: CustomStringConvertible {
     var tenants: [TenantName]
     var producerCount: Int
     var subscribers: [TenantName]
+    /// Tasks that append, beside the threads that do.
+    var taskCount: Int
+    /// Whether somebody reads the log beside its writer.
+    var hasOnlooker: Bool
     var capacity: Int
     var alignment: Int
     var switchesOneIn: Int
@@ -20,6 +24,8 @@ struct Setting: CustomStringConvertible {
         tenants = (0..<random.pick([1, 2, 3, 6])).map { Self.name("tenant-\($0)") }
         producerCount = random.pick([1, 1, 2, 3, 5])
         subscribers = (0..<random.pick([0, 0, 1, 1, 2])).map { Self.name("subscriber-\($0)") }
+        taskCount = random.pick([0, 0, 1, 2, 5])
+        hasOnlooker = random.chance(oneIn: 3)
         switchesOneIn = random.pick([2, 5, 20])
         alignment = random.pick([512, 512, 4096, 4096, 8192])
         logOptions.journalFileSize = 256 << 10
@@ -45,7 +51,7 @@ struct Setting: CustomStringConvertible {
         }
         if random.chance(oneIn: 3) { plan.oneIn[.ringRefused] = 2 }
         if logOptions.durability == .powerLoss, random.chance(oneIn: 4) {
-            let media: [FaultKind] = [.bitRot, .zeroedSector, .lostWrite, .misdirectedWrite]
+            let media: [FaultKind] = [.bitRot, .zeroedSector, .lostWrite, .misdirectedWrite, .unreadableSector]
             for kind in media where random.chance(oneIn: 2) {
                 plan.oneIn[kind] = kind == .lostWrite || kind == .misdirectedWrite ? 40 : 2
             }
@@ -60,8 +66,8 @@ struct Setting: CustomStringConvertible {
     }
 
     var description: String {
-        "rounds \(rounds), tenants \(tenants.count), producers \(producerCount), subscribers \(subscribers.count), "
-            + "alignment \(alignment), limit \(logOptions.journalLimit >> 18) files, spares \(logOptions.spareFiles), "
+        "rounds \(rounds), tenants \(tenants.count), producers \(producerCount), tasks \(taskCount), subscribers \(subscribers.count), "
+            + "onlooker \(hasOnlooker), alignment \(alignment), limit \(logOptions.journalLimit >> 18) files, spares \(logOptions.spareFiles), "
             + "path \(logOptions.writePath.rawValue), under way \(logOptions.commitsUnderWay), "
             + "compression \(logOptions.compression.rawValue), scope \(logOptions.recoveryScope), "
             + "durability \(logOptions.durability), idle \(logOptions.idleMilliseconds) ms, capacity \(capacity), "

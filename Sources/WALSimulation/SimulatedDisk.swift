@@ -46,6 +46,10 @@ final class SimulatedDisk {
         var lockHolder: Int?
         /// Where media faults changed what was written, until it is written again.
         var damage: [Range<Int>] = []
+        /// What the disk cannot read any more, until it is written again.
+        fileprivate(set) var unreadable: [Range<Int>] = []
+
+        func isUnreadable(_ range: Range<Int>) -> Bool { unreadable.contains { $0.overlaps(range) } }
 
         init(number: Int, isDirectory: Bool) {
             self.number = number
@@ -175,9 +179,10 @@ final class SimulatedDisk {
         } else {
             inode.pending.append(write.written)
         }
-        inode.damage = inode.damage.flatMap {
-            Self.without(write.offset..<write.offset + write.bytes.count, $0)
-        }
+        let range = write.written.range
+        if !inode.damage.isEmpty { inode.damage = inode.damage.flatMap { Self.without(range, $0) } }
+        // A sector that was written is another one: the disk has some to spare.
+        if !inode.unreadable.isEmpty { inode.unreadable = inode.unreadable.flatMap { Self.without(range, $0) } }
     }
 
     /// What of a pending write a durable one does not cover.
@@ -319,6 +324,12 @@ final class SimulatedDisk {
             inode.content[position] = byte
             if position < inode.stable.count { inode.stable[position] = byte }
         }
+        inode.damage.append(range)
+    }
+
+    /// Loses what sectors hold, and says so to whoever reads them.
+    func makeUnreadable(_ inode: Inode, _ range: Range<Int>) {
+        inode.unreadable.append(range)
         inode.damage.append(range)
     }
 

@@ -83,7 +83,11 @@ extension SimulatedKernel {
         if file.isDirect { checkAlignment(of: UnsafeRawBufferPointer(buffer), offset: offset, file) }
         scheduler.sleep(UInt64(random.pick(5...100)) * 1000)
         if process.isDead { return -Int(EIO) }
-        let place = ReadPlace(inode: file.inode.number, offset: offset)
+        if file.inode.isUnreadable(offset..<offset + buffer.count) {
+            note("read \(file.path) at \(offset), \(buffer.count) bytes: EIO for good")
+            return -Int(EIO)
+        }
+        let place = ReadPlace(thread: scheduler.current.number, inode: file.inode.number, offset: offset)
         // Twice at most at one place: reading is tried three times.
         if readFailures[place, default: 0] < 2, happens(.readError) {
             readFailures[place, default: 0] += 1

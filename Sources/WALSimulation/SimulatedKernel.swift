@@ -17,16 +17,19 @@ final class SimulatedKernel {
     /// Alignment that direct I/O asks for.
     let alignment: Int
     struct ReadPlace: Hashable {
+        var thread: UInt64
         var inode: Int
         var offset: Int
     }
 
-    /// How often reading failed lately, by place.
+    /// How often reading failed lately, by who read where.
     var readFailures: [ReadPlace: Int] = [:]
     /// Calls that did I/O.
     private(set) var operations = 0
     /// At which call the process ends, and how.
     var end: (operation: Int, kind: FaultKind)?
+    /// What else runs on the machine and ends when the log's process does.
+    var companions: [SimulatedProcess] = []
 
     private let table: UnsafeMutablePointer<cwal_simulation>
 
@@ -79,6 +82,7 @@ final class SimulatedKernel {
     func endProcess(_ kind: FaultKind) {
         guard !process.isDead else { return }
         process.isDead = true
+        for companion in companions { companion.isDead = true }
         end = nil
         plan.count(kind)
         note("--- \(kind.rawValue)")

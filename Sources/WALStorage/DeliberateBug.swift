@@ -40,6 +40,10 @@
         case loseWakeUp
         /// What stands behind a torn commit is taken for acknowledged, and the torn one for damage.
         case acceptUnvouchedCommits
+        /// One sector that cannot be read takes all that is read with it.
+        case giveUpAtUnreadableBlock
+        /// A reader beside the writer shows commits that may be under way.
+        case showCommitsUnderWay
 
         /// The one that is switched on. Set before a simulation begins, by its only thread.
         package nonisolated(unsafe) static var active: DeliberateBug?

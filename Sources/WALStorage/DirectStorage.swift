@@ -169,13 +169,21 @@ public struct DirectStorage: JournalStorage {
         defer { _ = cwal_close(descriptor) }
         var bytes = [UInt8](repeating: 0, count: limit)
         var done = 0
+        var failures = 0
         while done < limit {
             let result = unsafe bytes.withUnsafeMutableBytes {
                 unsafe cwal_pread(descriptor, $0.baseAddress! + done, limit - done, UInt64(done))
             }
-            if result < 0 { throw StorageError(negatedErrno: result, operation: "read", path: path) }
             if result == 0 { break }
-            done += result
+            if result > 0 {
+                done += result
+                continue
+            }
+            if result == -Int(EINTR) { continue }
+            failures += 1
+            if result != -Int(EIO) || failures == 3 {
+                throw StorageError(negatedErrno: result, operation: "read", path: path)
+            }
         }
         return Array(bytes[..<done])
     }

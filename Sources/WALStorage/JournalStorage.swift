@@ -26,7 +26,7 @@ public protocol JournalStorage: Sendable {
     func create(
         _ name: String, size: UInt64, fill: (File) throws(StorageError) -> Void
     ) throws(StorageError) -> File
-    /// Reads a whole small file, at most `limit` bytes of it.
+    /// Reads a whole small file, at most `limit` bytes of it. A device's error is tried again twice.
     func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8]
     /// Replaces a small file whole: temporary name, sync, rename, directory sync.
     func replace(_ name: String, with bytes: [UInt8]) throws(StorageError)

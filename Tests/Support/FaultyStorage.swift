@@ -10,6 +10,8 @@ public final class FaultPlan: @unchecked Sendable {
         case fails(StorageError.Code)
         /// The device fails and holds the given ranges of it all the same, counted from the write's first byte.
         case failsHolding([Range<Int>])
+        /// The device says that all is well and holds nothing of it.
+        case dropped
     }
 
     private let lock = NSLock()
@@ -17,6 +19,7 @@ public final class FaultPlan: @unchecked Sendable {
     private var onRead: (@Sendable (String, Range<UInt64>) -> Bool)?
     private var onHeld: (@Sendable (String) -> Void)?
     private var onCreate: (@Sendable (String) -> StorageError.Code?)?
+    private var onContents: (@Sendable (String) -> Bool)?
 
     public init() {}
 
@@ -26,6 +29,8 @@ public final class FaultPlan: @unchecked Sendable {
     }
     /// Asked before each read; true makes it fail as a device does.
     public func setRead(_ body: (@Sendable (String, Range<UInt64>) -> Bool)?) { lock.withLock { onRead = body } }
+    /// Asked before each small file is read whole; true makes it fail as a device does.
+    public func setContents(_ body: (@Sendable (String) -> Bool)?) { lock.withLock { onContents = body } }
     /// Told of the file after a write that failed and of which the device holds something.
     public func setHeld(_ body: (@Sendable (String) -> Void)?) { lock.withLock { onHeld = body } }
     /// Asked before each file is made.
@@ -34,6 +39,7 @@ public final class FaultPlan: @unchecked Sendable {
     func write(_ path: String, _ range: Range<UInt64>) -> WriteFault? { lock.withLock { onWrite }?(path, range) }
     func held(_ path: String) { lock.withLock { onHeld }?(path) }
     func read(_ path: String, _ range: Range<UInt64>) -> Bool { lock.withLock { onRead }?(path, range) ?? false }
+    func contents(_ name: String) -> Bool { lock.withLock { onContents }?(name) ?? false }
     func create(_ name: String) -> StorageError.Code? { lock.withLock { onCreate }?(name) }
 
     /// Has the next `count` writes go wrong, all later ones right.
@@ -95,7 +101,8 @@ public struct FaultyStorage: JournalStorage {
     }
 
     public func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8] {
-        try base.contents(of: name, limit: limit)
+        if plan.contents(name) { throw StorageError(.ioFailure, operation: "read", path: name) }
+        return try base.contents(of: name, limit: limit)
     }
     public func replace(_ name: String, with bytes: [UInt8]) throws(StorageError) {
         try base.replace(name, with: bytes)
@@ -132,18 +139,21 @@ public struct FaultyFile: StorageFile {
         _ buffer: AlignedBuffer, at position: Int, length: Int, to offset: UInt64, durability: WriteDurability
     ) throws(StorageError) {
         if let fault = plan.write(path, offset..<offset + UInt64(length)) {
-            throw fail(fault, buffer, at: position, length: length, to: offset, durability: durability)
+            let error = fail(fault, buffer, at: position, length: length, to: offset, durability: durability)
+            if let error { throw error }
+            return
         }
         try base.write(buffer, at: position, length: length, to: offset, durability: durability)
     }
 
-    /// Does what a fault leaves of a write; returns the error that it ends with.
+    /// Does what a fault leaves of a write; returns the error that it ends with, nil if the device claims success.
     func fail(
         _ fault: FaultPlan.WriteFault, _ buffer: AlignedBuffer, at position: Int, length: Int, to offset: UInt64,
         durability: WriteDurability
-    ) -> StorageError {
+    ) -> StorageError? {
         let operation = "write \(length) bytes at \(offset)"
         switch fault {
+        case .dropped: return nil
         case .fails(let code): return StorageError(code, operation: operation, path: path)
         case .failsHolding(let ranges):
             do throws(StorageError) {
@@ -161,12 +171,12 @@ public struct FaultyFile: StorageFile {
     }
 }
 
-/// `RingWriteQueue` whose writes fail as their file's plan says: such a write is made by `FaultyFile`, and its end told
+/// `RingWriteQueue` whose writes go wrong as their file's plan says: such a write is made by `FaultyFile`, and its end told
 /// like the others'.
 public final class FaultyQueue: WriteQueue, @unchecked Sendable {
     private let base: RingWriteQueue
     // Used by the queue's one thread, like the queue itself.
-    private var failed: [(tag: Int, error: StorageError)] = []
+    private var ended: [(tag: Int, result: Result<Void, StorageError>)] = []
 
     init(base: RingWriteQueue) { self.base = base }
 
@@ -175,22 +185,17 @@ public final class FaultyQueue: WriteQueue, @unchecked Sendable {
         tag: Int
     ) {
         if let fault = file.plan.write(file.path, offset..<offset + UInt64(length)) {
-            failed.append(
-                (
-                    tag,
-                    file.fail(
-                        fault, buffer, at: 0, length: length, to: offset, durability: durability)
-                ))
+            let error = file.fail(fault, buffer, at: 0, length: length, to: offset, durability: durability)
+            ended.append((tag, error.map { .failure($0) } ?? .success(())))
         } else {
             base.submit(buffer, length: length, to: file.base, at: offset, durability: durability, tag: tag)
         }
     }
 
     public func next() -> (tag: Int, result: Result<Void, StorageError>)? {
-        if let (tag, error) = failed.popLast() { return (tag, .failure(error)) }
-        return base.next()
+        ended.popLast() ?? base.next()
     }
 
-    public func wait() { if failed.isEmpty { base.wait() } }
+    public func wait() { if ended.isEmpty { base.wait() } }
     public func wake() { base.wake() }
 }

@@ -85,6 +85,46 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// A subscriber's file cannot begin a new life or go while the subscriber is in it: if it looks so, that is damage.
+    /// Taken for a new life, the file would be left and offered again without end.
+    @Test(arguments: ["a later header", "another file's first blocks", "gone"])
+    func pinnedFileThatLooksReusedIsDamaged(_ what: String) throws {
+        let log = try openPatiently(at: directory.path)
+        try log.register(subscriber: "collector")
+        var ledger = Ledger()
+        while log.liveFileCount < 3 { try ledger.append(to: log, "alpha", length: 3000) }
+        var file = try #require(try JournalImage.live(in: directory.path).first)
+        let lost = what == "gone" ? Set(file.commits.flatMap(\.records)) : Set(file.commits[1].records)
+        var header = file.header
+        header.fileSequence += 100
+        file.putHeader(header)
+        if what != "gone" {
+            file.flip(at: file.commits[1].start + 40)
+            try file.save()
+        }
+        if what == "another file's first blocks" {
+            let other = try #require(try JournalImage.live(in: directory.path).last)
+            file.put(Array(other.bytes[..<(file.commits[1].start + 4096)]), at: 0)
+            try file.save()
+        }
+        if what == "gone" { try FileManager.default.removeItem(atPath: file.path) }
+        var records = log.records(of: "alpha", subscriber: "collector").makeBlockingIterator()
+        var found: Set<RecordName> = []
+        var damages = 0
+        while damages < 10 {
+            do {
+                guard let batch = try records.next() else { break }
+                found.formUnion(batch.sequences.map { RecordName("alpha", $0) })
+            } catch {
+                guard case .damaged = error else { throw error }
+                damages += 1
+            }
+        }
+        #expect(damages == 1)
+        #expect(found == ledger.names.subtracting(lost))
+        withExtendedLifetime(log) {}
+    }
+
     /// Damage that comes after the opening is met by the subscriber, once, and passed: not swallowed.
     @Test(arguments: [true, false]) func damageWhileOpenIsReported(_ inHeader: Bool) async throws {
         let log = try openPatiently(at: directory.path)

@@ -32,6 +32,34 @@ import WALStorage
         #expect(try healed.withRawSpan { try RootFormat.decode($0) }.logIdentifier == identifier)
     }
 
+    /// A device that cannot read FORMAT, or the first block of a journal file as well, does not keep the log from
+    /// opening: the headers' second copies say the same.
+    @Test(arguments: [false, true]) func formatIsUnreadable(_ headersAre: Bool) throws {
+        let log = try StandardLog(at: directory.path)
+        let identifier = log.files[0].header.logIdentifier
+        let plan = FaultPlan()
+        plan.setContents { $0 == "FORMAT" }
+        if headersAre { plan.setRead { $1.overlaps(0..<1) } }
+        let storage = FaultyStorage(at: directory.path, plan: plan)
+        let view = try WriteAheadLogReader(storage: storage, scope: .wholeJournal)
+        #expect(view.format.logIdentifier == identifier)
+        #expect(!view.report.hasLoss, "\(view.report.findings)")
+        checkRecords(ReadBack(view), log.expectation.ledger.records)
+    }
+
+    /// Where there is no journal file to tell the same, the device's error is what the caller hears.
+    @Test func unreadableFormatWithoutJournalIsAnError() throws {
+        try openPatiently(at: directory.path).closeBlocking()
+        for name in try FileManager.default.contentsOfDirectory(atPath: directory.appending("journal")) {
+            try FileManager.default.removeItem(atPath: directory.appending("journal/" + name))
+        }
+        let plan = FaultPlan()
+        plan.setContents { $0 == "FORMAT" }
+        #expect { try WriteAheadLogReader(storage: FaultyStorage(at: directory.path, plan: plan)) } throws: {
+            if case WALError.storage(let cause) = $0 { cause.code == .ioFailure } else { false }
+        }
+    }
+
     /// Where FORMAT is gone, one foreign journal file must not decide which log this is.
     @Test func foreignFileDoesNotReplaceTheFormat() throws {
         let log = try StandardLog(at: directory.path)

@@ -58,6 +58,18 @@ import WALFormat
         try checkAcknowledged(ledger)
     }
 
+    /// The device acknowledges the first write of a new file and drops it: the log notices, and goes on in another.
+    @Test func droppedFirstWriteIsNoticed() throws {
+        var ledger = Ledger()
+        let firsts = Counter(2)
+        plan.setWrite { _, range in range.lowerBound == 0 && firsts.next() == 0 ? .dropped : nil }
+        let log = try open()
+        while log.liveFileCount < 3 { try ledger.append(to: log, "alpha", length: 3000) }
+        #expect(log.statistics.failedWrites == 1)
+        try log.closeBlocking()
+        try checkAcknowledged(ledger)
+    }
+
     /// Two failures in a row are final, until the log is opened again.
     @Test(arguments: held) func twoFailedWritesAreFinal(_ held: [Range<Int>]) throws {
         var ledger = Ledger()

@@ -34,8 +34,14 @@ struct WorkCommand: ParsableCommand {
             tally.add(result)
             if let failure = result.failure { try say(.failed(seed, failure)) }
             if result.isStuck || (result.failure != nil && !goOn) { break }
+            // A trap later on must not take with it what was counted.
+            if number % 64 == 63 {
+                try say(.counted(tally))
+                tally = Tally()
+            }
         }
-        try say(.ended(tally))
+        try say(.counted(tally))
+        try say(.ended)
     }
 }
 
@@ -43,7 +49,9 @@ struct WorkCommand: ParsableCommand {
 enum WorkerLine: Codable, Sendable {
     case begins(UInt64)
     case failed(UInt64, String)
-    case ended(Tally)
+    /// What has been counted since it was last said.
+    case counted(Tally)
+    case ended
 }
 
 /// Counts of many histories.

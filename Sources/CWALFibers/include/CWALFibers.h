@@ -15,4 +15,8 @@ void cwal_fiber_free(struct cwal_fiber *fiber);
 /// Goes on where `to` left off; returns when somebody switches back to `from`, which must be the one that runs.
 void cwal_fiber_switch(struct cwal_fiber *from, struct cwal_fiber *to);
 
+/// Ends Swift's checks at run time that nobody changes what another reads, for the whole process: they keep lists on
+/// stacks, in the order of one thread's calls, which fibers that run tasks do not hold to.
+void cwal_fibers_stop_exclusivity_checks(void);
+
 #endif

@@ -20,6 +20,9 @@ struct ReadableFile: Sendable {
 struct JournalCursor<Storage: JournalStorage> {
     let storage: Storage
     let blockSize: Int
+    /// The log that is read keeps the files as they are until the cursor has left them: one that is gone, or begins
+    /// like a later life of itself, is damaged. Taken for a new life it would be left and offered again without end.
+    let filesArePinned: Bool
     /// The last commit that may be shown.
     var throughCommit: UInt64
     private(set) var files: [ReadableFile]
@@ -33,7 +36,10 @@ struct JournalCursor<Storage: JournalStorage> {
     /// Where the next commit is expected, with the file's sequence number.
     private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
 
-    init(storage: Storage, blockSize: Int, files: [ReadableFile], throughCommit: UInt64) {
+    init(
+        storage: Storage, blockSize: Int, files: [ReadableFile], throughCommit: UInt64, filesArePinned: Bool = false
+    ) {
+        self.filesArePinned = filesArePinned
         self.storage = storage
         self.blockSize = blockSize
         self.files = files
@@ -72,8 +78,12 @@ struct JournalCursor<Storage: JournalStorage> {
             do throws(StorageError) {
                 available = try fill(current, atLeast: blockSize)
             } catch {
-                // A living writer removes files whose records were delivered.
                 guard error.code == .notFound else { throw .storage(error) }
+                if filesArePinned {
+                    position.offset = current.range.upperBound
+                    throw .damaged(path: path(of: current), offset: 0, reason: "the file is gone")
+                }
+                // A living writer removes files whose records were delivered.
                 leaveFile()
                 continue
             }
@@ -223,28 +233,35 @@ struct JournalCursor<Storage: JournalStorage> {
 
     /// The expected commit is not there: the file has begun a new life, or it is damaged.
     private mutating func handleUnexpected(_ current: ReadableFile, _ reason: String) throws(WALError) {
-        do throws(StorageError) {
-            let probe = AlignedBuffer(
-                capacity: FormatLimits.headerCopies * blockSize, alignment: max(4096, blockSize))
-            let count = try file?.read(into: probe, at: 0, length: probe.capacity, from: 0) ?? 0
-            let copies = (0..<FormatLimits.headerCopies).compactMap { copy in
-                probe.withBytes {
-                    try? JournalFileHeader.decode($0.extracting(0..<count), at: copy * blockSize, blockSize: blockSize)
-                }
-            }
-            // A new life has a whole header of a later sequence number at least once. No whole header, or an earlier
-            // one, which the device put or left there, is damage of this life.
-            if copies.contains(where: { $0.fileSequence > current.header.fileSequence }) {
-                leaveFile()
-                return
-            }
-        } catch { throw .storage(error) }
+        if !filesArePinned, try beginsNewLife(current) {
+            leaveFile()
+            return
+        }
         let damaged = position.offset
         let isUnreadable = window?.unreadable.contains { $0.contains(damaged) } ?? false
         try seekNextCommit(current)
         throw .damaged(
             path: path(of: current), offset: damaged,
             reason: isUnreadable ? "the device fails to read it; see the kernel's log" : reason)
+    }
+
+    /// A new life has a whole header of a later sequence number at least once. No whole header, or an earlier one, which
+    /// the device put or left there, is damage of this life.
+    private func beginsNewLife(_ current: ReadableFile) throws(WALError) -> Bool {
+        do throws(StorageError) {
+            let probe = AlignedBuffer(
+                capacity: FormatLimits.headerCopies * blockSize, alignment: max(4096, blockSize))
+            var unreadable: [Range<UInt64>] = []
+            let count =
+                try file?.readAround(
+                    &unreadable, into: probe, at: 0, length: probe.capacity, from: 0, blockSize: blockSize) ?? 0
+            return (0..<FormatLimits.headerCopies).contains { copy in
+                let header = probe.withBytes {
+                    try? JournalFileHeader.decode($0.extracting(0..<count), at: copy * blockSize, blockSize: blockSize)
+                }
+                return header.map { $0.fileSequence > current.header.fileSequence } ?? false
+            }
+        } catch { throw .storage(error) }
     }
 
     private mutating func seekNextCommit(_ current: ReadableFile) throws(WALError) {

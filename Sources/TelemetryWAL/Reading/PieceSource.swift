@@ -131,34 +131,9 @@ final class PieceSource<File: StorageFile>: @unchecked Sendable {
         let offset = start + UInt64(number) * UInt64(pieceLength)
         let length = length(number)
         piece.unreadable = []
-        do throws(StorageError) {
-            piece.count = try file.read(into: piece.buffer, at: headroom, length: length, from: offset)
-        } catch  where error.code == .ioFailure {
-            piece.count = try readByBlocks(length, from: offset, into: piece)
-        }
+        piece.count = try file.readAround(
+            &piece.unreadable, into: piece.buffer, at: headroom, length: length, from: offset, blockSize: blockSize)
         piece.count &= ~(blockSize - 1)
-    }
-
-    private func readByBlocks(_ length: Int, from offset: UInt64, into piece: Piece) throws(StorageError) -> Int {
-        var done = 0
-        while done < length {
-            let block = offset + UInt64(done)
-            let here = headroom + done
-            var count = blockSize
-            do throws(StorageError) {
-                count = try file.read(into: piece.buffer, at: here, length: blockSize, from: block)
-            } catch  where error.code == .ioFailure {
-                piece.buffer.withMutableBytes { $0.zero(here..<here + blockSize) }
-                if let last = piece.unreadable.last, last.upperBound == block {
-                    piece.unreadable[piece.unreadable.count - 1] = last.lowerBound..<block + UInt64(blockSize)
-                } else {
-                    piece.unreadable.append(block..<block + UInt64(blockSize))
-                }
-            }
-            done += count
-            if count < blockSize { break }
-        }
-        return done
     }
 }
 

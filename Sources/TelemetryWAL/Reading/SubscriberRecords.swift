@@ -71,7 +71,8 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
         self.tenant = tenant
         self.subscriber = subscriber
         cursor = JournalCursor(
-            storage: core.storage, blockSize: core.format.blockSize, files: [], throughCommit: 0)
+            storage: core.storage, blockSize: core.format.blockSize, files: [], throughCommit: 0,
+            filesArePinned: true)
         do throws(WALError) {
             try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
             extend(behind: nil)
@@ -99,11 +100,11 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
             if let position, files.first?.header.fileSequence != position.fileSequence {
                 cursor = JournalCursor(
                     storage: core.storage, blockSize: core.format.blockSize, files: files,
-                    throughCommit: core.durableThrough)
+                    throughCommit: core.durableThrough, filesArePinned: true)
             } else if position == nil {
                 cursor = JournalCursor(
                     storage: core.storage, blockSize: core.format.blockSize, files: files,
-                    throughCommit: core.durableThrough)
+                    throughCommit: core.durableThrough, filesArePinned: true)
             } else {
                 cursor.extend(files, throughCommit: core.durableThrough)
             }
@@ -122,6 +123,8 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
                     return sequences.upperBound > through ? through + 1 : nil
                 }
             } catch {
+                // A log that has ended keeps nothing: the next writer may be at work on what looks damaged.
+                if let reason = core.lock.withLock({ core.isStopped ? core.refusal : nil }) { throw reason }
                 if case .damaged = error, let file = cursor.files.first { core.examine(file.header.fileSequence) }
                 throw error
             }

@@ -53,7 +53,11 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 continue
             }
             report = recovered.report
-            lastCommit = writer == .none ? recovered.lastCommit : recovered.durableThrough
+            var hasWriter = writer != .none
+            #if Simulation
+                if DeliberateBug.isActive(.showCommitsUnderWay) { hasWriter = false }
+            #endif
+            lastCommit = hasWriter ? recovered.durableThrough : recovered.lastCommit
             self.recovered = Contents(state: recovered.state, files: recovered.files)
             return
         }

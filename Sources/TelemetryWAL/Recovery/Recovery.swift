@@ -213,7 +213,7 @@ struct Recovery<Storage: JournalStorage> {
         var found = FoundFile(name: name, size: try file.size(), copies: [])
         let length = FormatLimits.headerCopies * format.blockSize
         var unreadable: [Range<UInt64>] = []
-        let count = try read(file, into: buffer, at: 0, length: length, from: 0, unreadable: &unreadable)
+        let count = try read(file, into: buffer, length: length, from: 0, unreadable: &unreadable)
         for copy in 0..<FormatLimits.headerCopies {
             do throws(FormatError) {
                 let header = try buffer.withBytes { (bytes: RawSpan) throws(FormatError) in
@@ -250,7 +250,7 @@ struct Recovery<Storage: JournalStorage> {
         var unreadable: [Range<UInt64>] = []
         while offset + UInt64(format.blockSize) <= size {
             let length = Int(min(UInt64(Self.windowLength), size - offset)) & ~(format.blockSize - 1)
-            let count = try read(file, into: buffer, at: 0, length: length, from: offset, unreadable: &unreadable)
+            let count = try read(file, into: buffer, length: length, from: offset, unreadable: &unreadable)
             buffer.withBytes { bytes in
                 for position in stride(from: 0, to: count, by: format.blockSize) {
                     guard case .valid(let header) = CommitHeader.read(bytes, at: position),
@@ -281,37 +281,13 @@ struct Recovery<Storage: JournalStorage> {
         return window.unreadable
     }
 
-    /// Reads a range; blocks that the device fails to give are noted, and read as zeros.
+    /// Reads a range to a buffer's start; blocks that the device fails to give are noted, and read as zeros.
     private func read(
-        _ file: Storage.File, into buffer: AlignedBuffer, at position: Int, length: Int, from offset: UInt64,
+        _ file: Storage.File, into buffer: AlignedBuffer, length: Int, from offset: UInt64,
         unreadable: inout [Range<UInt64>]
     ) throws(StorageError) -> Int {
-        do throws(StorageError) {
-            return try file.read(into: buffer, at: position, length: length, from: offset)
-        } catch  where error.code != .ioFailure { throw error } catch {
-            var done = 0
-            while done < length {
-                let block = offset + UInt64(done)
-                var count = format.blockSize
-                do throws(StorageError) {
-                    count = try file.read(
-                        into: buffer, at: position + done, length: format.blockSize, from: block)
-                } catch {
-                    if error.code != .ioFailure { throw error }
-                    let here = position + done
-                    buffer.withMutableBytes { $0.zero(here..<here + format.blockSize) }
-                    if unreadable.last?.upperBound == block {
-                        unreadable[unreadable.count - 1] =
-                            unreadable[unreadable.count - 1].lowerBound..<block + UInt64(format.blockSize)
-                    } else {
-                        unreadable.append(block..<block + UInt64(format.blockSize))
-                    }
-                }
-                done += count
-                if count < format.blockSize { break }
-            }
-            return done
-        }
+        try file.readAround(
+            &unreadable, into: buffer, at: 0, length: length, from: offset, blockSize: format.blockSize)
     }
 }
 

@@ -1,0 +1,53 @@
+import WALFormat
+
+/// What a look beside a living writer must show: less than a look at a log that nobody writes, for the last commits
+/// may be under way, and files leave the log meanwhile.
+extension Judge {
+    /// Records that a look begun now must show: owed, and in commits that others on the disk vouch for.
+    func promised() -> [Int] {
+        let through = registry.vouchedThrough
+        return attempts.indices.filter { number in
+            guard attempts[number].state == .owed, let place = registry.places[number]?.last, place.isIntact else {
+                return false
+            }
+            return place.header.commitNumber <= through
+        }
+    }
+
+    /// Holds what was seen against what was promised when the look began.
+    func checkLiving(_ contents: Contents, promised: [Int], tellsLoss: Bool, told: String) {
+        noteMediaFaults()
+        // Where the disk breaks its word, the writer may not have come upon it yet, and the last look will judge.
+        if mediaFaults { return }
+        if tellsLoss { fail("a look beside the writer tells a loss that there is none: \(told)") }
+        var seen: Set<Int> = []
+        for (tenant, records) in contents.sorted(by: { $0.key < $1.key }) {
+            let reclaimed = acknowledgedByAll(tenant)
+            var last: UInt64 = 0
+            for (sequence, number) in records {
+                if sequence <= last { fail("beside the writer \(tenant)/\(sequence) is read behind \(last)") }
+                if last > 0, sequence != last + 1, sequence - 1 > reclaimed {
+                    fail("beside the writer \(tenant)'s records jump from \(last) to \(sequence)")
+                }
+                last = sequence
+                // What a look shows is durable: no crash may take it back.
+                delivered(number, sequence: sequence)
+                if !seen.insert(number).inserted { fail("beside the writer record \(number) is there twice") }
+            }
+        }
+        for number in promised where !seen.contains(number) {
+            let attempt = attempts[number]
+            if attempt.sequence.map({ $0 <= acknowledgedByAll(attempt.tenant) }) ?? true { continue }
+            fail(
+                "beside the writer record \(number) of \(attempt.tenant) (\(attempt.sequence ?? 0)), durable and "
+                    + "vouched for, is not read")
+        }
+    }
+
+    /// Through which number every subscriber has a tenant's records, so that the writer may take them out.
+    private func acknowledgedByAll(_ tenant: TenantName) -> UInt64 {
+        let now = subscribers.values.filter { $0.isRegistered && !$0.mayBeGone }
+            .map { $0.acknowledged[tenant] ?? 0 }.min()
+        return max(now ?? 0, reclaimedThrough(tenant))
+    }
+}
