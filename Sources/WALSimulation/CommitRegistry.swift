@@ -28,6 +28,8 @@ final class CommitRegistry {
     /// By a record's number, all commits that held it.
     private(set) var places: [Int: [Place]] = [:]
     private(set) var commits: [Place] = []
+    /// The highest commit that one whose write was done vouches for.
+    private(set) var vouchedByWritten: UInt64 = 0
     private let decompressor = LZ4FrameDecompressor()
     let blockSize: Int
 
@@ -53,6 +55,15 @@ final class CommitRegistry {
                 note(place, bytes.extracting(position..<position + header.commitLength))
                 position += header.commitLength
             }
+        }
+    }
+
+    /// A write was done as asked.
+    func noteWritten(_ write: SimulatedDisk.Write) {
+        let range = write.offset..<write.offset + write.bytes.count
+        for commit in commits.reversed() where commit.inode === write.inode && range.contains(commit.range.lowerBound) {
+            vouchedByWritten = max(vouchedByWritten, commit.header.durableThrough)
+            if commit.range.lowerBound == range.lowerBound { break }
         }
     }
 

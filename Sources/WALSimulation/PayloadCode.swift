@@ -31,12 +31,19 @@ enum PayloadCode {
     }
 
     private static func payloadMatches(_ bytes: [UInt8], _ number: Int) -> Bool {
-        var index = shortest
-        while index < bytes.count {
-            let value = UInt8(truncatingIfNeeded: number &* 31 &+ index / 8 &* 7)
-            for place in index..<min(index + 8, bytes.count) where bytes[place] != value { return false }
-            index += 8
+        bytes.withUnsafeBytes { bytes in
+            var index = shortest
+            while index < bytes.count {
+                let value = UInt8(truncatingIfNeeded: number &* 31 &+ index / 8 &* 7)
+                if index + 8 <= bytes.count {
+                    let run = bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+                    if run != UInt64(value) &* 0x0101_0101_0101_0101 { return false }
+                } else {
+                    for place in index..<bytes.count where bytes[place] != value { return false }
+                }
+                index += 8
+            }
+            return true
         }
-        return true
     }
 }

@@ -1,3 +1,4 @@
+import Glibc
 import WALFormat
 
 /// A disk and its file system in memory. What programs see (`content`, `entries`) and what a loss of power leaves
@@ -31,6 +32,13 @@ final class SimulatedDisk {
         }
 
         var written: Bytes { Bytes(offset: offset, bytes: bytes) }
+
+        /// Whether a buffer is still what it was when the write began.
+        func holds(_ buffer: UnsafeRawBufferPointer) -> Bool {
+            bytes.withUnsafeBytes {
+                $0.count == buffer.count && memcmp($0.baseAddress!, buffer.baseAddress!, $0.count) == 0
+            }
+        }
     }
 
     final class Inode {
@@ -166,7 +174,7 @@ final class SimulatedDisk {
     }
 
     /// A write ends; a part of it may be all that is done, in sectors counted from its first byte.
-    func end(_ write: Write, isDurable: Bool, keeping sectors: (Int) -> Bool = { _ in true }) {
+    func end(_ write: Write, isDurable: Bool, keeping sectors: ((Int) -> Bool)? = nil) {
         inFlight.removeAll { $0 === write }
         let inode = write.inode
         extend(inode, to: write.offset + write.bytes.count)
@@ -224,7 +232,11 @@ final class SimulatedDisk {
         if bytes.count < size { bytes += repeatElement(0, count: size - bytes.count) }
     }
 
-    private static func copy(_ write: Bytes, into target: inout [UInt8], keeping sectors: (Int) -> Bool) {
+    private static func copy(_ write: Bytes, into target: inout [UInt8], keeping sectors: ((Int) -> Bool)?) {
+        guard let sectors else {
+            target.replaceSubrange(write.range, with: write.bytes)
+            return
+        }
         var done = 0
         while done < write.bytes.count {
             let length = min(sectorSize - (write.offset + done) % sectorSize, write.bytes.count - done)

@@ -143,7 +143,7 @@ extension SimulatedKernel {
         process: SimulatedProcess, isDurable: Bool
     ) -> Int {
         if process.isDead { return -Int(EIO) }
-        if file.isDirect, !write.bytes.elementsEqual(buffer) {
+        if file.isDirect, !write.holds(buffer) {
             violated("the buffer of a write to \(file.path) at \(write.offset) changed while it was under way")
         }
         let text = "write \(file.path) at \(write.offset), \(write.bytes.count) bytes\(isDurable ? ", durable" : "")"
@@ -165,6 +165,7 @@ extension SimulatedKernel {
             }
         }
         disk.end(write, isDurable: isDurable)
+        onWritten?(write)
         note(text)
         return write.bytes.count
     }

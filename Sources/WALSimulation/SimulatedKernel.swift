@@ -10,6 +10,8 @@ final class SimulatedKernel {
     var plan: FaultPlan
     /// Told of each write as it begins, for the judge.
     var onWrite: ((SimulatedDisk.Write, _ path: String) -> Void)?
+    /// Told of each write that was done as asked.
+    var onWritten: ((SimulatedDisk.Write) -> Void)?
     /// A promise to the system that the program broke.
     private(set) var violation: String?
     private(set) var trace: [String] = []
