@@ -152,6 +152,7 @@ final class Actors {
             judge.fail("a subscriber is refused: \(error)")
             return false
         }
+        judge.subscribers[name]?.isKnownToLog = true
         return true
     }
 
@@ -212,6 +213,7 @@ final class Actors {
         let through = batch.sequences.upperBound
         judge.subscribers[name]?.acknowledges(batch.tenant, through: through)
         log.acknowledge(batch, subscriber: name)
+        judge.subscribers[name]?.hasGiven(batch.tenant, through: through)
         kernel.note("acknowledges \(batch.tenant) through \(through)")
     }
 }

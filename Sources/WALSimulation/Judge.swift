@@ -39,8 +39,15 @@ final class Judge {
         /// By tenant, the highest number that it acknowledged, and that of which it knows to be on disk.
         var acknowledged: [TenantName: UInt64] = [:]
         var durable: [TenantName: UInt64] = [:]
+        /// The same, once the call that says so has returned: what another thread may rely on.
+        var isKnownToLog = false
+        var given: [TenantName: UInt64] = [:]
         /// By tenant, the highest number that it ever acknowledged, whatever was forgotten since.
         var ever: [TenantName: UInt64] = [:]
+
+        mutating func hasGiven(_ tenant: TenantName, through sequence: UInt64) {
+            given[tenant] = max(given[tenant] ?? 0, sequence)
+        }
 
         mutating func acknowledges(_ tenant: TenantName, through sequence: UInt64) {
             acknowledged[tenant] = max(acknowledged[tenant] ?? 0, sequence)
@@ -317,6 +324,14 @@ final class Judge {
         subscribers[name]?.durable.merge(said.acknowledged) { max($0, $1) }
     }
 
+    /// The same, said by somebody who is none of them.
+    func flushedByAnother(_ then: [TenantName: Subscriber]) {
+        for (name, said) in then where said.isKnownToLog && !said.mayBeGone && subscribers[name]?.mayBeGone == false {
+            subscribers[name]?.isDurable = true
+            subscribers[name]?.durable.merge(said.given) { max($0, $1) }
+        }
+    }
+
     /// Holds the subscribers and cursors of a log just opened against what was acknowledged.
     func checkCursors(_ names: [TenantName], _ cursor: (TenantName, TenantName) -> UInt64) {
         for (name, subscriber) in subscribers.sorted(by: { $0.key < $1.key }) {
@@ -328,6 +343,8 @@ final class Judge {
             left.isRegistered = isThere
             left.isDurable = isThere
             left.mayBeGone = false
+            left.isKnownToLog = isThere
+            left.given = [:]
             if !isThere { left.acknowledged = [:] }
             for tenant in Set(attempts.map(\.tenant)).sorted() where isThere {
                 let place = cursor(name, tenant)

@@ -24,10 +24,20 @@ final class TaskProducer: @unchecked Sendable {
             case 0..<12: await append(tenant)
             case 12..<15: await appendBatch(tenant)
             case 15..<18: await enqueueSome(tenant)
+            case 18: await flush()
             default: await Task.yield()
             }
             history.kernel.note("call \(call) of task \(number) is through")
         }
+    }
+
+    private func flush() async {
+        let before = history.judge.subscribers
+        do throws(WALError) {
+            try await actors.log.flushAcknowledgements()
+            history.kernel.note("acknowledgements are durable")
+            history.judge.flushedByAnother(before)
+        } catch { history.kernel.note("flush: \(error)") }
     }
 
     private func append(_ tenant: TenantName) async {
