@@ -6,6 +6,7 @@ Each scenario prints what was acknowledged, recovered, lost (must be 0) and told
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -27,24 +28,29 @@ def main():
     for name in names:
         if name not in scenarios.ALL:
             parser.error(f"there is no scenario {name}")
+    # Whoever ends it, what is mounted and what runs goes with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     failed = skipped = 0
     for name in names:
         function, short, long = scenarios.ALL[name]
         folder = tempfile.mkdtemp(prefix=f"telemetry-wal-faults-{name}-", dir=arguments.folder)
-        start = time.time()
+        start, is_kept = time.time(), False
         try:
             if os.geteuid() != 0 and name not in ("kills", "few-descriptors"):
                 raise scenarios.Skipped("it needs root")
-            totals = function(scenarios.Workplace(arguments.products, folder, long if arguments.long else short))
+            rounds = long if arguments.long else short
+            totals = function(scenarios.Workplace(arguments.products, folder, rounds, arguments.long))
             print(f"{name}: {totals} ({time.time() - start:.0f} s)", flush=True)
-            shutil.rmtree(folder, ignore_errors=True)
         except scenarios.Skipped as reason:
             skipped += 1
             print(f"{name}: skipped: {reason}", flush=True)
-            shutil.rmtree(folder, ignore_errors=True)
         except scenarios.Problem as problem:
             failed += 1
+            is_kept = True
             print(f"{name}: FAILED: {problem}; see {folder}", flush=True)
+        finally:
+            if not is_kept:
+                shutil.rmtree(folder, ignore_errors=True)
     print(f"{len(names) - failed - skipped} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 

@@ -17,6 +17,7 @@ public final class History {
     /// Draws what the history does; faults and switches have generators of their own.
     var random: SimulationRandom
     let logOptions: WriteAheadLogOptions
+    let fileSizes: [UInt64]
     let rounds: Int
     let tenants: [TenantName]
     let producerCount: Int
@@ -40,6 +41,7 @@ public final class History {
         let setting = Setting(&random, without: options.without)
         plan = setting.plan
         logOptions = setting.logOptions
+        fileSizes = setting.fileSizes
         rounds = min(setting.rounds, options.mostRounds)
         tenants = setting.tenants
         producerCount = min(setting.producerCount, options.mostActors)
@@ -158,6 +160,12 @@ public final class History {
     private func open(_ before: Judge.Contents?) -> WriteAheadLog? {
         let faults = kernel.plan
         let hadJournal = disk.entries.keys.contains { $0.hasSuffix(".journal") }
+        var logOptions = logOptions
+        if fileSizes.count > 1 {
+            logOptions.journalFileSize = random.pick(fileSizes)
+            let least = logOptions.journalFileSize * UInt64(logOptions.spareFiles + 2)
+            logOptions.journalLimit = max(logOptions.journalLimit, least)
+        }
         do throws(WALError) {
             let log = try WriteAheadLog.openBlocking(at: Self.root, options: logOptions)
             result.opens += 1

@@ -18,6 +18,8 @@ struct Setting: CustomStringConvertible {
     var capacity: Int
     var alignment: Int
     var switchesOneIn: Int
+    /// Sizes of journal files, one of which each opening asks for.
+    var fileSizes: [UInt64] = [256 << 10]
 
     init(_ random: inout SimulationRandom, without: Set<FaultKind>) {
         rounds = random.pick(1...4)
@@ -57,6 +59,7 @@ struct Setting: CustomStringConvertible {
             }
         }
         if random.chance(oneIn: 8) { plan.oneIn[.staleFile] = 2 }
+        if random.chance(oneIn: 4) { fileSizes = [256 << 10, 320 << 10, 512 << 10] }
         for kind in without { plan.oneIn[kind] = nil }
         if without.contains(.noSpace) { capacity = .max }
     }
@@ -71,6 +74,7 @@ struct Setting: CustomStringConvertible {
             + "path \(logOptions.writePath.rawValue), under way \(logOptions.commitsUnderWay), "
             + "compression \(logOptions.compression.rawValue), scope \(logOptions.recoveryScope), "
             + "durability \(logOptions.durability), idle \(logOptions.idleMilliseconds) ms, capacity \(capacity), "
+            + "file sizes \(fileSizes.map { $0 >> 10 }) KiB, "
             + "faults \(plan.oneIn.map { "\($0.key.rawValue) 1/\($0.value)" }.sorted())"
     }
 }

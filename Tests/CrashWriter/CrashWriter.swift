@@ -5,8 +5,24 @@ import TestSupport
 import WALFormat
 
 /// The writer that crash tests kill, and the check of what it left.
-@main struct CrashWriter: ParsableCommand {
-    static let configuration = CommandConfiguration(subcommands: [Write.self, Check.self])
+@main struct CrashWriter: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(subcommands: [
+        Write.self, Course.self, Drain.self, Check.self,
+    ])
+}
+
+/// How each of the commands that write opens the log.
+struct LogOptions: ParsableArguments {
+    @Option(help: "automatic, ring or plain.") var path = "automatic"
+    @Option(help: "Most bytes of all journal files, in MiB.") var limit: UInt64 = 256
+    @Option(help: "Size of each journal file, in KiB.") var fileKib: UInt64 = 512
+
+    var walOptions: WriteAheadLogOptions {
+        var options = smallOptions(fileSize: fileKib << 10)
+        if let path = WritePath(rawValue: path) { options.writePath = path }
+        options.journalLimit = limit << 20
+        return options
+    }
 }
 
 /// Several threads append in every way there is, and each prints a line for what was acknowledged, after it was.
@@ -17,18 +33,13 @@ import WALFormat
 struct Write: ParsableCommand {
     @Argument var root: String
     @Argument(help: "The first record's number; a million above that of the writer before.") var first: Int
-    @Option(help: "automatic, ring or plain.") var path = "automatic"
-    @Option(help: "Most bytes of all journal files, in MiB.") var limit: UInt64 = 256
-    @Option(help: "Size of each journal file, in KiB.") var fileKib: UInt64 = 512
+    @OptionGroup var options: LogOptions
     @Flag(help: "Without a subscriber: nothing is reclaimed.") var keep = false
     @Option(help: "End by closing the log after so many milliseconds.") var milliseconds: UInt32?
 
     func run() throws {
-        var options = smallOptions(fileSize: fileKib << 10)
-        if let path = WritePath(rawValue: path) { options.writePath = path }
-        options.journalLimit = limit << 20
         do {
-            let log = try WriteAheadLog.openBlocking(at: root, options: options)
+            let log = try WriteAheadLog.openBlocking(at: root, options: options.walOptions)
             if !keep { try log.register(subscriber: "crash") }
             say(["o"])
             for thread in 0..<4 {

@@ -11,10 +11,17 @@ class Skipped(Exception):
     """The machine cannot do this."""
 
 
-def run(*command, check=True):
+class Problem(Exception):
+    """Something that must not be: acknowledged records are lost, a loss is told that is none, or a file system that
+    worked before does not any more, so that nothing is known."""
+
+
+def run(*command, check=True, must=False):
+    """Runs a command. One that fails is skipped as what the machine cannot do, or, with `must`, a problem."""
     result = subprocess.run(command, capture_output=True, text=True)
     if check and result.returncode != 0:
-        raise Skipped(f"{command[0]}: {(result.stderr or result.stdout).strip().splitlines()[-1:]}")
+        last = (result.stderr or result.stdout).strip().splitlines()[-1:]
+        raise (Problem if must else Skipped)(f"{' '.join(command)}: {' '.join(last) or result.returncode}")
     return result
 
 
@@ -29,31 +36,29 @@ def make_image(path, mebibytes):
         image.truncate(mebibytes << 20)
 
 
-def make_file_system(kind, device):
+def make_file_system(kind, device, *options):
     need(f"mkfs.{kind}")
-    if kind == "ext4":
-        run("mkfs.ext4", "-q", "-F", "-b", "4096", device)
-    else:
-        run("mkfs.xfs", "-q", "-f", device)
-
-
-class LoopDevice:
-    """A loop device on an image; `direct`: past the page cache of the file system below."""
-
-    def __init__(self, image, direct=False):
-        need("losetup")
-        options = ["--direct-io=on"] if direct else []
-        self.device = run("losetup", "--find", "--show", *options, image).stdout.strip()
-
-    def detach(self):
-        run("losetup", "--detach", self.device, check=False)
+    fixed = ["-F", "-b", "4096", "-m", "0"] if kind == "ext4" else ["-f"]
+    run(f"mkfs.{kind}", "-q", *fixed, *options, device)
 
 
 @contextlib.contextmanager
-def mounted(device, folder, options=None):
-    """Mounts a device; unmounts it however the body ends."""
+def loop_device(image, direct=False):
+    """A loop device on an image; `direct`: past the page cache of the file system below."""
+    need("losetup")
+    options = ["--direct-io=on"] if direct else []
+    device = run("losetup", "--find", "--show", *options, image).stdout.strip()
+    try:
+        yield device
+    finally:
+        run("losetup", "--detach", device, check=False)
+
+
+@contextlib.contextmanager
+def mounted(device, folder, options=None, must=False):
+    """Mounts a device; unmounts it however the body ends. `must`: it was mounted before, so it can be."""
     os.makedirs(folder, exist_ok=True)
-    run("mount", *(["-o", options] if options else []), device, folder)
+    run("mount", *(["-o", options] if options else []), device, folder, must=must)
     try:
         yield folder
     finally:
@@ -69,51 +74,58 @@ def unmount(folder):
 
 
 class NetworkDisk:
-    """A disk served by nbdkit with filters, as a file by nbdfuse, as a block device by a loop device."""
+    """A disk served by nbdkit, of which the server can be killed."""
 
-    def __init__(self, folder, image, filters, parameters):
-        need("nbdkit", "nbdfuse")
-        if not os.path.exists("/dev/fuse"):
-            raise Skipped("there is no /dev/fuse")
-        self.socket = os.path.join(folder, "nbd.sock")
-        self.file = os.path.join(folder, "disk")
-        for path in (self.socket, self.file):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        open(self.file, "w").close()
-        command = ["nbdkit", "-f", "-U", self.socket, *[f"--filter={name}" for name in filters], "file", image]
-        self.server = subprocess.Popen(
-            command + parameters, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.wait_for(lambda: os.path.exists(self.socket))
-        self.fuse = subprocess.Popen(
-            ["nbdfuse", self.file, "--unix", self.socket], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.wait_for(lambda: os.path.getsize(self.file) > 0)
-        self.loop = LoopDevice(self.file, direct=True)
-        self.device = self.loop.device
-
-    def wait_for(self, condition):
-        for _ in range(100):
-            if condition():
-                return
-            if self.server.poll() is not None:
-                raise Skipped("nbdkit ended by itself")
-            time.sleep(0.05)
-        self.stop()
-        raise Skipped("nbdkit or nbdfuse does not come up")
+    def __init__(self, device, server):
+        self.device, self.server = device, server
 
     def kill(self):
         """The disk is gone, and with it what its cache held."""
         self.server.kill()
         self.server.wait()
 
-    def stop(self):
-        if hasattr(self, "loop"):
-            self.loop.detach()
-        run("umount", "--lazy", self.file, check=False)
-        for process in (getattr(self, "fuse", None), self.server):
-            if process is not None and process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+
+@contextlib.contextmanager
+def network_disk(folder, image, filters, parameters):
+    """A disk served by nbdkit with filters, as a file by nbdfuse, as a block device by a loop device."""
+    need("nbdkit", "nbdfuse")
+    if not os.path.exists("/dev/fuse"):
+        raise Skipped("there is no /dev/fuse")
+    socket, file = os.path.join(folder, "nbd.sock"), os.path.join(folder, "disk")
+    for path in (socket, file):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    open(file, "w").close()
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(background(
+            "nbdkit", "-f", "-U", socket, *[f"--filter={name}" for name in filters], "file", image, *parameters))
+        wait_for(server, lambda: os.path.exists(socket))
+        fuse = stack.enter_context(background("nbdfuse", file, "--unix", socket))
+        stack.callback(run, "umount", "--lazy", file, check=False)
+        wait_for(fuse, lambda: os.path.getsize(file) > 0)
+        yield NetworkDisk(stack.enter_context(loop_device(file, direct=True)), server)
+
+
+@contextlib.contextmanager
+def background(*command):
+    """A program that runs as long as the body does."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for(process, condition):
+    for _ in range(200):
+        if condition():
+            return
+        if process.poll() is not None:
+            raise Skipped(f"{process.args[0]} ended by itself")
+        time.sleep(0.05)
+    raise Skipped(f"{process.args[0]} does not come up")

@@ -1,18 +1,18 @@
 """The writer that is broken, and the count of what it left."""
 
+import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import tempfile
 import threading
 import time
 
+from .disks import Problem
+
 ENVIRONMENT = dict(os.environ, SWIFT_BACKTRACE="enable=no")
-
-
-class Problem(Exception):
-    """Something that must not be: acknowledged records are lost, or a loss is told that is none."""
 
 
 class Totals:
@@ -40,7 +40,7 @@ class CrashLog:
     def command(self, *options):
         first = self.writers * 1_000_000
         self.writers += 1
-        return [self.writer, "write", self.root, str(first), "--path", self.path, *options]
+        return [self.writer, "write", self.root, str(first), *self.how(), *options]
 
     def run(self, milliseconds, stop, prefix=(), options=(), opens_within=60):
         """Runs a writer, has `stop(process)` end it so long after it opened the log, and notes what it said. Returns
@@ -57,23 +57,59 @@ class CrashLog:
             opened.set()
 
         reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        if not opened.wait(opens_within):
-            kill(process)
-            raise Problem(f"a writer neither opened the log nor failed within {opens_within} s")
-        if process.poll() is None:
-            time.sleep(milliseconds / 1000)
-            stop(process)
         try:
+            reader.start()
+            if not opened.wait(opens_within):
+                raise Problem(f"a writer neither opened the log nor failed within {opens_within} s")
+            if process.poll() is None:
+                time.sleep(milliseconds / 1000)
+                stop(process)
             process.wait(60)
         except subprocess.TimeoutExpired:
-            kill(process)
             raise Problem("a writer did not end within 60 s")
+        finally:
+            kill(process)
         reader.join(10)
         with open(self.ledger, "ab") as ledger:
             ledger.write(b"".join(line for line in text if line.endswith(b"\n")))
         errors = [line.decode(errors="replace").strip() for line in text if line.startswith(b"e ")]
         return b"o\n" in text, process.returncode, errors[0] if errors else ""
+
+    def course(self, *options, prefix=(), timeout=60):
+        """Runs a writer through a log's whole course. Returns what it said, its exit status and its error line."""
+        first = self.writers * 1_000_000
+        self.writers += 1
+        return self.finish([*prefix, self.writer, "course", self.root, str(first), *self.how(), *options], timeout)
+
+    def drain(self, *options, timeout=60):
+        """Has everything delivered and acknowledged. Returns like `course`."""
+        return self.finish([self.writer, "drain", self.root, *self.how(), *options], timeout)
+
+    def how(self):
+        return ["--path", self.path]
+
+    def finish(self, command, timeout):
+        """Runs a writer that ends by itself, and notes what it said."""
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, start_new_session=True)
+        try:
+            output, complaint = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise Problem(f"a writer did not end within {timeout} s: {' '.join(command)}")
+        finally:
+            kill(process)
+        with open(self.ledger, "ab") as ledger:
+            ledger.write(output[: output.rfind(b"\n") + 1])
+        lines = output.decode(errors="replace").splitlines()
+        errors = [line[2:] for line in lines if line.startswith("e ")]
+        # A program that crashed says so there.
+        return lines, process.returncode, errors[0] if errors else complaint.decode(errors="replace").strip()[:300]
+
+    def copy(self, other):
+        """Takes over a log as another has left it."""
+        shutil.copytree(other.root, self.root)
+        shutil.copy(other.ledger, self.ledger)
+        self.writers = other.writers
 
     def check(self, totals, root=None):
         """Holds the log against the ledger. Adds up; raises `Problem`."""
@@ -93,11 +129,11 @@ class CrashLog:
 
 
 def kill(process):
-    """SIGKILL, to the process and all that it started: a tracer's death alone would let the writer go on."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    """SIGKILL, to the process and all that it started: a tracer's death alone would let the writer go on. Nothing if it
+    has ended and been waited for."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait(process):

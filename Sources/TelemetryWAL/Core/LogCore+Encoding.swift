@@ -136,7 +136,9 @@ extension LogCore {
             case .refused(let error): return fail(turn, error)
             case .needsFile:
                 needsFreshFile = false
-                if let error = beginFreshFile() { return fail(turn, error) }
+                if let error = beginFreshFile(bound: lengths.bound, hasGroup: turn.group != nil) {
+                    return fail(turn, error)
+                }
             case .write(let placement, let beginsFile):
                 guard let slot = freeSlots.popLast(), let current = machine.current else {
                     preconditionFailure("a slot is free while fewer than the most are under way")
@@ -216,7 +218,7 @@ extension LogCore {
             let reserve = Self.reserve(ofFileSize: Int(current.header.capacity))
             // The group goes where admission saw it go; its passengers must not push it into another file, nor, where
             // no further file can be had, any of those behind it.
-            let isScarce = spares.count < 2 && !preparerHasWork
+            let isScarce = regularSpareCount < 2 && !preparerHasWork
             if alone <= left - reserve {
                 if together + (isScarce ? waitingLength : 0) > left { returnAcknowledgements(of: &turn) }
             } else if alone <= left, isScarce {
@@ -240,12 +242,15 @@ extension LogCore {
     }
 
     private func makeRoomInSpares(_ turn: inout Turn) -> WALError? {
-        while spares.count < 2, preparerHasWork {
+        let control = ControlFrames(turn.control, timestamp: 0)
+        let bound = CommitAssembler.Lengths(nil, control, blockSize: format.blockSize).bound
+        var count: Int { spares.count { takes($0, bound: bound) } }
+        while count < 2, preparerHasWork {
             preparerWake.signal()
             roomCondition.wait(lock)
         }
-        if spares.count >= 2 { return nil }
-        return spares.isEmpty || !freesAFile(turn) ? block(&turn) : nil
+        if count >= 2 { return nil }
+        return count == 0 || !freesAFile(turn) ? block(&turn) : nil
     }
 
     private func block(_ turn: inout Turn) -> WALError {
@@ -262,15 +267,34 @@ extension LogCore {
         return oldest.pins == 0 && !oldest.holdsLoss && oldest.isDelivered(in: after)
     }
 
-    /// Takes a spare file as the current one. Under the lock; nothing is under way. Returns an error where there is
-    /// none and none can be made.
-    private func beginFreshFile() -> WALError? {
-        while spares.isEmpty {
-            if isStopped { return refusal ?? .closed }
-            if !preparerHasWork { return preparerFailure ?? .journalFull(reason: "no spare file") }
-            preparerWake.signal()
-            roomCondition.wait(lock)
+    /// Whether a spare takes a checkpoint and a commit of at most `bound` bytes. One of the right size does. Under the
+    /// lock.
+    private func takes(_ spare: SpareFile, bound: Int) -> Bool {
+        spare.capacity == options.journalFileSize || Int(spare.capacity) >= fileStartBound() + bound
+    }
+
+    /// Which spare is to be begun next, for a commit of at most `bound` bytes; nil if there is none for it. Groups were
+    /// admitted to files of the right size; another one serves where there is none. What has no group leaves the last
+    /// of these to them, but does not move on to another from a file that groups were admitted to which wait. Under the
+    /// lock.
+    private func nextSpare(bound: Int, hasGroup: Bool) -> Int? {
+        // A file that the present header still counts as live is taken last: should its new life's first write be
+        // torn, the present header would miss it.
+        func first(_ isMeant: (SpareFile) -> Bool) -> Int? {
+            spares.firstIndex { isMeant($0) && keptUntilRotation[$0.name] == nil } ?? spares.firstIndex(where: isMeant)
         }
+        let isRegular = { [size = options.journalFileSize] (spare: SpareFile) in spare.capacity == size }
+        let regular = first(isRegular)
+        let other = first { !isRegular($0) && takes($0, bound: bound) }
+        if hasGroup { return regular ?? (preparerHasWork ? nil : other) }
+        let current = machine.current?.header.capacity
+        if regularSpareCount >= 2 || (hasStagedGroups && current == options.journalFileSize) { return regular }
+        return other ?? regular
+    }
+
+    /// Takes a spare file as the current one, for a commit of at most `bound` bytes. Under the lock; nothing is under
+    /// way. Returns an error where there is none and none can be made.
+    private func beginFreshFile(bound: Int, hasGroup: Bool) -> WALError? {
         if options.durability == .processCrash, let file = currentFile ?? sealedFile {
             // The next file's header vouches for this one's commits: they must be there first.
             lock.unlock()
@@ -282,22 +306,30 @@ extension LogCore {
             lock.lock()
             if let flushed { return .storage(flushed) }
         }
+        var next = nextSpare(bound: bound, hasGroup: hasGroup)
+        while next == nil {
+            if isStopped { return refusal ?? .closed }
+            if !preparerHasWork { return preparerFailure ?? .journalFull(reason: "no spare file") }
+            preparerWake.signal()
+            roomCondition.wait(lock)
+            next = nextSpare(bound: bound, hasGroup: hasGroup)
+        }
+        guard let next else { preconditionFailure("a spare was found") }
         reclaim()
-        // A file that the present header still counts as live is taken last: should its new life's first write be
-        // torn, the present header would miss it.
-        let spare = spares.remove(at: spares.firstIndex { keptUntilRotation[$0.name] == nil } ?? 0)
-        admission.spares = spares.count
-        // From here on the new file is where appends are admitted to.
+        let spare = spares.remove(at: next)
+        admission.spares = regularSpareCount
+        // From here on the new file is where appends are admitted to, if it is of the right size.
         admission.fileStart = fileStartBound()
-        admission.offset = admission.fileStart
-        beginningLength = options.journalFileSize
+        admission.offset =
+            spare.capacity == options.journalFileSize ? admission.fileStart : Int(options.journalFileSize)
+        beginningLength = spare.capacity
         let oldest = files.first { $0.holdsLoss || !mayLeave($0) }
         // The last file holds the state until this one's checkpoint is on disk, so it stays live one file longer: the
         // header may get there and the checkpoint not.
         let oldestLive = min(oldest?.sequence ?? .max, files.last?.sequence ?? .max)
         _ = machine.begin(
             file: spare.name, logIdentifier: format.logIdentifier,
-            epoch: UInt64.random(in: 1 ... .max, using: &generator), capacity: options.journalFileSize,
+            epoch: UInt64.random(in: 1 ... .max, using: &generator), capacity: spare.capacity,
             blockSize: format.blockSize, created: wallClockNanoseconds(),
             oldestLiveFileSequence: files.isEmpty ? nil : oldestLive)
         currentFile = spare.file

@@ -23,7 +23,9 @@ extension LogCore {
             }
             let file = files.removeFirst()
             keptUntilRotation[file.name] = file.sequence
-            retired.append(RetiredFile(name: file.name, fate: file.isSuspect ? .removal : .reuse))
+            retired.append(
+                RetiredFile(
+                    name: file.name, fate: file.isSuspect ? .removal : .reuse, length: file.header.capacity))
             freed = true
         }
         guard freed else { return }
@@ -37,32 +39,35 @@ extension LogCore {
         guard !file.isBeingSetAside, MonotonicTime.now > setAsideAgain else { return }
         file.isBeingSetAside = true
         let name = "\(file.name).\(file.sequence)-\(String(file.header.epoch, radix: 16))"
-        retired.append(RetiredFile(name: file.name, fate: .quarantine(as: name)))
+        retired.append(RetiredFile(name: file.name, fate: .quarantine(as: name), length: 0))
         preparerWake.signal()
     }
 
     /// A write to the current file failed: it is never written again in this life. Under the lock.
     func abandonCurrentFile(begun: Bool) {
-        guard let name = machine.current?.name else { return }
+        guard let (name, capacity) = machine.current.map({ ($0.name, $0.header.capacity) }) else { return }
         sealedFile = begun ? currentFile : sealedFile
         if begun, let index = files.indices.last, files[index].name == name {
             files[index].isSuspect = true
         } else {
             beginningLength = 0
-            retired.append(RetiredFile(name: name, fate: .removal))
+            retired.append(RetiredFile(name: name, fate: .removal, length: capacity))
         }
         currentFile = nil
         admission.offset = Int(options.journalFileSize)
         preparerWake.signal()
     }
 
-    /// Where appends are refused for want of a file and the present one is delivered, moving on to the last spare
-    /// frees it. Under the lock, in nobody's role.
+    /// Where appends are refused for want of a file, moves on to a spare if that frees one. Under the lock, in nobody's
+    /// role.
     func rotateIfThatFreesAFile() {
-        guard let last = files.last, files.count == 1, !spares.isEmpty, !last.extents.isEmpty, mayLeave(last) else {
-            return
+        if let last = files.last, files.count == 1, !spares.isEmpty, !last.extents.isEmpty, mayLeave(last), !isClosing {
+            commitControl(freshFile: true)
+        } else if rotationMakesRoom {
+            commitControl(freshFile: true)
+        } else {
+            wakeRoomWaiters()
         }
-        commitControl(freshFile: true)
     }
 
     // MARK: - The preparer's thread
@@ -75,12 +80,12 @@ extension LogCore {
         while !isStopped {
             if !retired.isEmpty {
                 takeUpRetiredFile()
-            } else if spares.count < options.spareFiles, preparerFailure == nil {
+            } else if regularSpareCount < options.spareFiles, preparerFailure == nil {
                 makeFile()
-            } else if preparerFailure != nil, spares.count < options.spareFiles {
+            } else if preparerFailure != nil, regularSpareCount < options.spareFiles {
                 // The disk may have room again by then.
                 preparerWake.wait(lock, until: .now + 1_000_000_000)
-                if retired.isEmpty, spares.count < options.spareFiles, !isStopped {
+                if retired.isEmpty, regularSpareCount < options.spareFiles, !isStopped {
                     makeFile()
                 }
             } else {
@@ -92,7 +97,7 @@ extension LogCore {
 
     private func takeUpRetiredFile() {
         var file = retired.removeFirst()
-        if file.fate == .reuse, spares.count >= spareLimit { file.fate = .removal }
+        if file.fate == .reuse, !isWantedAsSpare(file.length) { file.fate = .removal }
         // Removed before a header that no longer counts it is on disk, a file would look lost.
         if file.fate == .removal, keptUntilRotation[file.name] != nil {
             retiredLater.append(file)
@@ -119,16 +124,15 @@ extension LogCore {
             case .quarantine(let target): try storage.move(name, to: "quarantine/" + target)
             case .reuse:
                 let candidate = try storage.open(name, forWriting: true)
-                // Files of another size than the options ask for now go.
-                if try candidate.size() == options.journalFileSize { opened = candidate }
+                // Not one that somebody has cut or grown.
+                if try candidate.size() == file.length { opened = candidate }
             }
         } catch { failure = error }
         lock.lock()
         isPreparing = false
         if let opened {
-            addSpare(SpareFile(name: file.name, file: opened))
+            addSpare(SpareFile(name: file.name, file: opened, capacity: file.length))
         } else if file.fate == .reuse {
-            // It is of another size than the options ask for now, or cannot be opened.
             file.fate = .removal
             retired.append(file)
         } else if case .quarantine(let target) = file.fate, failure == nil || failure?.code == .notFound {
@@ -137,6 +141,9 @@ extension LogCore {
                 .warning, "a damaged file whose readable records are delivered was set aside",
                 ["file": "\(storage.rootDescription)/quarantine/\(target)"])
             reclaim()
+        } else if file.fate == .removal, failure == nil {
+            // There is room again.
+            preparerFailure = nil
         } else if case .quarantine = file.fate {
             for index in files.indices where files[index].name == file.name { files[index].isBeingSetAside = false }
             setAsideAgain = .now + 1_000_000_000
@@ -145,20 +152,49 @@ extension LogCore {
         wakeRoomWaiters()
     }
 
+    /// Whether a file of so many bytes that has left the log is kept for use. One of another size is, as long as there
+    /// are too few of the right one: there may be no room for any.
+    private func isWantedAsSpare(_ length: UInt64) -> Bool {
+        if length == options.journalFileSize { return regularSpareCount < spareLimit }
+        let isPossible =
+            length >= FormatLimits.minimumJournalFileSize && length <= FormatLimits.maximumJournalFileSize
+            && length.isMultiple(of: UInt64(format.blockSize))
+        return isPossible && regularSpareCount < options.spareFiles && spares.count < options.spareFiles
+    }
+
     private func addSpare(_ spare: SpareFile) {
         spares.append(spare)
-        admission.spares = spares.count
+        admission.spares = regularSpareCount
         controlIsBlocked = false
         committerWake.signal()
-        if spares.count >= options.spareFiles { preparerFailure = nil }
+        if regularSpareCount >= options.spareFiles {
+            preparerFailure = nil
+            while let index = spares.firstIndex(where: { $0.capacity != options.journalFileSize }) {
+                retireSpare(at: index)
+            }
+        }
         wakeRoomWaiters()
+    }
+
+    private func retireSpare(at index: Int) {
+        let spare = spares.remove(at: index)
+        retired.append(RetiredFile(name: spare.name, fate: .removal, length: spare.capacity))
+    }
+
+    /// Gives up a spare of another size that takes the room of one of the right size. Returns whether there was one.
+    private func giveUpLargerSpare() -> Bool {
+        let index = spares.firstIndex {
+            $0.capacity > options.journalFileSize && keptUntilRotation[$0.name] == nil
+                && journalLength - $0.capacity + options.journalFileSize <= options.journalLimit
+        }
+        if let index { retireSpare(at: index) }
+        return index != nil
     }
 
     /// Bytes of all journal files, those in the making included. Under the lock.
     private var journalLength: UInt64 {
-        let live = files.reduce(0) { $0 + $1.header.capacity }
-        let others = spares.count + retired.count + retiredLater.count
-        return live + beginningLength + UInt64(others) * options.journalFileSize
+        files.reduce(0) { $0 + $1.header.capacity } + beginningLength + spares.reduce(0) { $0 + $1.capacity }
+            + (retired + retiredLater).reduce(0) { $0 + $1.length }
     }
 
     private func makeFile() {
@@ -178,15 +214,20 @@ extension LogCore {
         lock.lock()
         isPreparing = false
         if let made {
-            addSpare(SpareFile(name: name, file: made))
+            addSpare(SpareFile(name: name, file: made, capacity: options.journalFileSize))
         } else if let failure {
             refusePreparation(failure.code == .noSpace ? .journalFull(reason: "\(failure)") : .storage(failure))
         }
     }
 
     private func refusePreparation(_ error: WALError) {
+        if case .journalFull = error, giveUpLargerSpare() { return }
         if preparerFailure == nil { logLater(.warning, "no journal file could be made ready", ["error": "\(error)"]) }
         preparerFailure = error
+        if rotationMakesRoom {
+            wantsRotation = true
+            wakeCommitter()
+        }
         wakeRoomWaiters()
     }
 

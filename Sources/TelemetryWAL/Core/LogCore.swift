@@ -80,9 +80,12 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     /// Logs on a thread that holds no lock and that nobody waits for: a logger may itself append to this log.
     private let logQueue = BlockingQueue(name: "wal-logger")
 
+    /// A file that is ready for use. One of another size than the options ask for, which a log has that was opened
+    /// with other options before, serves where no file of their size can be made.
     struct SpareFile {
         var name: String
         var file: Storage.File
+        var capacity: UInt64
     }
 
     /// A file that has left the log.
@@ -97,6 +100,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
 
         var name: String
         var fate: Fate
+        /// Bytes that it takes and that no other list counts.
+        var length: UInt64
     }
 
     init(
@@ -106,7 +111,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         self.storage = storage
         self.queue = queue
         files = recovered.files
-        retired = recovered.reusable.map { RetiredFile(name: $0, fate: .reuse) }
+        retired = recovered.reusable.map { RetiredFile(name: $0.name, fate: .reuse, length: $0.size) }
         mayLackSubscribers = recovered.mayLackSubscribers
         nextFileNumber = recovered.nextFileNumber
         durableThrough = recovered.lastCommit
@@ -151,8 +156,19 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     override func interruptCommitter() { if waitsForQueue { queue?.wake() } }
 
     override var preparerHasWork: Bool {
-        !isStopped && (isPreparing || !retired.isEmpty || (spares.count < options.spareFiles && preparerFailure == nil))
+        !isStopped
+            && (isPreparing || !retired.isEmpty || (regularSpareCount < options.spareFiles && preparerFailure == nil))
     }
+
+    /// Files of another size than the options ask for have left the log, and room for one of theirs is missing: those
+    /// go once the next file's header does not count them any more, for which others of them serve.
+    override var rotationMakesRoom: Bool {
+        !retiredLater.isEmpty && spares.count >= 2 && regularSpareCount < 2 && !controlIsBlocked && !isClosing
+            && refusal == nil
+    }
+
+    /// Spares of the size that the options ask for: only to these appends are admitted. Under the lock.
+    var regularSpareCount: Int { spares.count { $0.capacity == options.journalFileSize } }
 
     /// Bytes at each file's end that appends leave to acknowledgements.
     static func reserve(ofFileSize size: Int) -> Int { min(1 << 20, size / 16) }

@@ -34,8 +34,8 @@ struct JournalChain {
 
     /// The log's files, oldest first.
     private(set) var links: [Link] = []
-    /// Files that are free for use.
-    private(set) var reusable: [String] = []
+    /// Files that are free for use, by name.
+    private(set) var reusable: [ReusableFile] = []
     /// Sequence numbers that the chain names and no file has, each with the index in `links` of the file behind it.
     private(set) var missing: [(sequence: UInt64, before: Int)] = []
     private(set) var highestSequence: UInt64 = 0
@@ -57,7 +57,7 @@ struct JournalChain {
                 highestSequence = max(highestSequence, header.fileSequence)
                 if header.isSpare {
                     report.count(.fileSpare)
-                    reusable.append(file.name)
+                    reusable.append(ReusableFile(name: file.name, size: file.size))
                 } else if let twin = bySequence[header.fileSequence] {
                     // `files` comes sorted: the first of two twins is the one to be used.
                     report.note(
@@ -85,9 +85,9 @@ struct JournalChain {
             report.count(
                 link.header.fileSequence < (links.first?.header.fileSequence ?? 0) ? .fileSpare : .fileAbandoned)
             // What a file without its headers held is a conclusion, not a fact: it is not overwritten.
-            if !link.isHeaderLost { reusable.append(link.name) }
+            if !link.isHeaderLost { reusable.append(ReusableFile(name: link.name, size: link.size)) }
         }
-        reusable.sort()
+        reusable.sort { $0.name < $1.name }
         for link in links where link.isHeaderLost {
             report.note(
                 .headerLost, link.name, link.header.fileSequence, 0..<link.header.commitsStart,

@@ -1,8 +1,15 @@
+/// A file that is free for use: a spare, or one that is no part of the log any more.
+struct ReusableFile {
+    var name: String
+    /// Bytes that it takes.
+    var size: UInt64
+}
+
 /// What recovery hands to the engine.
 struct RecoveredLog {
     var state: LogState
     var files: [LiveFile]
-    var reusable: [String]
+    var reusable: [ReusableFile]
     var nextFileNumber: UInt64
     var lastCommit: UInt64
     /// Highest commit that later bytes say was durable; what a reader beside a living writer may see.

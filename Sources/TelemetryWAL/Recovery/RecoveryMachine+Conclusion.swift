@@ -16,7 +16,7 @@ extension RecoveryMachine {
             if last.endOffset == last.header.commitsStart, last.damage.isEmpty, !last.holdsLoss {
                 // Its first write was torn: the file is no part of the log.
                 files.removeLast()
-                reusable.append(last.name)
+                reusable.append(ReusableFile(name: last.name, size: last.header.capacity))
                 report.liveFiles -= 1
             } else if isClean {
                 current = CommitterMachine.CurrentFile(

@@ -133,7 +133,7 @@ extension LogFront {
             if let failure = preparerFailure, !preparerHasWork {
                 wantsRotation = true
                 wakeCommitter()
-                throw failure
+                if !rotationMakesRoom { throw failure }
             }
             preparerWake.signal()
             return .mustWait(.journalFull(reason: "the next journal file is being made"))

@@ -118,6 +118,9 @@ class LogFront: @unchecked Sendable {
     /// Whether the preparer is busy or about to be, so that waiting for it makes sense. Under the lock.
     var preparerHasWork: Bool { preconditionFailure("overridden") }
 
+    /// Whether beginning the next file frees room for another. Under the lock.
+    var rotationMakesRoom: Bool { preconditionFailure("overridden") }
+
     // MARK: - Groups
 
     /// Whether anything but acknowledgements waits to be encoded. Under the lock.
