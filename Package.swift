@@ -30,6 +30,7 @@ let package = Package(
         .executable(name: "walbench", targets: ["walbench"]),
         .library(name: "WALSimulation", targets: ["WALSimulation"]),
         .executable(name: "walsim", targets: ["walsim"]),
+        .library(name: "FuzzChecks", targets: ["FuzzChecks"]),
     ],
     traits: [
         .trait(
@@ -133,6 +134,14 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")],
             path: "Tests/Support", swiftSettings: relaxed),
+        .target(
+            name: "FuzzChecks",
+            dependencies: [
+                "TelemetryWAL", "WALFormat", "WALStorage", "OTLPProtocol",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            path: "Fuzz/Checks", swiftSettings: relaxed),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzChecks"], swiftSettings: relaxed),
         .testTarget(
             name: "OTLPProtocolTests",
             dependencies: [
