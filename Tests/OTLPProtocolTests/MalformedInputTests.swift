@@ -133,6 +133,21 @@ import WALFormat
         }
     }
 
+    /// Eight zeros are two empty requests, passed over; the fault behind them is where it is.
+    @Test(
+        arguments: [
+            [0, 0, 0, 0, 0, 0, 0, 0, 0xEF, 0xBB, 0xBF, 0x7B, 0x31], Array("\u{FEFF}{\"a\":[}".utf8),
+            Array("{\"a\": \"\(String(repeating: "x", count: 300))\"\n}\n{}".utf8),
+            Array("{\"a\": \"\(String(repeating: "x", count: 300))\"]".utf8),
+        ] as [[UInt8]])
+    func howInputIsCutUpChangesNothingAboutItsFault(bytes: [UInt8]) throws {
+        let whole = try #require(failure(bytes, maximum: 256))
+        for piece in [1, 3, 61] {
+            let other = try #require(failure(bytes, piece: piece, maximum: 256))
+            #expect(other.reason == whole.reason && other.offset == whole.offset && other.place == whole.place)
+        }
+    }
+
     @Test func textThatIsNoUTF8IsRefused() {
         let span = Samples.field(0x0A, Array(repeating: 1, count: 16)) + Samples.field(0x2A, [0xFF])
         #expect(failure(Samples.request(items: [span]), .protobuf, signal: .traces)?.reason == .malformed)
