@@ -176,6 +176,15 @@ def journal_seeds():
     for name in ("closed", "three-files", "acknowledged", "torn-tail", "damaged", "file-missing", "new-life", "spares",
                  "failed-write", "device-fails", "empty"):
         seeds[name + "-written"] = bytes([WRITES]) + recipes[name]
+    # Numbers at their limits (192 is maximumNumber, see RecipeReader.number), and a writer that has to go on.
+    for name, field in (("file-sequence", 1), ("commit-number", 3), ("records-before", 5)):
+        for value in (192, 193, 195, 214):
+            seeds[f"limit-of-{name}-{value}"] = bytes([WRITES]) + append() + bytes([PATCH_COMMIT, 0, 0, field, value])
+    for name, field in (("file-sequence", 3), ("first-commit", 8), ("records-before", 14), ("previous-commit", 12)):
+        seeds[f"limit-of-header-{name}"] = bytes([WRITES]) + append() + bytes([PATCH_HEADER, 0, 0, field, 193])
+    seeds["limit-of-sequence"] = bytes([WRITES]) + append() + append() + bytes([PATCH_FRAME, 0, 2, 0, 3, 195])
+    seeds["limit-of-tenant-state"] = bytes([WRITES]) + append() + control((TENANT_STATE, 0, 0, 192))
+    seeds["limit-of-floor"] = bytes([WRITES]) + append() + control((CHECKPOINT, 0, 0, 192))
     seeds["three-files-written-whole"] = bytes([WRITES | WHOLE]) + recipes["three-files"]
     seeds["large-blocks"] = bytes([WRITES | 8]) + recipes["closed"]
     seeds["no-format"] = bytes([NO_FORMAT | WRITES]) + recipes["closed"]
@@ -256,15 +265,18 @@ def telemetry_seeds():
     whole = {name: (FIXTURES / f"agent-{name}.pb").read_bytes() for name in names}
     small = {name: trimmed(data) for name, data in whole.items()}
     unknown = field(1, field(2, field(2, b"\x7a\x01x")) + field(9, b"unknown"))
-    nested = b""
-    for _ in range(40):
-        nested = field(2, field(5, field(1, nested)))  # an array of an array of …
+    deep = {}
+    for levels in (47, 48, 49, 50):  # around the depth that decoders follow
+        value = b""
+        for _ in range(levels):
+            value = field(5, field(1, value))  # an array of an array of …
+        deep[f"nested-{levels}"] = bytes([4]) + field(1, field(2, field(2, field(5, value))))
     yield "otlp-protobuf", {
         **{name: bytes([0]) + data for name, data in small.items()},
         **{f"{name}-by-resource": bytes([1 | 8]) + trimmed(data, 2)[:LONGEST - 1] for name, data in whole.items()},
         "named-signal": bytes([2 | 16]) + small["spans"], "unknown-fields": b"\0" + unknown, "empty": b"\0",
         "group": b"\0" + field(1, field(2, b"\x7b\x08\x01\x7c") + b"\x7b\x08\x01\x7c"),
-        "nested": bytes([4]) + field(1, field(2, field(2, field(5, nested)))), "cut": b"\0" + small["logs"][:-2]}
+        **deep, "cut": b"\0" + small["logs"][:-2]}
     documents = {name: json.loads((FIXTURES / f"agent-{name}.json").read_text()) for name in names}
     texts = {name: json.dumps(trimmed_json(d), separators=(",", ":")).encode() for name, d in documents.items()}
     span = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"%s","spanId":"%s","startTimeUnixNano":"7"}]}]}]}'

@@ -3,7 +3,7 @@
 //
 //   bit 0          1: a writer opens the log, appends and closes
 //   bit 1          1: the writer reads the whole journal when it opens the log, 0: since the checkpoint
-//   bits 2 and 3   block size: 4, 8, 16, 64 KiB
+//   bits 2 and 3   block size: 4, 8, 16, 32 KiB: larger ones do not fit the small reads of the build
 //   bit 4          1: there is no FORMAT
 //   bit 5          1: the view beside a living writer is looked at too
 //   bit 6          1: bodies are not opened when the journal is read
@@ -19,7 +19,7 @@ extension FuzzChecker {
 
     func checkJournal(_ input: [UInt8]) throws(FuzzViolation) {
         let choice = input.first ?? 0
-        let blockSize = [4096, 8192, 16384, 65536][Int(choice >> 2 & 3)]
+        let blockSize = [4096, 8192, 16384, 32768][Int(choice >> 2 & 3)]
         var builder = JournalBuilder(blockSize: blockSize, compressor: compressor)
         var format = builder.format.encoded()
         var reader = RecipeReader(Array(input.dropFirst()))
@@ -94,14 +94,18 @@ private struct JournalCheck {
             return Expectation(isRefused: true, records: [:], nextSequences: [:], hasSubscribers: false)
         }
         try checkReport(whole)
-        if case .view(let quick) = try outcome(.sinceCheckpoint), whole.reader.report.findings.isEmpty {
-            try require(quick.reader.lastCommit == whole.reader.lastCommit, "both scopes find the same end")
+        // A body that fails behind a right checksum, which is a writer's mistake, shows to those only who open it.
+        if case .view(let quick) = try outcome(.sinceCheckpoint), whole.reader.report.findings.isEmpty,
+            quick.damaged.isEmpty
+        {
+            try require(
+                quick.reader.lastCommit == whole.reader.lastCommit,
+                "both scopes find the same end:\n\(whole.text)\n\(quick.text)")
         }
         if besideWriter, !whole.reader.report.hasLoss {
             var living = storage
             living.hasWriter = true
             if case .view(let durable) = try outcome(.wholeJournal, in: living) {
-                try require(durable.reader.lastCommit <= whole.reader.lastCommit, "what is durable is there")
                 for (tenant, records) in durable.records {
                     for (sequence, payload) in records {
                         try require(whole.records[tenant]?[sequence] == payload, "what is durable is the same")
@@ -238,7 +242,12 @@ private struct JournalCheck {
         options.logger = Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() }
         let log: WriteAheadLogEngine<MemoryStorage>
         do throws(WALError) { log = try WriteAheadLogEngine.open(storage: written, options: options) } catch {
-            try require(before.isRefused, "a log that can be read can be opened: \(error)")
+            var isAtLimit = false
+            if case .unsupportedFormat(_, let reason) = error { isAtLimit = reason.contains("the format's limit") }
+            try require(before.isRefused || isAtLimit, "a log that can be read can be opened: \(error)")
+            let untouched = storage.files.filter { $0.key != "FORMAT" }
+            try require(
+                written.files.filter { $0.key != "FORMAT" } == untouched, "a log that is refused is not touched")
             return
         }
         let tenant: TenantName = "fuzz"
