@@ -5,7 +5,8 @@ extension FuzzChecker {
     /// and decompressed again.
     func checkLZ4Body(_ input: FuzzInput) throws(FuzzViolation) {
         try input.withCopy { (buffer) throws(FuzzViolation) in
-            guard let rawLength = buffer.integer(UInt16.self, at: 0) else { return }
+            // A frame header of fewer bytes than a record takes is refused before its body is looked at.
+            guard let rawLength = buffer.integer(UInt16.self, at: 0), rawLength >= RecordHeader.length else { return }
             let stored = buffer.bytes.extracting(2..<buffer.count)
             guard let raw = try decompressed(stored, length: Int(rawLength)) else { return }
             let room = LZ4FrameCompressor.bound(rawLength: raw.count)

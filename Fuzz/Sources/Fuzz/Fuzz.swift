@@ -1,5 +1,5 @@
+import Foundation
 import FuzzChecks
-import Glibc
 import WALFormat
 
 // One program for all targets: WAL_FUZZ_TARGET says which, `tools/fuzz --list` which there are. Building one for each
@@ -15,7 +15,8 @@ private enum Choice {
         if name == "canary" { return .canary }
         if let target = FuzzTarget(rawValue: name) { return .target(target) }
         let names = FuzzTarget.allCases.map(\.rawValue).joined(separator: ", ")
-        fputs("WAL_FUZZ_TARGET is \"\(name)\"; give one of canary, \(names)\n", stderr)
+        let advice = "WAL_FUZZ_TARGET is \"\(name)\"; give one of canary, \(names)\n"
+        FileHandle.standardError.write(Data(advice.utf8))
         exit(2)
     }()
 }
