@@ -81,6 +81,7 @@ struct JournalBuilder {
 
     mutating func begin(_ choices: Beginning) {
         guard files.count < Self.fileLimit || choices.contains(.reusesOldest) else { return }
+        let before = current.map { files[$0].name }
         let size = choices.contains(.isLarge) ? 2 * capacity : capacity
         lastSequence += choices.contains(.skipsSequence) ? 2 : 1
         made += 1
@@ -108,7 +109,6 @@ struct JournalBuilder {
             let range = copy * blockSize..<(copy + 1) * blockSize
             file.bytes.replaceSubrange(range, with: copies[range])
         }
-        let before = current.map { files.indices.contains($0) ? files[$0].name : "" }
         files.append(file)
         if choices.contains(.abandoned) {
             current = before.flatMap { name in files.firstIndex { $0.name == name } }
