@@ -94,7 +94,8 @@ private struct JournalCheck {
         try require(first.text == second.text, "recovery finds the same again:\n\(first.text)\n\(second.text)")
         guard case .view(let whole) = first else {
             _ = try outcome(.sinceCheckpoint)
-            return Expectation(isRefused: true, records: [:], nextSequences: [:], hasSubscribers: false, hasLostHeaders: false,
+            return Expectation(
+                isRefused: true, records: [:], nextSequences: [:], hasSubscribers: false, hasLostHeaders: false,
                 text: "")
         }
         try checkReport(whole)
@@ -278,7 +279,8 @@ private struct JournalCheck {
             }
         }
         try require(after.reader.subscribers.contains("fuzz-subscriber"), "a subscriber that came is there")
-        try require(after.reader.report.wasClosed, "a log that was closed says so")
+        try require(
+            after.reader.report.wasClosed, "a log that was closed says so:\n\(before.text)\nbecame\n\(after.text)")
         // With subscribers, what they have acknowledged may leave. A file without headers of its own is known by what is
         // around it only, which changes: it may be taken for another then.
         if before.isRefused || before.hasSubscribers || before.hasLostHeaders { return }

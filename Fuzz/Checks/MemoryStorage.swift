@@ -3,7 +3,7 @@ import WALFormat
 import WALStorage
 
 /// Files in memory, for journals that the fuzzer makes up: no device, no system call. Reads of given ranges fail as a
-/// device's do.
+/// device's do, until they are written, which gives them other sectors.
 struct MemoryStorage: JournalStorage {
     private let directory: Directory
     /// Whether another process seems to write the log.
@@ -100,12 +100,12 @@ private final class Directory: Sendable {
 final class MemoryFile: StorageFile {
     let path: String
     let bytes: Mutex<[UInt8]>
-    private let unreadable: [Range<UInt64>]
+    private let unreadable: Mutex<[Range<UInt64>]>
 
     init(path: String, bytes: [UInt8], unreadable: [Range<UInt64>] = []) {
         self.path = path
         self.bytes = Mutex(bytes)
-        self.unreadable = unreadable
+        self.unreadable = Mutex(unreadable)
     }
 
     func size() throws(StorageError) -> UInt64 { bytes.withLock { UInt64($0.count) } }
@@ -114,7 +114,8 @@ final class MemoryFile: StorageFile {
     func read(
         into buffer: AlignedBuffer, at position: Int, length: Int, from offset: UInt64
     ) throws(StorageError) -> Int {
-        if unreadable.contains(where: { $0.overlaps(offset..<offset + UInt64(length)) }) {
+        let wanted = offset..<offset + UInt64(length)
+        if unreadable.withLock({ ranges in ranges.contains { $0.overlaps(wanted) } }) {
             throw StorageError(.ioFailure, operation: "read \(length) bytes at \(offset)", path: path)
         }
         return bytes.withLock { bytes in
@@ -129,6 +130,15 @@ final class MemoryFile: StorageFile {
     func write(
         _ buffer: AlignedBuffer, at position: Int, length: Int, to offset: UInt64, durability: WriteDurability
     ) throws(StorageError) {
+        let written = offset..<offset + UInt64(length)
+        unreadable.withLock { ranges in
+            ranges = ranges.flatMap { range in
+                [
+                    range.lowerBound..<max(range.lowerBound, min(range.upperBound, written.lowerBound)),
+                    min(range.upperBound, max(range.lowerBound, written.upperBound))..<range.upperBound,
+                ].filter { !$0.isEmpty }
+            }
+        }
         bytes.withLock { bytes in
             let start = Int(offset)
             if bytes.count < start + length {
