@@ -39,6 +39,7 @@ let package = Package(
         .executable(name: "walbench", targets: ["walbench"]),
         .library(name: "WALSimulation", targets: ["WALSimulation"]),
         .executable(name: "walsim", targets: ["walsim"]),
+        .library(name: "FuzzChecks", targets: ["FuzzChecks"]),
     ],
     traits: [
         .trait(
@@ -142,6 +143,14 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")],
             path: "Tests/Support", swiftSettings: relaxed),
+        .target(
+            name: "FuzzChecks",
+            dependencies: [
+                "TelemetryWAL", "WALFormat", "WALStorage", "OTLPProtocol",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            path: "Fuzz/Checks", swiftSettings: relaxed),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzChecks"], swiftSettings: relaxed),
         .testTarget(
             name: "OTLPProtocolTests",
             dependencies: [

@@ -11,18 +11,19 @@ struct ItemSummary {
 
     /// Decodes an item of `signal`; throws what the decoder throws.
     init(_ bytes: [UInt8], signal: OTLPSignal, tenantAttribute: String) throws {
+        let options = RequestSplitter.decodingOptions(depth: 3)
         switch signal {
         case .traces:
-            let span = try Span(serializedBytes: bytes)
+            let span = try Span(serializedBytes: bytes, options: options)
             timestamp = span.startTimeUnixNano
             identifier = span.spanID.isEmpty ? nil : Hexadecimal.text(of: span.spanID)
             tenant = TenantAttribute.value(of: tenantAttribute, in: span.attributes)
         case .logs:
-            let record = try LogRecord(serializedBytes: bytes)
+            let record = try LogRecord(serializedBytes: bytes, options: options)
             timestamp = record.timeUnixNano != 0 ? record.timeUnixNano : record.observedTimeUnixNano
             tenant = TenantAttribute.value(of: tenantAttribute, in: record.attributes)
         case .metrics:
-            timestamp = try Metric(serializedBytes: bytes).firstTime
+            timestamp = try Metric(serializedBytes: bytes, options: options).firstTime
         }
     }
 }

@@ -33,7 +33,8 @@ struct JSONDocumentScanner: Sendable {
     /// Whether nothing was scanned yet.
     var isAtStart: Bool { scanned == 0 }
 
-    private var scanned = 0
+    /// Bytes that were looked at.
+    private(set) var scanned = 0
     /// The brackets that have to come, the next one last.
     private var closers: [UInt8] = []
     private var isInString = false

@@ -16,6 +16,14 @@ struct RequestSplitter: Sendable {
     /// Tag of the scopes of a resource and of the items of a scope.
     private static let childTag: UInt8 = 0x12
 
+    /// How a part of a request is decoded that lies so many messages deep in it: whoever decodes the whole counts those,
+    /// too, against the same limit.
+    static func decodingOptions(depth: Int) -> BinaryDecodingOptions {
+        var options = BinaryDecodingOptions()
+        options.messageDepthLimit -= depth
+        return options
+    }
+
     /// What a record costs in memory beside its payload, roughly.
     private static let recordOverhead = 128
 
@@ -68,7 +76,8 @@ struct RequestSplitter: Sendable {
     private func tenant(of resource: RequestShape.Envelope, at position: Position) throws(OTLPInputError) -> String? {
         do {
             // Without its scopes, the message of every signal has the fields of this one.
-            let decoded = try ResourceSpans(serializedBytes: resource.head + resource.tail)
+            let decoded = try ResourceSpans(
+                serializedBytes: resource.head + resource.tail, options: Self.decodingOptions(depth: 1))
             return TenantAttribute.value(of: tenantAttribute, in: decoded.resource.attributes)
         } catch {
             throw Self.malformed("resource \(position.resourceNumber)", error)
@@ -83,7 +92,8 @@ struct RequestSplitter: Sendable {
 
     private func check(_ scope: RequestShape.Envelope, at position: Position) throws(OTLPInputError) {
         do {
-            _ = try ScopeSpans(serializedBytes: scope.head + scope.tail)
+            _ = try ScopeSpans(
+                serializedBytes: scope.head + scope.tail, options: Self.decodingOptions(depth: 2))
         } catch {
             throw Self.malformed("a scope of resource \(position.resourceNumber)", error)
         }

@@ -109,6 +109,7 @@ extension UnitReader {
         guard expectsMark else { return true }
         guard let length = TextSniffer.byteOrderMarkLength(buffer) ?? (isAtEnd ? 0 : nil) else { return false }
         buffer.skip(length)
+        unitOffset = buffer.offset
         expectsMark = false
         return true
     }
@@ -141,10 +142,13 @@ extension UnitReader {
             return true
         }
         switch progress {
-        case .complete:
+        case .complete(let length):
+            try check(length: length, of: "a JSON document")
             framing = .lines(LineScanner())
             return true
         case .malformed:
+            // Had it come in smaller pieces, it would have been too long before.
+            try check(length: scanner.scanned, of: "a JSON document")
             throw OTLPInputError(.unknownFormat, "text that starts like a JSON object and is none")
         case .incomplete:
             guard !isAtEnd else { throw OTLPInputError(.truncated, "a JSON document that does not end") }
@@ -158,6 +162,7 @@ extension UnitReader {
         // An empty request is four zero bytes for either order of bytes, and so tells nothing.
         while buffer.bytes[buffer.range].prefix(4).elementsEqual([0, 0, 0, 0]) {
             buffer.skip(4)
+            unitOffset = buffer.offset
             nextNumber += 1
         }
         guard buffer.count > 0, isAtEnd || buffer.count >= nextDetection else { return false }
@@ -209,6 +214,7 @@ extension UnitReader {
             framing = .documents(JSONDocumentScanner())
             return .document(buffer.take(length), signals: scanner.signals, hasKeys: scanner.hasKeys)
         case .malformed:
+            try check(length: scanner.scanned, of: "a JSON document")
             throw OTLPInputError(.malformed, "something other than a JSON object, or one with unmatched brackets")
         case .incomplete:
             guard !isAtEnd else { throw OTLPInputError(.truncated, "a JSON document that does not end") }

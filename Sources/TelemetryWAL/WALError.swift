@@ -27,7 +27,7 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
     case closed
     /// The directory holds no log, or something else.
     case notALog(path: String, reason: String)
-    /// The log was written in a format of another version.
+    /// The log was written in a format of another version, or its numbers have come to the limits of this one.
     case unsupportedFormat(path: String, reason: String)
     /// Damage was met while reading: a place whose bytes fail their checks.
     case damaged(path: String, offset: UInt64, reason: String)

@@ -36,6 +36,11 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         let recovered = try Recovery(
             storage: storage, format: format, scope: options.recoveryScope, progress: progress
         ).run()
+        if let numbers = recovered.exhaustedNumbers {
+            throw .unsupportedFormat(
+                path: storage.rootDescription, reason: "\(numbers) have come to the format's limit: it can only be read"
+            )
+        }
         let file: Storage.File?
         do throws(StorageError) {
             for name in try storage.entries(of: "journal") where name.hasSuffix(".tmp") {

@@ -123,6 +123,31 @@ import WALFormat
         #expect(self.failure(Samples.field(0x0A, groups), .protobuf, signal: .traces)?.reason == .malformed)
     }
 
+    /// Alone an item may be nested as deeply as a decoder follows; in its request it lies three messages deeper.
+    @Test(arguments: 40...55) func whatIsTakenCanBeWrittenAgain(depth: Int) throws {
+        var value: [UInt8] = []
+        for _ in 0..<depth { value = Samples.field(0x2A, Samples.field(0x0A, value)) }
+        let log = [0x09, 1, 0, 0, 0, 0, 0, 0, 0] + Samples.field(0x2A, value)
+        for record in try Self.records(Samples.request(items: [log]), .protobuf).records {
+            #expect(throws: Never.self) { try OTLPJSON.line(kind: record.kind, payload: record.payload) }
+        }
+    }
+
+    /// Eight zeros are two empty requests, passed over; the fault behind them is where it is.
+    @Test(
+        arguments: [
+            [0, 0, 0, 0, 0, 0, 0, 0, 0xEF, 0xBB, 0xBF, 0x7B, 0x31], Array("\u{FEFF}{\"a\":[}".utf8),
+            Array("{\"a\": \"\(String(repeating: "x", count: 300))\"\n}\n{}".utf8),
+            Array("{\"a\": \"\(String(repeating: "x", count: 300))\"]".utf8),
+        ] as [[UInt8]])
+    func howInputIsCutUpChangesNothingAboutItsFault(bytes: [UInt8]) throws {
+        let whole = try #require(failure(bytes, maximum: 256))
+        for piece in [1, 3, 61] {
+            let other = try #require(failure(bytes, piece: piece, maximum: 256))
+            #expect(other.reason == whole.reason && other.offset == whole.offset && other.place == whole.place)
+        }
+    }
+
     @Test func textThatIsNoUTF8IsRefused() {
         let span = Samples.field(0x0A, Array(repeating: 1, count: 16)) + Samples.field(0x2A, [0xFF])
         #expect(failure(Samples.request(items: [span]), .protobuf, signal: .traces)?.reason == .malformed)

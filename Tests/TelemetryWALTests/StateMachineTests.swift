@@ -149,6 +149,24 @@ import WALStorage
         #expect(!admission.allows(admission.placing(900, at: next)), "nor is the last of two")
     }
 
+    /// A number at the limit would be no journal file's: the next opening would not see what was appended there.
+    @Test func aFileAtTheEndOfAllNumbersDoesNotPushTheNextOneOut() {
+        #expect(JournalFileName.next(behind: []) == 0)
+        #expect(JournalFileName.next(behind: [7, 3]) == 8)
+        let last: UInt64 = (1 << 48) - 1
+        #expect(JournalFileName.number(of: JournalFileName.name(number: last)) == last)
+        #expect(JournalFileName.number(of: JournalFileName.name(number: last + 1)) == nil)
+        #expect(JournalFileName.next(behind: [last]) == 0)
+        #expect(JournalFileName.next(behind: [3, last, last - 1, 4]) == 5)
+        #expect(JournalFileName.next(behind: [(1 << 48) - (1 << 33)]) == (1 << 48) - (1 << 33) + 1)
+        #expect(JournalFileName.next(behind: [0, 1 << 32, last]) == (1 << 32) + 1)
+    }
+
+    @Test(arguments: ["+5.journal", "-0.journal", ".journal", "5 .journal", "5.journal.tmp", "g.journal"])
+    func otherNamesAreNoJournalFiles(name: String) {
+        #expect(JournalFileName.number(of: name) == nil)
+    }
+
     @Test func cursorsMoveForwardOnlyAndACheckpointIsTheWholeState() {
         var state = LogState()
         state.apply(.cursor(subscriber: "s", tenant: "a", acknowledgedThrough: 5))

@@ -261,7 +261,26 @@ enum JournalFileName {
 
     /// The number in a name, nil for names that are none of a journal file.
     static func number(of name: String) -> UInt64? {
-        guard name.hasSuffix(suffix), let number = UInt64(name.dropLast(suffix.count), radix: 16) else { return nil }
-        return number < 1 << 48 ? number : nil
+        let digits = name.dropLast(suffix.count)
+        // `UInt64.init` takes a sign, too.
+        guard name.hasSuffix(suffix), digits.allSatisfy(\.isHexDigit), let number = UInt64(digits, radix: 16) else {
+            return nil
+        }
+        return number < limit ? number : nil
+    }
+
+    private static let limit: UInt64 = 1 << 48
+    /// More files than a log makes before it is opened again.
+    private static let room: UInt64 = 1 << 32
+
+    /// The number of the next file: one more than the highest there is. Should somebody have put a file at the end of
+    /// all numbers, one more than the highest with room behind it: a number at the limit would be none.
+    static func next(behind numbers: some Sequence<UInt64>) -> UInt64 {
+        var end = limit
+        for number in numbers.sorted(by: >) {
+            if end - number > room { return number + 1 }
+            end = number
+        }
+        return 0
     }
 }

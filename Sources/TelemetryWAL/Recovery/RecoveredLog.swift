@@ -1,3 +1,4 @@
+import WALFormat
 /// A file that is free for use: a spare, or one that is no part of the log any more.
 struct ReusableFile {
     var name: String
@@ -18,4 +19,15 @@ struct RecoveredLog {
     /// Whether damage may have swallowed the names of subscribers.
     var mayLackSubscribers: Bool
     var report: RecoveryReport
+
+    /// Which of the log's numbers has come so near to the format's limit that a writer might pass it; nil if none has.
+    /// No log gets there by itself: such numbers were written by somebody else.
+    var exhaustedNumbers: String? {
+        let highest = FormatLimits.maximumNumber - (1 << 40)
+        if lastCommit > highest { return "commit numbers" }
+        if machine.lastFileSequence > highest { return "file sequence numbers" }
+        if machine.durable.records > highest { return "the count of records" }
+        if state.sequenceFloor > highest { return "sequence numbers" }
+        return state.tenants.first { $0.nextSequence > highest }.map { "sequence numbers of tenant \($0.name)" }
+    }
 }

@@ -189,8 +189,8 @@ struct Recovery<Storage: JournalStorage> {
             read += min(link.size, link.header.capacity)
             machine.take(scanner, unreadable: unreadable)
         }
-        let highest = found.compactMap { JournalFileName.number(of: $0.name) }.max()
-        var recovered = machine.finish(nextFileNumber: highest.map { $0 + 1 } ?? 0)
+        let numbers = found.compactMap { JournalFileName.number(of: $0.name) }
+        var recovered = machine.finish(nextFileNumber: JournalFileName.next(behind: numbers))
         recovered.report.bytesRead = read
         recovered.report.duration = .nanoseconds(Int64(MonotonicTime.now.since(start)))
         return .success(recovered)

@@ -4,26 +4,28 @@ import WALStorage
 /// What the log knows beside its records: tenants with their next sequence numbers, subscribers with their cursors.
 /// A plain value without I/O: recovery builds it from control records, the committer carries it on, a checkpoint is
 /// the whole of it written down.
-struct LogState {
-    struct Tenant {
-        let name: TenantName
+package struct LogState: Sendable {
+    package struct Tenant: Sendable {
+        package let name: TenantName
         /// The number that the tenant's next durable record gets; numbers begin at 1.
-        var nextSequence: UInt64 = 1
+        package var nextSequence: UInt64 = 1
     }
 
-    private(set) var tenants: [Tenant] = []
+    package private(set) var tenants: [Tenant] = []
     private var indices: [TenantName: Int] = [:]
     /// Per subscriber, by the tenant's index: the sequence number through which it has everything. Tenants behind the
     /// array's end have 0.
-    private(set) var cursors: [TenantName: [UInt64]] = [:]
+    package private(set) var cursors: [TenantName: [UInt64]] = [:]
     /// The number that a tenant begins with who is not known: above 1 where damage may have swallowed tenants, whose
     /// numbers must not be given again.
-    private(set) var sequenceFloor: UInt64 = 1
+    package private(set) var sequenceFloor: UInt64 = 1
     /// Length of all names in the checkpoint's records, so that its size is known without walking the state.
     private var tenantNamesLength = 0
 
+    package init() {}
+
     /// The index of a known tenant.
-    func index(of tenant: TenantName) -> Int? { indices[tenant] }
+    package func index(of tenant: TenantName) -> Int? { indices[tenant] }
 
     /// The index of a tenant, which becomes known if it is not.
     mutating func makeIndex(of tenant: TenantName) -> Int {
@@ -39,10 +41,10 @@ struct LogState {
 
     mutating func setNextSequence(_ sequence: UInt64, at index: Int) { tenants[index].nextSequence = sequence }
 
-    var subscribers: [TenantName] { cursors.keys.sorted() }
+    package var subscribers: [TenantName] { cursors.keys.sorted() }
 
     /// Through which sequence number a subscriber has a tenant's records; 0: none.
-    func acknowledgedThrough(_ subscriber: TenantName, tenant index: Int) -> UInt64 {
+    package func acknowledgedThrough(_ subscriber: TenantName, tenant index: Int) -> UInt64 {
         guard let row = cursors[subscriber], index < row.count else { return 0 }
         return row[index]
     }
@@ -53,7 +55,7 @@ struct LogState {
     }
 
     /// Takes a control record in. Cursors and sequence numbers only ever move forward.
-    mutating func apply(_ record: ControlRecord) {
+    package mutating func apply(_ record: ControlRecord) {
         switch record {
         case .cursor(let subscriber, let tenant, let acknowledgedThrough):
             // A subscriber that left has no cursors any more, whatever is still on its way.
@@ -74,7 +76,7 @@ struct LogState {
     }
 
     /// Forgets all other subscribers.
-    mutating func keepSubscribers(_ names: Set<TenantName>) {
+    package mutating func keepSubscribers(_ names: Set<TenantName>) {
         cursors = cursors.filter { names.contains($0.key) }
     }
 
@@ -84,7 +86,7 @@ struct LogState {
     }
 
     /// The state as records, the checkpoint record first.
-    func checkpoint() -> [ControlRecord] {
+    package func checkpoint() -> [ControlRecord] {
         var states: [ControlRecord] = []
         for tenant in tenants { states.append(.tenantState(tenant: tenant.name, nextSequence: tenant.nextSequence)) }
         var rows: [ControlRecord] = []
@@ -106,7 +108,7 @@ struct LogState {
     }
 
     /// An upper bound of the checkpoint's records in bytes.
-    var checkpointBound: Int {
+    package var checkpointBound: Int {
         let tenantRecords = tenants.count * (RecordHeader.length + 16) + tenantNamesLength
         let cursorRecords = cursors.keys.reduce(0) {
             $0 + tenants.count * (RecordHeader.length + 16 + $1.utf8.count) + tenantNamesLength + RecordHeader.length

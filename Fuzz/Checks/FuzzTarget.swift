@@ -1,0 +1,32 @@
+/// What reads bytes from outside, one case a target of the fuzzer. The raw value names the folder of its corpus in
+/// `Fuzz/Corpora`.
+public enum FuzzTarget: String, CaseIterable, Sendable {
+    // The format on disk
+    case rootFormat = "root-format"
+    case journalFileHeader = "journal-file-header"
+    case commit
+    case frameHeader = "frame-header"
+    case record
+    case lz4Body = "lz4-body"
+    case controlRecords = "control-records"
+    /// Bytes tried for every structure that a scan may meet.
+    case anyStructure = "any-structure"
+    case names
+
+    // What the engine makes of it
+    case cursorState = "cursor-state"
+    /// Whole journals, described by pieces: see `JournalRecipe`.
+    case journal
+
+    // Telemetry
+    case otlpProtobuf = "otlp-protobuf"
+    case otlpJSON = "otlp-json"
+    case otlpDelimited = "otlp-delimited"
+    case ndjson
+    case inputFormat = "input-format"
+    case otlpExport = "otlp-export"
+    case otlpResponse = "otlp-response"
+
+    // The machine
+    case mountTable = "mount-table"
+}

@@ -1,0 +1,86 @@
+import WALFormat
+
+/// A frame's header is read, and writing it gives the bytes back.
+func checkFrameHeader(_ input: FuzzInput) throws(FuzzViolation) {
+    try input.withCopy { (buffer) throws(FuzzViolation) in
+        if input.isSealed { buffer.sealFrameHeader(at: 0) }
+        guard let header = try? FrameHeader.decode(buffer.bytes, at: 0) else { return }
+        try require(header.length <= buffer.count, "a frame header lies inside its bytes")
+        try require(header.rawLength <= FormatLimits.maximumFrameRawLength, "a raw length is bounded")
+        try require((1...FormatLimits.maximumRecordCount).contains(header.recordCount), "a record count is bounded")
+        try require(header.storedLength <= header.rawLength, "a stored body is not longer than its raw one")
+        try require(header.isControl == (header.tenant == nil), "only control frames have no tenant")
+        try require(
+            header.isControl || header.lastSequence >= header.firstSequence, "sequence numbers do not wrap around")
+        var written = [UInt8](repeating: 0xEE, count: header.length)
+        encode(header, into: &written)
+        let reserved = [58..<64, FrameHeader.fixedLength + (header.tenant?.utf8.count ?? 0)..<header.length]
+        try checkWritten(written, is: buffer.prefix(header.length), reserved: reserved)
+        try require((try? FrameHeader.decode(written.span.bytes, at: 0)) == header, "a written frame header comes back")
+    }
+}
+
+private func encode(_ header: FrameHeader, into bytes: inout [UInt8]) {
+    var span = bytes.mutableSpan
+    var raw = span.mutableBytes
+    header.encode(into: &raw, at: 0)
+}
+
+/// A journal file's header is read, and writing it gives both copies.
+func checkJournalFileHeader(_ input: FuzzInput) throws(FuzzViolation) {
+    let blockSize = 4096
+    try input.withCopy(atLeast: blockSize) { (buffer) throws(FuzzViolation) in
+        if input.isSealed { buffer.seal(12..<blockSize, at: 8) }
+        guard let header = try? JournalFileHeader.decode(buffer.bytes, at: 0, blockSize: blockSize) else { return }
+        try require(header.epoch != 0 && header.blockSize == blockSize, "a journal file header is within bounds")
+        try require(header.capacity <= FormatLimits.maximumJournalFileSize, "a journal file's capacity is bounded")
+        try require(header.commitsStart < header.capacity, "commits begin inside the file")
+        var written = [UInt8](repeating: 0xEE, count: 2 * blockSize)
+        do {
+            var span = written.mutableSpan
+            var raw = span.mutableBytes
+            header.encode(into: &raw, at: 0)
+        }
+        try checkWritten(
+            Array(written.prefix(blockSize)), is: buffer.prefix(blockSize), reserved: [60..<64, 116..<120, 136..<4096])
+        for base in [0, blockSize] {
+            let copy = try? JournalFileHeader.decode(written.span.bytes, at: base, blockSize: blockSize)
+            try require(copy == header, "a written journal file header comes back")
+        }
+    }
+}
+
+/// The root's format is read from either copy, and writing it gives both.
+func checkRootFormat(_ input: FuzzInput) throws(FuzzViolation) {
+    let length = RootFormat.copyLength
+    try input.withCopy(atLeast: length) { (buffer) throws(FuzzViolation) in
+        if input.isSealed {
+            buffer.seal(12..<length, at: 8)
+            buffer.seal(length + 12..<2 * length, at: length + 8)
+        }
+        guard let format = try? RootFormat.decode(buffer.bytes) else { return }
+        try require(format.blockSize <= FormatLimits.maximumBlockSize, "a block size is bounded")
+        try require(format.blockSize.nonzeroBitCount == 1, "a block size is a power of two")
+        let written = format.encoded()
+        // Either copy may be the one that was read.
+        let source = (try? RootFormat.decode(buffer.bytes.extracting(first: length))) == format ? 0 : length
+        if buffer.count >= source + length {
+            try checkWritten(
+                Array(written.prefix(length)), is: buffer[source..<source + length], reserved: [36..<40, 48..<length])
+        }
+        try require((try? RootFormat.decode(written.span.bytes)) == format, "a written root format comes back")
+    }
+}
+
+/// Bytes written from what was read are the bytes that it was read from, but for reserved ones, which a reader of this
+/// version passes over and a writer of this version sets to zero; where these were not zero the checksum differs too.
+private func checkWritten(
+    _ written: [UInt8], is original: some Collection<UInt8>, reserved: [Range<Int>]
+) throws(FuzzViolation) {
+    let original = Array(original)
+    if reserved.allSatisfy({ original[$0].allSatisfy { $0 == 0 } }) {
+        try require(written == original, "what was read is written as it was")
+    } else {
+        try require(reserved.allSatisfy { written[$0].allSatisfy { $0 == 0 } }, "reserved bytes are written as zeros")
+    }
+}
