@@ -1,66 +1,252 @@
-"""Holds tools/spec_reader.py against the engine on exported logs: `walsim --export FOLDER`, then this with FOLDER.
+"""Holds tools/spec_reader.py against the engine. Both must find the same records, in the same order, and the same
+findings, in the same places of the same files.
 
-Each log was crashed, or damaged, on a simulated disk. Both readers must find the same records, in the same order, and
-agree whether acknowledged records are lost. Exit codes: 0 they agree, 1 they do not.
+  compare_readers.py --walctl PATH    Golden logs (Tests/Fixtures/golden/logs.tar.xz) and damaged copies of them, against
+                                      `walctl cat` and `walctl verify`: what each record holds, and exit codes too.
+  compare_readers.py FOLDER           Logs that were crashed, or damaged, on a simulated disk: `walsim --export FOLDER`.
+
+Exit codes: 0 they agree, 1 they do not, 2 bad usage.
 """
 
+import argparse
+import base64
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-READER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "spec_reader.py")
-# Cases that are losses, as SPEC.md's table says.
-LOSSES = {"headerDestroyed", "fileMissing", "fileTruncated", "commitsDamaged", "frameDamaged", "rangeUnreadable",
-          "sequenceGap"}
-
-
-def spec_reader(root, *options):
-    result = subprocess.run([sys.executable, READER, root, *options], capture_output=True, text=True)
-    if result.returncode not in (0, 1):
-        raise RuntimeError(f"spec_reader.py ended with {result.returncode}: {result.stderr.strip()[:300]}")
-    return [json.loads(line) for line in result.stdout.splitlines()], result.returncode
+TOOLS = Path(__file__).resolve().parent
+GOLDEN = TOOLS.parent / "Tests/Fixtures/golden/logs.tar.xz"
+RANDOM_DAMAGES = 24
 
 
-def lines(folder, name):
-    with open(os.path.join(folder, name), encoding="utf-8") as file:
-        return [line.rstrip("\n").split("\t") for line in file]
+def run(*command):
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True)
 
 
-def compare(folder):
-    """What the two disagree on, in words; nothing if they agree."""
-    if not os.path.exists(os.path.join(folder, "end")):
-        return None
-    root = os.path.join(folder, "wal")
+def spec_reader(root):
+    """The second reader's records and findings, and its exit code."""
+    result = run(sys.executable, TOOLS / "spec_reader.py", root)
+    if result.returncode > 1:
+        return [], [], result.returncode
     try:
-        records, _ = spec_reader(root)
-        findings, _ = spec_reader(root, "--findings")
-    except RuntimeError as error:
-        return str(error)
-    mine = [(r["tenant"], r["sequence"], r["timestamp"], r["length"]) for r in records]
-    theirs = [(t, int(s), int(n), int(length)) for t, s, n, length in lines(folder, "records")]
-    if mine != theirs:
-        missing, more = set(theirs) - set(mine), set(mine) - set(theirs)
-        return (f"records: spec_reader has {len(mine)}, the engine {len(theirs)}; "
-                f"it lacks {sorted(missing)[:3]}, has {sorted(more)[:3]} besides")
-    my_losses = {f["case"] for f in findings[:-1]} & LOSSES
-    their_losses = {finding[0] for finding in lines(folder, "findings")} & LOSSES
-    if bool(my_losses) != bool(their_losses):
-        return f"losses: spec_reader tells {sorted(my_losses)}, the engine {sorted(their_losses)}"
-    return None
+        records, findings = ([json.loads(line) for line in text.splitlines()]
+                             for text in (result.stdout, result.stderr))
+    except ValueError:
+        raise RuntimeError("spec_reader.py failed: " + result.stderr.strip()[-300:]) from None
+    return records, sorted((f["case"], f["fileSequence"], f["first"], f["end"]) for f in findings), result.returncode
+
+
+def difference(what, mine, theirs):
+    """What two lists do not share, in words; nothing if they are equal."""
+    if mine == theirs:
+        return None
+    return (f"{what}: spec_reader has {len(mine)}, the engine {len(theirs)}; it lacks "
+            f"{[item for item in theirs if item not in mine][:3]}, has {[item for item in mine if item not in theirs][:3]} "
+            "besides")
+
+
+# Logs of the simulator
+
+
+def compare_exported(folder):
+    """What the two disagree on, in words; nothing if they agree."""
+    if not (folder / "end").exists():
+        return None
+    records, findings, _ = spec_reader(folder / "wal")
+    mine = [(r["tenant"], r["sequence"], r["timestamp"], len(base64.b64decode(r["payload"]))) for r in records]
+    theirs = [(tenant, int(sequence), int(time), int(length)) for tenant, sequence, time, length
+              in fields(folder / "records")]
+    their_findings = sorted((case, int(sequence), int(first), int(end)) for case, _, sequence, first, end
+                            in fields(folder / "findings"))
+    return difference("records", mine, theirs) or difference("findings", findings, their_findings)
+
+
+def fields(path):
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# Golden logs
+
+
+def compare_with_walctl(walctl, root):
+    """The same, with what each record holds."""
+    records, findings, status = spec_reader(root)
+    verified, shown = run(walctl, "verify", root, "--format", "json"), run(walctl, "cat", root)
+    if verified.returncode > 1 or status > 1:
+        return difference("exit codes", [status], [verified.returncode])
+    theirs = [(f["what"], f["fileSequence"], f["firstByte"], f["endByte"])
+              for f in json.loads(verified.stdout)["findings"]]
+    lines = shown.stdout.splitlines()
+    if len(lines) != len(records):
+        return f"records: spec_reader has {len(records)}, walctl cat {len(lines)}"
+    wrong = [r for r, line in zip(records, lines) if not is_same(r["kind"], base64.b64decode(r["payload"]), line)]
+    return (f"records: walctl cat shows something else than {wrong[0]}" if wrong else None) or difference(
+        "findings", findings, sorted(theirs)) or difference("exit codes", [status], [verified.returncode])
+
+
+def is_same(kind, payload, line):
+    """Whether a line of `walctl cat` says what a payload holds."""
+    shown = json.loads(line)
+    if kind == "opaque":
+        return shown in (parsed(payload), {"opaque": base64.b64encode(payload).decode()})
+    from google.protobuf import json_format
+    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+    message = {"span": trace_service_pb2.ExportTraceServiceRequest, "log": logs_service_pb2.ExportLogsServiceRequest,
+               "metric": metrics_service_pb2.ExportMetricsServiceRequest}[kind]
+    return json_format.ParseDict(with_base64_identifiers(shown), message()) == message.FromString(payload)
+
+
+def parsed(payload):
+    try:
+        return json.loads(payload)
+    except ValueError:
+        return None
+
+
+def with_base64_identifiers(value):
+    """OTLP's JSON has identifiers in hexadecimal, protobuf's in base64."""
+    if isinstance(value, list):
+        return [with_base64_identifiers(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: base64.b64encode(bytes.fromhex(item)).decode() if key in ("traceId", "spanId", "parentSpanId")
+            else with_base64_identifiers(item) for key, item in value.items()}
+
+
+def write(path, offset, data):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def damages():
+    """Names, and what does it to the root of a log. Files: the log's journal files by name."""
+    named = {
+        "none": lambda root, files: None,
+        "FORMAT: first copy zeroed": lambda root, files: write(root / "FORMAT", 0, bytes(4096)),
+        "FORMAT: gone": lambda root, files: (root / "FORMAT").unlink(),
+        "FORMAT: damaged, no journal file": lambda root, files: (
+            write(root / "FORMAT", 0, bytes(8192)), [file.unlink() for file in files]),
+        "FORMAT: another version": lambda root, files: write(root / "FORMAT", 0, other_version(root / "FORMAT")),
+        "header: another version in a second copy": lambda root, files: write(
+            files[0], 4096, other_version(files[0], 4096)),
+        "another log's file": lambda root, files: add_other_file(root),
+        "another log's file, FORMAT gone": lambda root, files: (add_other_file(root), (root / "FORMAT").unlink()),
+        "no journal file": lambda root, files: [file.unlink() for file in files],
+        "an empty journal file besides": lambda root, files: (root / "journal/0f.journal").write_bytes(b""),
+        "names swapped": lambda root, files: (
+            files[0].rename(root / "x"), files[-1].rename(files[0]), (root / "x").rename(files[-1])),
+    }
+    each = {
+        "gone": lambda file: file.unlink(),
+        "emptied": lambda file: os.truncate(file, 0),
+        "cut in half": lambda file: os.truncate(file, file.stat().st_size // 2),
+        "first header copy zeroed": lambda file: write(file, 0, bytes(4096)),
+        "both header copies zeroed": lambda file: write(file, 0, bytes(8192)),
+        "headers and first commits zeroed": lambda file: write(file, 0, bytes(65536)),
+        "first commit zeroed": lambda file: write(file, 8192, bytes(4096)),
+        "zeroed from the middle on": lambda file: write(
+            file, file.stat().st_size // 2, bytes(file.stat().st_size - file.stat().st_size // 2)),
+        "copied": lambda file: shutil.copy(file, file.with_name("000000aa.journal")),
+        "copied, the copy behind its middle zeroed": lambda file: write(
+            shutil.copy(file, file.with_name("00000000a.journal")), 524288, bytes(524288)),
+    }
+    yield from named.items()
+    for name, act in each.items():
+        for place in range(3):  # the first, the middle, and the last one by name, which says nothing of their place
+            yield f"file {place}: {name}", lambda root, files, act=act, place=place: act(
+                files[(len(files) - 1) * place // 2])
+    for seed in range(RANDOM_DAMAGES):
+        yield f"random damage {seed}", lambda root, files, seed=seed: damage_at_random(random.Random(seed), files)
+
+
+def add_other_file(root):
+    """A file of another golden log; of two of these the log is the same, which later went on in one of them."""
+    shutil.copy(min((root.parent / "other/journal").iterdir()), root / "journal/00000099.journal")
+
+
+def damage_at_random(dice, files):
+    """Spoils some sectors, one in three times in the first blocks."""
+    for _ in range(dice.randint(1, 4)):
+        file = dice.choice(files)
+        sectors = file.stat().st_size // 512 if dice.randrange(3) else 64
+        write(file, 512 * dice.randrange(sectors), dice.choice([bytes(512), dice.randbytes(512), b"\x01"]))
+
+
+def other_version(path, offset=0):
+    """The 4,096 bytes at an offset with format version 2 and a checksum that holds."""
+    from importlib.util import module_from_spec, spec_from_file_location
+    spec = spec_from_file_location("spec_reader", TOOLS / "spec_reader.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    copy = bytearray(path.read_bytes()[offset:offset + 4096])
+    copy[12:16] = (2).to_bytes(4, "little")
+    copy[8:12] = module.crc32c(copy[12:]).to_bytes(4, "little")
+    return copy
+
+
+def compare_golden(walctl):
+    """Compares on all golden logs, with all damages. Returns names with differences, and how many logs there were."""
+    with tempfile.TemporaryDirectory(prefix="compare-readers-") as folder:
+        with tarfile.open(GOLDEN) as archive:
+            archive.extractall(folder)
+        roots = sorted(Path(folder).iterdir())
+
+        def attempt(case):
+            number, original, (name, act) = case
+            place = Path(folder) / f"{number}"
+            shutil.copytree(original, place / "wal")
+            shutil.copytree(roots[(roots.index(original) + 1) % len(roots)], place / "other")
+            try:
+                act(place / "wal", sorted((place / "wal/journal").iterdir()))
+                return f"{original.name}, {name}", compare_with_walctl(walctl, place / "wal")
+            except RuntimeError as error:
+                return f"{original.name}, {name}", str(error)
+            finally:
+                shutil.rmtree(place)
+
+        cases = [(root, damage) for root in roots for damage in damages()]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(attempt, [(number, *case) for number, case in enumerate(cases)]))
+
+
+def compare_folder(folder):
+    folders = sorted(folder.iterdir())
+
+    def attempt(path):
+        try:
+            return path, compare_exported(path)
+        except RuntimeError as error:
+            return path, str(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(attempt, folders))
 
 
 def main():
-    if len(sys.argv) != 2 or not os.path.isdir(sys.argv[1]):
-        print("usage: compare_readers.py FOLDER, where walsim --export has put logs", file=sys.stderr)
-        return 2
-    folders = sorted(os.path.join(sys.argv[1], name) for name in os.listdir(sys.argv[1]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        differences = [(f, d) for f, d in zip(folders, pool.map(compare, folders)) if d]
-    for folder, difference in differences[:20]:
-        print(f"{folder}: {difference}")
-    print(f"{len(folders)} logs, {len(differences)} on which the two readers differ")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, help="where walsim --export has put logs")
+    parser.add_argument("--walctl", type=Path, help="compares with this walctl on the golden logs")
+    options = parser.parse_args()
+    if (options.folder is None) == (options.walctl is None):
+        parser.error("give either a folder or --walctl")
+    if options.folder and not options.folder.is_dir():
+        parser.error(f"{options.folder} is no directory")
+    results = compare_folder(options.folder) if options.folder else compare_golden(options.walctl)
+    differences = [(name, found) for name, found in results if found]
+    for name, found in differences[:20]:
+        print(f"{name}: {found}")
+    print(f"{len(results)} {'logs' if options.folder else 'golden logs, damaged ones among them'}, "
+          f"{len(differences)} on which the two readers differ")
     return 1 if differences else 0
 
 

@@ -1,443 +1,400 @@
 #!/usr/bin/env python3
-"""A second reader of the write-ahead log, written from SPEC.md alone.
+"""Reads a write-ahead log as SPEC.md describes it. Shares no code with the engine: where they differ, one errs.
 
-It shares no code with the Swift reader: where the two disagree, SPEC.md or one of them is wrong. It walks the whole
-journal as "Recovery" there says, changes nothing, and assumes that nobody writes the log meanwhile.
-Exit code: 0 no loss, 1 loss, 2 no such log or one of another version, 3 an error on reading, or no lz4.
+Prints the records on standard output, what is damaged or lost on standard error, a JSON object a line. Walks the whole
+journal in memory, changes nothing, assumes that nobody writes meanwhile, and ends where the device fails to read.
+Exit code: 0 fine, 1 findings, 2 bad usage or no log, 3 an error on reading, another format version, no PyPI lz4.
 """
-import argparse, hashlib, json, re, struct, sys
+import argparse, base64, json, re, struct, sys
 from collections import namedtuple
 from pathlib import Path
-try:
-    import lz4.frame
-except ImportError:
-    sys.exit(print("spec_reader: the Python package lz4 is needed: pip install lz4", file=sys.stderr) or 3)
 
 VERSION, BLOCK_SIZES, MAX_NUMBER, MAX_NAME = 1, [4096, 8192, 16384, 32768, 65536], 1 << 62, 255
 MAX_PAYLOAD, MAX_RAW, MAX_FRAMES, MAX_RECORDS = 1 << 24, (1 << 24) + 16, 4096, 1 << 20
-MAX_COMMIT, MIN_FILE, MAX_FILE = 48 << 20, 256 << 10, 16 << 30
-PROOF_LENGTH = 4 << 20  # how far "headers that are proved wrong" looks into a file
-KINDS, CONTROL = {1: "span", 2: "log", 3: "metric", 4: "opaque"}, 0x80  # names of kinds; kinds bit of control frames
+MAX_COMMIT, MIN_FILE, MAX_FILE, PROOF_LENGTH = 48 << 20, 256 << 10, 16 << 30, 4 << 20
+KINDS, CONTROL, CHECKPOINT_FLAG = {1: "span", 2: "log", 3: "metric", 4: "opaque"}, 0x80, 1
 CURSOR, CHECKPOINT, TENANT, WATERMARK, SUBSCRIBER = range(0x81, 0x86)
-# Of each control record: form and offset of its number, length without its names, where the names' lengths stand.
-LAYOUT = {CURSOR: ("<Q", 0, 16, (8, 10)), CHECKPOINT: ("<Q", 24, 32, ()), TENANT: ("<Q", 0, 16, (8,)),
-          WATERMARK: ("<Q", 0, 8, ()), SUBSCRIBER: ("<B", 0, 8, (2,))}
-HEADER, COMMIT = struct.Struct("<8sII16sQQQII8xQQQQQI4xQQ"), struct.Struct("<8sIIQQQQQQ8xIIIIII")
-FRAME, RECORD = struct.Struct("<IHBBQIIII16xQH6x"), struct.Struct("<IB3sQ")
-COMMIT_MAGIC = b"TWALCMT1"
-Header = namedtuple("Header", "log epoch sequence capacity block zero first oldest prev_epoch prev_end prev_last "
-                    "prev_checksum before prev_sequence prev_life")
-Commit = namedtuple("Commit", "checksum frames_checksum epoch sequence offset number durable before length "
+# Of each control record the layout, as far as it is of use: its number, and the lengths of the names behind it.
+LAYOUT = {CURSOR: "<QHH4x", CHECKPOINT: "<24xQ", TENANT: "<QH6x", WATERMARK: "<Q", SUBSCRIBER: "<BxH4x"}
+HEADER, COMMIT = struct.Struct("<16x16sQQQI12xQQQQQI4xQQ"), struct.Struct("<8sIIQQQQQQ8xIIIIII")
+FRAME, RECORD, COMMIT_MAGIC = struct.Struct("<IHBBQIIII16xQH6x"), struct.Struct("<IB3sQ"), b"TWALCMT1"
+Header = namedtuple("Header", "log epoch sequence capacity block first oldest prev_epoch prev_end prev_last "
+                    "prev_checksum before prev_sequence", defaults=(0,) * 7)
+Commit = namedtuple("Commit", "magic checksum frames_checksum epoch sequence offset number durable before length "
                     "headers_length bodies_length frame_count previous flags end")
-Frame = namedtuple("Frame", "tenant kinds codec sequence count body stored raw checksum")
-# What bytes that fail their checks raise: `require`, names that are not UTF-8, structures cut short, the LZ4 library.
-DAMAGE = (ValueError, struct.error, RuntimeError, EOFError)
+# `records`: None if the body fails; [] if its checksum holds, and what a tenant's frame has are no records.
+Frame = namedtuple("Frame", "tenant sequence count first end records")
+LOSSES = {"headerDestroyed", "fileMissing", "fileTruncated", "commitsDamaged", "frameDamaged", "sequenceGap"}
+DAMAGE = (ValueError, struct.error, RuntimeError, EOFError)  # of `require` and UTF-8, of structures cut short, of lz4
+CRC_TABLE = list(range(256))  # CRC-32C of one byte
+for _ in range(8):
+    CRC_TABLE = [value >> 1 ^ 0x82F63B78 * (value & 1) for value in CRC_TABLE]
 
-# CRC-32C: what two bytes make of it, and two bytes with two more zero bytes behind them.
-CRC_HIGH = list(range(65536))
-for _ in range(16):
-    CRC_HIGH = [value >> 1 ^ 0x82F63B78 * (value & 1) for value in CRC_HIGH]
-CRC_LOW = [value >> 16 ^ CRC_HIGH[value & 0xFFFF] for value in CRC_HIGH]
-
-class Refused(Exception):
-    """This is no log, or one that a reader of version 1 must not read."""
+def refuse(reason, status=3):
+    """Ends: there is no log, or one that cannot be read, or must not by a reader of version 1."""
+    print(f"spec_reader: {reason}", file=sys.stderr)
+    sys.exit(status)
 
 def require(condition):
     if not condition:
         raise ValueError("damaged")
 
+def attempt(decode, *arguments):
+    """What a decoder makes of bytes, or None where they fail its checks."""
+    try:
+        return decode(*arguments)
+    except DAMAGE:
+        return None
+
 def crc32c(data):
-    crc, words = 0xFFFFFFFF, len(data) // 4 * 4
-    for word, in struct.iter_unpack("<I", data[:words]):
-        word ^= crc
-        crc = CRC_LOW[word & 0xFFFF] ^ CRC_HIGH[word >> 16]
-    for byte in data[words:]:
-        crc = crc >> 8 ^ CRC_HIGH[(crc ^ byte) << 8 & 0xFFFF]
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF
 
-def is_whole(copy, magic, size, where):
-    """Whether magic and checksum of a copy of FORMAT or of a header hold. Only then its version is believed."""
-    checksum, version = struct.unpack_from("<8xII", copy) if len(copy) >= size else (0, 0)
-    if not copy.startswith(magic) or len(copy) < size or crc32c(copy[12:size]) != checksum:
-        return False
+def parse_copy(data, at, size, magic, where):
+    """A copy of FORMAT or of a header. Only where magic and checksum hold its version is believed."""
+    copy = data[at:at + size]
+    checksum, version = struct.unpack_from("<8xII", copy)
+    require(len(copy) == size and copy.startswith(magic) and crc32c(copy[12:]) == checksum)
     if version != VERSION:
-        raise Refused(f"{where} has format version {version}, this reader knows {VERSION}")
-    return True
+        refuse(f"{where} has format version {version}, this reader knows {VERSION}")
+    return copy
 
-def parse_header(copy, block, where):
-    """A whole copy of a journal file's header, or None."""
-    if not is_whole(copy, b"TWALJRN1", block, where):
-        return None
-    fields = HEADER.unpack_from(copy)[3:]
-    head = Header(*fields, prev_life=(fields[-1], fields[8]))
-    good = (head.epoch and head.sequence <= MAX_NUMBER and head.block == block and head.capacity % block == 0
-            and MIN_FILE <= head.capacity <= MAX_FILE)
-    placed = (head.first == head.prev_last + 1 <= MAX_NUMBER and 1 <= head.oldest <= head.sequence
-              and head.prev_end <= MAX_FILE and head.before <= MAX_NUMBER and head.prev_sequence < head.sequence)
-    return head if good and (placed or head.sequence == 0) else None
+def parse_format(data, at):
+    log, block = struct.unpack_from("<16x16sI", parse_copy(data, at, 4096, b"TWALFMT1", "FORMAT"))
+    require(block in BLOCK_SIZES)
+    return log, block
 
-def parse_commit(data, offset, block):
-    """The commit header at `offset` if its magic, checksum, bounds and offset hold, or None."""
-    if not data.startswith(COMMIT_MAGIC, offset) or len(data) - offset < COMMIT.size:
-        return None
-    fields = COMMIT.unpack_from(data, offset)[1:]
-    commit = Commit(*fields, end=offset + fields[8])
-    good = (crc32c(data[offset + 12:offset + 96]) == commit.checksum and commit.offset == offset
-            and commit.epoch and 1 <= commit.sequence <= MAX_NUMBER and commit.before <= MAX_NUMBER
-            and commit.durable < commit.number <= MAX_NUMBER and 1 <= commit.frame_count <= MAX_FRAMES
-            and commit.length % block == 0 and commit.length <= MAX_COMMIT
-            and commit.headers_length >= 64 * commit.frame_count
-            and 96 + commit.headers_length + commit.bodies_length <= commit.length)
-    return commit if good else None
+def parse_header(data, at, block, where):
+    head = Header(*HEADER.unpack_from(parse_copy(data, at, block, b"TWALJRN1", where)))
+    require(head.epoch and head.block == block and head.capacity % block == 0)
+    require(MIN_FILE <= head.capacity <= MAX_FILE and head.sequence <= MAX_NUMBER)
+    require(head.sequence == 0 or (
+        head.first == head.prev_last + 1 <= MAX_NUMBER and 1 <= head.oldest <= head.sequence
+        and head.prev_end <= MAX_FILE and head.before <= MAX_NUMBER and head.prev_sequence < head.sequence))
+    return head
+
+def parse_commit(data, at, block):
+    fields = COMMIT.unpack_from(data, at)
+    commit = Commit(*fields, end=at + fields[9])
+    require(commit.magic == COMMIT_MAGIC and crc32c(data[at + 12:at + 96]) == commit.checksum and commit.offset == at)
+    require(commit.epoch and 1 <= commit.sequence <= MAX_NUMBER and commit.before <= MAX_NUMBER)
+    require(commit.durable < commit.number <= MAX_NUMBER and 1 <= commit.frame_count <= MAX_FRAMES)
+    require(commit.headers_length >= 64 * commit.frame_count and commit.length <= MAX_COMMIT)
+    require(commit.length % block == 0 and 96 + commit.headers_length + commit.bodies_length <= commit.length)
+    return commit
+
+def parse_frames(data, commit):
+    """The frames of a commit that is valid in place, with their records."""
+    at, end = commit.offset + 96, commit.offset + 96 + commit.headers_length
+    frames, body = [], end
+    require(crc32c(data[at:end]) == commit.frames_checksum)
+    for _ in range(commit.frame_count):
+        check, length, kinds, codec, sequence, count, stored, size, checksum, key, named = FRAME.unpack_from(data, at)
+        require(length == (64 + named + 7) // 8 * 8 <= end - at and crc32c(data[at + 4:at + length]) == check)
+        if codec not in (1, 2) or key:
+            refuse(f"commit {commit.number} has codec {codec} and key identifier {key}: a newer writer's")
+        require((kinds == CONTROL or 0 < kinds < 16) and (kinds == CONTROL) == (sequence == 0) == (named == 0))
+        require(1 <= count <= MAX_RECORDS and sequence + count <= MAX_NUMBER)
+        require(16 * count <= size <= MAX_RAW and 1 <= stored <= size and (codec == 2 or stored == size))
+        tenant, raw = parse_name(data, at + 64, named) if named else None, data[body:body + stored]
+        records = None
+        if crc32c(raw) == checksum:
+            records = attempt(parse_records, raw, tenant, count, codec, size) or ([] if tenant else None)
+        frames.append(Frame(tenant, sequence, count, body, body + stored, records))
+        at, body = at + length, body + stored
+    require(at == end and body == end + commit.bodies_length)
+    return frames
+
+def parse_records(raw, tenant, count, codec, size):
+    if codec == 2:  # exactly one LZ4 frame, no dictionary; never more than one byte too many is unpacked
+        import lz4.frame
+        require(len(raw) > 4 and raw.startswith(b"\x04\x22\x4d\x18") and not raw[4] & 1)
+        unpacker = lz4.frame.LZ4FrameDecompressor()
+        raw = unpacker.decompress(raw, max_length=size + 1)
+        require(unpacker.eof and not unpacker.unused_data and len(raw) == size)
+    records, at = [], 0
+    for _ in range(count):
+        length, kind, zero, time = RECORD.unpack_from(raw, at)
+        at += RECORD.size + length
+        require(kind and zero == b"\0\0\0" and length <= MAX_PAYLOAD and at <= len(raw))
+        require(not tenant or kind in KINDS)
+        records.append((kind, time, raw[at - length:at]))
+    require(at == len(raw))
+    return records if tenant else [parse_control(kind, payload) for kind, _, payload in records]
+
+def parse_control(kind, payload):
+    if kind not in LAYOUT:
+        refuse(f"a control record has the unknown kind {kind}: a newer writer's")
+    number, *lengths = struct.unpack_from(LAYOUT[kind], payload)
+    at, names = struct.calcsize(LAYOUT[kind]), []
+    for length in lengths:
+        names.append(parse_name(payload, at, length))
+        at += length
+    require(number <= MAX_NUMBER)
+    return kind, number, names
 
 def parse_name(data, at, length):
     raw = data[at:at + length]
     require(1 <= len(raw) == length <= MAX_NAME and 0 not in raw)
     return raw.decode("utf-8")
 
-def parse_frames(data, commit):
-    """All frame headers of a commit that is valid in place."""
-    start = commit.offset + COMMIT.size
-    raw = data[start:start + commit.headers_length]
-    require(crc32c(raw) == commit.frames_checksum)
-    frames, at, body = [], 0, start + len(raw)
-    for _ in range(commit.frame_count):
-        head_sum, length, kinds, codec, sequence, count, stored, size, checksum, key, named = FRAME.unpack_from(raw, at)
-        require(length == (64 + named + 7) // 8 * 8 <= len(raw) - at and crc32c(raw[at + 4:at + length]) == head_sum)
-        if codec > 2 or key:
-            raise Refused(f"commit {commit.number} has codec {codec} and key identifier {key}: a newer writer's")
-        require(codec and (kinds == CONTROL or 0 < kinds < 16) and sequence + count <= MAX_NUMBER)
-        require((kinds == CONTROL) == (sequence == 0) == (named == 0) and 1 <= count <= MAX_RECORDS)
-        require(16 * count <= size <= MAX_RAW and 1 <= stored <= size and (codec == 2 or stored == size))
-        tenant = None if kinds == CONTROL else parse_name(raw, at + 64, named)
-        frames.append(Frame(tenant, kinds, codec, sequence, count, body, stored, size, checksum))
-        at, body = at + length, body + stored
-    require(at == len(raw) and body == start + len(raw) + commit.bodies_length)
-    require(sum(frame.count for frame in frames) <= MAX_RECORDS)
-    return frames
-
-def open_body(data, frame):
-    """A frame's records: control records decoded, of user records (kind, time, length, digest). None if it fails."""
-    raw, records, at = data[frame.body:frame.body + frame.stored], [], 0
-    try:
-        require(crc32c(raw) == frame.checksum)
-        if frame.codec == 2:  # exactly one LZ4 frame, no dictionary; never more than one byte too many is unpacked
-            require(len(raw) > 4 and raw.startswith(b"\x04\x22\x4d\x18") and not raw[4] & 1)
-            unpacker = lz4.frame.LZ4FrameDecompressor()
-            raw = unpacker.decompress(raw, max_length=frame.raw + 1)
-            require(unpacker.eof and not unpacker.unused_data and len(raw) == frame.raw)
-        for _ in range(frame.count):
-            length, kind, zero, time = RECORD.unpack_from(raw, at)
-            at += RECORD.size + length
-            require(kind and zero == b"\0\0\0" and length <= MAX_PAYLOAD and at <= len(raw))
-            payload = raw[at - length:at]
-            if frame.kinds == CONTROL:
-                records.append(parse_control(kind, payload))
-            else:
-                require(kind in KINDS and frame.kinds & 1 << kind - 1)
-                records.append((KINDS[kind], time, length, hashlib.sha256(payload).hexdigest()))
-        require(at == len(raw))
-    except DAMAGE:
-        return None
-    return records
-
-def parse_control(kind, payload):
-    """A control record: its kind, the number in it, and its names."""
-    require(kind >= 0x80)  # a user record's kind is no newer writer's control record: it is wrong here
-    if kind not in LAYOUT:
-        raise Refused(f"a control record has the unknown kind {kind}: a newer writer's")
-    form, place, at, lengths = LAYOUT[kind]
-    number, names = struct.unpack_from(form, payload, place)[0], []
-    require(len(payload) >= at and number <= MAX_NUMBER)
-    for place in lengths:
-        length = struct.unpack_from("<H", payload, place)[0]
-        names.append(parse_name(payload, at, length))
-        at += length
-    return kind, number, *names
-
 class JournalFile:
-    """A journal file, and its place in the log: what its header states, or the first of its commits instead."""
+    """A journal file and its header, and how recovery came through it."""
+    def __init__(self, path, block):
+        self.path, self.name, self.block, self.start = path, path.name, block, 2 * block
+        self.data = path.read_bytes()
+        self.copies = [attempt(parse_header, self.data, at, block, path.name) for at in (0, block)]
+        self.header = max(filter(None, self.copies), key=lambda header: header.sequence, default=None)
+        self.stand_in = self.missing = None  # the commit for a header that is lost; number of a missing file before it
+        self.end = self.start  # behind the last commit that was accepted or passed over as damaged
+        self.holds_loss, self.first_numbers = False, {}  # and of each tenant the first record that can be read
 
-    def __init__(self, path, block, log, proof):
-        data = path.read_bytes()
-        self.path, self.name, self.block, self.size, self.header = path, path.name, block, len(data), None
-        self.copies = [parse_header(data[at:at + block], block, self.name) for at in (0, block)]
-        head = max(filter(None, self.copies), key=lambda header: header.sequence, default=None)
-        self.foreign = head is not None and head.log != log
-        self.sequence, self.life, self.capacity, self.tail = 0, None, self.size // block * block, 0
-        self.missing = self.seal = None  # number of a missing file before this one; a file no part of the log behind it
-        self.checkpoint = None  # every tenant's next number, as this file's checkpoint states it
-        if proof:
-            self.begin_with(proof)
-        elif head:
-            self.header, self.first, self.expected, self.capacity = head, head.first, head.first, head.capacity
-            self.sequence, self.life = head.sequence, (head.sequence, head.epoch)
+    def life(self, number=None, length=MAX_FILE):
+        """The commits that prove themselves, inside others too, of one life: the highest number's unless told which."""
+        places = range(self.start, min(length, len(self.data)), self.block)
+        found = [commit for commit in (attempt(parse_commit, self.data, at, self.block) for at in places) if commit]
+        number = number or max((commit.sequence for commit in found), default=0)
+        return [commit for commit in found if commit.sequence == number]
 
-    def begin_with(self, commit):
-        """Takes the place that the first commit found states: if that is not at the head, one before it is missing."""
-        self.sequence, self.life, self.first = commit.sequence, (commit.sequence, commit.epoch), commit.number
-        self.expected = self.first - (commit.offset > 2 * self.block)
-
-    def latest(self, length=MAX_FILE):
-        """The commits of the highest file sequence number that prove themselves, for want of headers to rely on."""
-        found = [commit for commit in self.commits(self.path.read_bytes(), True)[0] if commit.offset < length]
-        highest = max((commit.sequence for commit in found), default=0)
-        return [commit for commit in found if commit.sequence == highest]
-
-    def commits(self, data, any_life=False):
-        """Commits valid in place, and ends of blocks that only begin so. Or all that prove themselves, of any life."""
-        commits, stubs, at, limit = [], [], 2 * self.block, min(len(data), self.capacity)
+    def commits(self):
+        """The commits valid in place, with their frames."""
+        found, at, limit = [], self.start, min(len(self.data), self.header.capacity)
         while at + self.block <= limit:
-            magic, epoch, sequence = struct.unpack_from("<8s8xQQ", data, at)
-            commit = parse_commit(data, at, self.block)
-            ours, at = magic == COMMIT_MAGIC and (sequence, epoch) == self.life, at + self.block
-            if commit and (any_life or ours and commit.end <= limit):
-                commits.append(commit)
-                at = at if any_life else commit.end
-            elif ours:
-                stubs.append(at)
-        return commits, stubs
-
-    def rank(self):
-        """Of files with one sequence number: whole headers before lost ones, then the one that reaches further."""
-        commits = self.commits(self.path.read_bytes())[0]
-        return self.header is not None, max((commit.number for commit in commits), default=0)
-
-    def walk(self, following):
-        """Yields (None, first, end) for damage and (commit, frames, bodies), with None for a body that fails."""
-        data, seal = self.path.read_bytes(), following and following.header
-        commits, stubs = self.commits(data)
-        vouched = max([commit.durable for commit in commits] + [following.first - 1 if following else 0])
-        seal = seal if seal and seal.prev_life == self.life else None
-        expected, chain = self.expected, self.header.prev_checksum if self.header else None
-        position, torn = 2 * self.block, False
-        for commit in commits:
-            if seal and (commit.offset >= seal.prev_end or commit.number > seal.prev_last):
-                break  # supersededTail
-            if commit.number < expected or commit.number == expected and chain not in (None, commit.previous):
-                continue  # passed over; the latter is chainBroken
-            torn = commit.number > expected > vouched
-            if torn:
-                break
-            if commit.number > expected:
-                yield None, position, commit.offset
-                position = commit.offset
-            try:
-                frames = parse_frames(data, commit)
-                bodies = [open_body(data, frame) for frame in frames]
-            except DAMAGE:
-                frames, bodies = None, [None]
-            torn = None in bodies and commit.number > vouched
-            expected = commit.number + (not torn)
-            if torn:
-                break
-            yield (commit, frames, bodies) if frames else (None, commit.offset, commit.end)
-            position, chain = commit.end, commit.checksum
-        if expected <= vouched:
-            yield None, position, max(position, seal.prev_end if seal else self.capacity)
-        elif not seal and (torn or max(stubs, default=0) > position):
-            self.tail = max(stubs + [commit.end for commit in commits]) - position
+            commit = attempt(parse_commit, self.data, at, self.block)
+            if commit and commit[3:5] == self.header[1:3] and commit.end <= limit:
+                found.append((commit, attempt(parse_frames, self.data, commit)))
+                at = commit.end
+            else:
+                at += self.block
+        return found
 
 class Recovery:
-    """One attempt at the whole journal. `proofs`: files whose headers are proved wrong, and their first commits."""
+    """One attempt at the whole journal. `disproved`: sequence numbers of files whose headers the log proves wrong."""
+    def __init__(self, log, block, paths, disproved):
+        self.log, self.findings, self.rows = log, [], {}
+        self.is_damaged = False  # whether damage since the last checkpoint explains numbers that jump
+        self.tenants, self.cursors, self.floor = {}, {}, 1  # next numbers; by subscriber, its cursors by tenant
+        self.records = self.named = 0  # user records so far, lost ones included, and those of which the tenant is known
+        self.all = [JournalFile(path, block) for path in paths]
+        self.place(disproved)
+        self.files = self.link()
+        self.expected, self.chain = self.files[0].header.first if self.files else 1, None
+        self.is_known = self.expected == 1  # whether sequence numbers are known, so that a jump means loss
+        for file, behind in zip(self.files, self.files[1:] + [None]):
+            self.walk(file, behind)
+        # Cases fileMissingDelivered and damagedDelivered: what all subscribers have is no loss.
+        excused = [file.missing for place, file in enumerate(self.files) if self.is_delivered(place)]
+        excused += [file.header.sequence for place, file in enumerate(self.files)
+                    if file.holds_loss and self.is_delivered(place + 1)]
+        self.findings = [found for found in self.findings if not found["loss"] or found["fileSequence"] not in excused]
 
-    def __init__(self, log, block, paths, proofs):
-        self.files = [JournalFile(path, block, log, proofs.get(path)) for path in paths]
-        self.tenants, self.subscribers, self.cursors, self.floor, self.rows = {}, set(), {}, 1, {}
-        self.unsure = True  # whether numbers and control records may be lost that no checkpoint has repeated yet
-        self.findings, self.last, self.dropped = [], None, []  # dropped: no part of the log, but their seals hold
-        self.place_files([file for file in self.files if not file.foreign])
-        self.chain = self.link(dict(self.placed))
-        for file in self.files:
-            if file.foreign:
-                self.report("fileForeign", file, 0, file.size)
-            elif not file.sequence and not file.header:
-                self.report("headerDestroyed", file, 0, file.size, True)
-            elif self.chain and self.chain[0].sequence <= file.sequence and self.placed[file.sequence] is not file:
-                self.report("fileDuplicated", file, 0, file.size)
-        for file, following in zip(self.chain, self.chain[1:] + [None]):
-            self.read(file, following)
-        self.tail = sum(file.tail for file in self.chain[-1:] + self.dropped)
-        self.findings = [found for found, inside in self.findings if not inside or not self.delivered(found, inside)]
+    def report(self, case, file, first, end, number=None):
+        loss, number = case in LOSSES, number or (file.header.sequence if file.header else 0)
+        file.holds_loss |= loss and case not in ("fileMissing", "sequenceGap")
+        self.is_damaged |= case in ("fileMissing", "sequenceGap", "commitsDamaged")
+        self.findings.append(dict(case=case, loss=loss, file=file.name, fileSequence=number, first=first, end=end))
 
-    def report(self, case, file, first, end, loss=False, inside=None):
-        """`inside`: a file of the log, for a loss that does not count when all that this file held was delivered."""
-        name, number = (None, file.missing) if case == "fileMissing" else (file.name, file.sequence)
-        self.findings.append((dict(case=case, file=name, fileSequence=number, first=first, end=end, loss=loss), inside))
+    def place(self, disproved):
+        """Finds the files by number: those with whole headers, then those whose commits prove themselves."""
+        self.placed, lost = {}, []
+        for file in self.all:
+            if any(copy and copy.log != self.log for copy in file.copies):
+                file.header = None
+                self.report("fileForeign", file, 0, len(file.data))
+            elif not file.header or disproved.get(file.path, file.header.sequence) != file.header.sequence:
+                lost.append(file)
+            elif file.header.sequence:
+                self.placed.setdefault(file.header.sequence, []).append(file)
+                if None in file.copies:
+                    self.report("headerCopyDamaged", file, 0, file.start)
+        for number, twins in self.placed.items():
+            if len(twins) > 1:  # of equals the first by name stays first
+                twins.sort(key=lambda file: -max([0] + [commit.number for commit, frames in file.commits() if frames]))
+            self.placed[number], *others = twins
+            for other in others:
+                self.report("fileDuplicated", other, 0, len(other.data))
+        whole = [file.header for file in self.placed.values()]
+        for file in lost:
+            self.prove(file, disproved.get(file.path), whole)
 
-    def place_files(self, files):
-        """Finds the files by number: those with whole headers, and those whose commits prove themselves."""
-        whole = [file.header for file in files if file.header and file.sequence]
-        highest = max(whole, key=lambda header: header.sequence, default=None)
-        for file in (file for file in files if not file.header and not file.sequence):
-            commits = file.latest()
-            first = commits[0] if commits else None
-            if first and (
-                    not highest or first.sequence > highest.sequence
-                    or any(head.prev_life == (first.sequence, first.epoch) for head in whole)
-                    or first.sequence >= highest.oldest and (first.offset == 2 * file.block or any(
-                        commit.durable >= first.number for commit in commits))):
-                file.begin_with(first)
-        self.placed = {}
-        for file in (file for file in files if file.sequence):
-            other = self.placed.setdefault(file.sequence, file)
-            if other is not file and file.rank() > other.rank():  # of equals the first by name stays
-                self.placed[file.sequence] = file
-
-    def link(self, members):
-        """The chain of files from the oldest to the newest."""
-        while members:
-            newest = members[max(members)]
-            head, chain = newest.header, [newest]
-            seals = [file for file in self.dropped if file.header and file.header.prev_life == newest.life]
-            newest.seal = seals[0] if seals else None
-            # Dropped is a newest file without commits and damage, but not one that names a missing file.
-            if (newest.size < newest.capacity or next(newest.walk(newest.seal), None) or head and (
-                    None in newest.copies or head.oldest <= head.prev_sequence and head.prev_sequence not in members)):
-                break
-            self.dropped.append(members.pop(newest.sequence))
+    def prove(self, file, disproved, whole):
+        """Places a file whose header is lost, if its commits are of its present life."""
+        commits, newest = file.life(disproved), max(whole, key=lambda header: header.sequence, default=None)
+        first = file.stand_in = commits[0] if commits else None
+        is_live = first and (not newest or first.sequence > newest.sequence or any(
+            (header.prev_epoch, header.prev_sequence) == (first.epoch, first.sequence) for header in whole))
+        is_proved = disproved or first and (
+            first.offset == file.start or any(commit.durable >= first.number for commit in commits))
+        if first and first.sequence not in self.placed and (
+                is_live or is_proved and first.sequence >= newest.oldest):
+            self.placed[first.sequence] = file
+            file.header = Header(self.log, first.epoch, first.sequence, len(file.data), file.block, first.number,
+                                 prev_last=first.number - 1, before=first.before)
         else:
-            return []
-        oldest = next((members[n].header.oldest for n in sorted(members, reverse=True) if members[n].header), 1)
-        while True:
-            lower = [n for n in members if oldest <= n < chain[0].sequence]
-            target = chain[0].header.prev_sequence if chain[0].header else max(lower, default=0)
-            if target >= oldest and target not in members:
-                chain[0].missing = target
-                target = max((n for n in lower if n < target), default=0)
-            if target < oldest:
-                return chain
-            chain.insert(0, members[target])
+            file.header = None
+            self.report("headerDestroyed", file, 0, len(file.data))
 
-    def read(self, file, following):
-        """Walks one file of the chain."""
+    def link(self):
+        """The chain of files, from the oldest to the newest."""
+        files, oldest, file = [], 1, self.placed.get(max(self.placed, default=0))
+        while file:
+            files.insert(0, file)
+            oldest = file.header.oldest or 1 if oldest == 1 else oldest
+            lower = [number for number in self.placed if oldest <= number < file.header.sequence]
+            target = max(lower, default=0) if file.stand_in else file.header.prev_sequence
+            if target >= oldest and target not in self.placed:
+                file.missing = target
+                target = max((number for number in lower if number < target), default=0)
+            file = self.placed[target] if target >= oldest else None
+        return files
+
+    def walk(self, file, behind):
+        """Walks a file of the chain. `behind`: the file after it."""
+        head, first, seal, bound = file.header, file.stand_in, None, 0
         if file.missing:
-            self.unsure = True
-            # At the old end the cursors can tell that everybody has what it held.
-            self.report("fileMissing", file, 0, 0, True, file if file is self.chain[0] else None)
-        if not file.header:
-            self.report("headerLost", file, 0, 2 * file.block)
-        elif None in file.copies:
-            lost = file.copies.index(None) * file.block
-            self.report("headerCopyDamaged", file, lost, lost + file.block)
-        if following and following.missing:
-            following = None  # the seal is lost with the missing file, and what that held is no loss of this one
-        for commit, *values in file.walk(following or file.seal):
-            if not commit:
-                self.unsure = True
-                self.report("commitsDamaged", file, *values, True, file)
-                continue
-            self.last = commit
-            for frame in (frame for frame, body in zip(*values) if body is None):
-                self.report("frameDamaged", file, frame.body, frame.body + frame.stored, True, file)
-            if self.accept(file, commit, *values):
-                self.report("sequenceGap", file, commit.offset, commit.end, True, file)
-        if file.size < file.capacity:
-            self.report("fileTruncated", file, file.size, file.capacity, True, file)
+            self.report("fileMissing", file, 0, head.capacity, file.missing)
+        self.chain, self.expected = (None, self.expected) if first else (head.prev_checksum, head.first)
+        if first:  # what is missing at its head is what follows the file before
+            self.report("headerLost", file, 0, file.start)
+        if first and file is self.files[0] and first.offset > file.start:
+            self.skip(file, first.offset, first.number)
+        self.records = max(self.records, head.before)
+        if behind and behind.header.prev_sequence == head.sequence:
+            seal, bound = behind.header, behind.header.prev_last
+        elif behind and behind.stand_in and behind.stand_in.offset == behind.start:
+            bound = behind.header.first - 1
+        found = file.commits()
+        vouched = max([bound] + [commit.durable for commit, _ in found])
+        for commit, frames in found:
+            if seal and commit.offset >= seal.prev_end or bound and commit.number > bound:
+                vouched = bound  # supersededTail
+                break
+            if commit.number < self.expected or (
+                    frames and commit.number == self.expected and self.chain not in (None, commit.previous)):
+                continue  # passed over; the latter is chainBroken
+            torn = commit.number > vouched and (not frames or any(frame.records is None for frame in frames))
+            if self.expected <= vouched and self.expected < commit.number and (frames or torn):
+                self.skip(file, commit.offset, commit.number)
+            if torn or vouched < self.expected < commit.number:
+                break  # tornTail
+            if frames:
+                self.accept(file, commit, frames)
+            else:
+                self.skip(file, commit.end, commit.number + 1, commit.checksum)
+        if self.expected <= vouched:
+            self.skip(file, max(seal.prev_end if seal else head.capacity, file.end + file.block), vouched + 1)
+        if len(file.data) < head.capacity:
+            self.report("fileTruncated", file, len(file.data), head.capacity)
 
-    def accept(self, file, commit, frames, bodies):
-        """Takes a commit's records and state. Returns whether numbers are missing that no damage explains."""
-        control_lost = any(frame.kinds == CONTROL and body is None for frame, body in zip(frames, bodies))
-        checkpoint, gap = commit.flags & 1 and not control_lost, False
-        self.unsure = self.unsure or control_lost
-        if checkpoint:
-            self.subscribers, self.cursors = set(), {}
-        for frame, body in zip(frames, bodies):
-            if frame.kinds == CONTROL:
-                gap |= any([self.control(*record) for record in body or []])
-                continue
-            gap |= self.advance(frame.tenant, frame.sequence, frame.sequence + frame.count)
-            for number, record in enumerate(body or [], frame.sequence):
+    def accept(self, file, commit, frames):
+        """Takes a commit's records and state."""
+        self.records = max(self.records, commit.before)
+        control = [frame.records for frame in frames if not frame.tenant]
+        is_checkpoint = commit.flags & CHECKPOINT_FLAG and None not in control
+        if None in control:
+            self.report("frameDamaged", file, commit.offset, commit.end)
+            self.is_damaged = True
+        self.cursors = {} if is_checkpoint else self.cursors
+        for kind, number, names in (record for records in control for record in records or ()):
+            self.apply(file, kind, number, *names)
+        if is_checkpoint:
+            self.is_known, self.is_damaged, self.named = True, False, self.records
+        for frame in (frame for frame in frames if frame.tenant):
+            self.records += frame.count
+            self.advance(file, commit.offset, frame.tenant, frame.sequence, frame.sequence + frame.count)
+            for number, record in enumerate(frame.records or (), frame.sequence):
                 self.rows.setdefault((frame.tenant, number), record)
-        if checkpoint:
-            self.unsure, file.checkpoint = False, dict(self.tenants)
-        return gap
+            if frame.records:
+                file.first_numbers.setdefault(frame.tenant, frame.sequence)
+            else:
+                self.report("frameDamaged", file, frame.first, frame.end)
+        self.chain, self.expected, file.end = commit.checksum, commit.number + 1, commit.end
 
-    def control(self, kind, number, *names):
-        """Takes a control record. Returns whether it shows that numbers are missing."""
+    def apply(self, file, kind, number, name=None, tenant=None):
         if kind == CHECKPOINT:
-            self.floor = max(self.floor, number)  # 0 means 1
-        elif kind == CURSOR and names[0] in self.subscribers:
-            self.cursors[tuple(names)] = max(number, self.cursors.get(tuple(names), 0))
+            self.floor = max(self.floor, number)
+        elif kind == TENANT:
+            self.advance(file, file.start, name, number, number)
+        elif kind == CURSOR and name in self.cursors:
+            self.tenants.setdefault(tenant, self.floor)
+            self.cursors[name][tenant] = max(number, self.cursors[name].get(tenant, 0))
         elif kind == SUBSCRIBER and number == 1:
-            self.subscribers.add(names[0])
+            self.cursors.setdefault(name, {})
         elif kind == SUBSCRIBER:
-            self.subscribers.discard(names[0])
-            self.cursors = {key: value for key, value in self.cursors.items() if key[0] != names[0]}
-        return kind == TENANT and self.advance(names[0], number, number)
+            self.cursors.pop(name, None)
 
-    def advance(self, tenant, number, following):
-        """Moves a tenant's next number. Returns whether it jumps and nothing explains that."""
-        jumps = number > self.tenants.get(tenant, self.floor)
-        self.tenants[tenant] = max(self.tenants.get(tenant, 0), following)
-        return jumps and not self.unsure
+    def advance(self, file, offset, tenant, first, following):
+        """Moves a tenant's next number. Numbers that jump belong to the damage before them, or else are a finding."""
+        known = self.tenants.get(tenant, self.floor)
+        if first > known and self.is_known and not self.is_damaged:
+            self.report("sequenceGap", file, offset, offset)
+        self.named += max(0, following - known)
+        self.tenants[tenant] = max(known, following)
 
-    def delivered(self, finding, file):
-        """Rows damagedDelivered and fileMissingDelivered: every subscriber has all that the file held."""
-        missing, place = finding["case"] == "fileMissing", self.chain.index(file)
-        before = {} if missing else file.checkpoint or {}
-        behind = [later.checkpoint for later in self.chain[place + (not missing):] if later.checkpoint is not None]
-        subscribers = not self.unsure and behind and self.subscribers
-        return bool(subscribers) and all(
-            self.cursors.get((subscriber, tenant), 0) >= number - 1 for subscriber in subscribers
-            for tenant, number in behind[0].items() if number > before.get(tenant, 1))
+    def skip(self, file, end, expected, chain=None):
+        """Passes over commits that were acknowledged and cannot be used, from the end of the last one on."""
+        self.report("commitsDamaged", file, file.end, end)
+        file.end, self.expected, self.chain = end, expected, chain
 
-    def proved_wrong(self):
-        """A file whose headers are proved wrong, as (path, first commit), or None."""
-        numbers, last = [file.sequence for file in self.chain], self.last.number if self.last else 0
+    def is_delivered(self, place):
+        """Whether all subscribers have all that stood before a file of the chain."""
+        for tenant, number in self.tenants.items() if self.cursors else ():
+            through = [row.get(tenant, 0) for row in self.cursors.values()]
+            # Where nothing of the tenant is behind, its next number counts, which no record that is lost may have.
+            following = max(number + max(0, self.records - self.named), max(through) + 1)
+            behind = [file.first_numbers[tenant] for file in self.files[place:] if tenant in file.first_numbers]
+            if min(through) + 1 < (behind + [following])[0]:
+                return False
+        return bool(self.cursors) and place < len(self.files)
+
+    def disproved(self):
+        """Files whose headers the log proves wrong, with the sequence numbers that they have instead."""
+        files = [file for file in self.files if file.end > file.start or file.holds_loss]  # or else only begun
+        numbers, proved = [file.header.sequence for file in files], {}
         missing = [found["fileSequence"] for found in self.findings if found["case"] == "fileMissing"]
-        for file in (file for file in self.files if file.header and not file.foreign and file not in self.chain):
-            for commit in file.commits(file.path.read_bytes(), True)[0] if missing else []:
-                if commit.sequence in missing:
-                    return file.path, commit
-            same = file.latest(PROOF_LENGTH)
-            if same and same[0].sequence > file.sequence and (same[-1].durable > last or numbers and (
-                    min(numbers) < same[0].sequence < max(numbers) and same[-1].durable >= same[0].number)):
-                return file.path, same[0]
-        return None
+        for file in (file for file in self.all if file.header and not file.stand_in and file not in files):
+            claims = [commits[0] for commits in map(file.life, missing) if commits]
+            life = file.life(length=PROOF_LENGTH)
+            if life and life[0].sequence > file.header.sequence and (life[-1].durable >= self.expected or (
+                    numbers and numbers[0] < life[0].sequence < numbers[-1] and life[-1].durable >= life[0].number)):
+                claims.append(life[0])
+            proved.update({file.path: commit.sequence for commit in claims[:1]})
+        return proved
 
 def recover(root):
-    """Recovery, begun again for each file whose headers the rest of the log proves wrong."""
-    if not root.is_dir():
-        raise Refused(f"{root} is no directory")
+    """Recovery, begun again while the rest of the log proves headers wrong."""
     paths = [path for path in sorted(root.glob("journal/*.journal"), key=lambda path: path.name)
-             if re.fullmatch("[0-9a-fA-F]+", path.stem) and int(path.stem, 16) < 1 << 48 and path.is_file()]
-    data, proofs = (root / "FORMAT").read_bytes() if (root / "FORMAT").exists() else b"", {}
-    copies = [copy for copy in (data[:4096], data[4096:8192]) if is_whole(copy, b"TWALFMT1", 4096, "FORMAT")]
-    found = [struct.unpack_from("<16sI", copy, 16) for copy in copies]
-    found = [(log, block) for log, block in found if block in BLOCK_SIZES][:1]
-    for path in [] if found else paths:  # FORMAT is lost
-        data = path.read_bytes()
-        heads = (parse_header(data[at:at + size], size, path.name) for size in BLOCK_SIZES for at in (0, size))
-        found += [(head.log, head.block) for head in heads if head]
+             if re.fullmatch("[0-9a-fA-F]+", path.stem) and int(path.stem, 16) < 1 << 48]
+    data = (root / "FORMAT").read_bytes() if (root / "FORMAT").exists() else b""
+    found = [next(filter(None, (attempt(parse_format, data, at) for at in (0, 4096))), None)]
+    if not found[0]:  # FORMAT is lost: the same stands in the files' headers
+        heads = (attempt(parse_header, data, at, size, path.name)
+                 for path in paths for data in [path.read_bytes()] for size in BLOCK_SIZES for at in (0, size))
+        found = [(head.log, head.block) for head in heads if head]
     if len({log for log, _ in found}) != 1:
-        raise Refused(f"{root}: no whole FORMAT, and journal files of " + ("different logs" if found else "no log"))
-    while True:
-        recovery = Recovery(*found[0], paths, proofs)
-        proof = recovery.proved_wrong()
-        if not proof:
-            return recovery
-        proofs[proof[0]] = proof[1]
+        refuse(f"{root}: no whole FORMAT, and journal files of {'different logs' if found else 'no log'}", status=2)
+    disproved, more = {}, True
+    while more:
+        recovery = Recovery(*found[0], paths, disproved)
+        more = {path: number for path, number in recovery.disproved().items() if path not in disproved}
+        disproved.update(more)
+    return recovery
 
 def main():
-    parser = argparse.ArgumentParser(description="Reads a write-ahead log as SPEC.md describes it.")
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--tenant", help="only this tenant's records")
-    parser.add_argument("--findings", action="store_true", help="what is damaged or lost instead of the records")
-    options = parser.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="the log's directory")
     try:
-        recovery = recover(options.root)
-    except (Refused, OSError) as problem:
-        print(f"spec_reader: {problem}", file=sys.stderr)
-        return 2 if isinstance(problem, Refused) else 3
-    lines = [dict(zip(("tenant", "sequence", "kind", "timestamp", "length", "sha256"), key + record))
-             for key, record in recovery.rows.items() if options.tenant in (None, key[0])]
-    if options.findings:
-        number, flags = (recovery.last.number, recovery.last.flags) if recovery.last else (0, 0)
-        lines = recovery.findings + [dict(lastCommit=number, tornTail=recovery.tail, closed=flags & 4 != 0)]
-    for line in lines:
-        print(json.dumps(line))
-    return int(any(finding["loss"] for finding in recovery.findings))
+        recovery = recover(parser.parse_args().root)
+    except (OSError, ImportError) as problem:
+        refuse(problem)
+    for (tenant, sequence), (kind, time, payload) in recovery.rows.items():
+        print(json.dumps(dict(tenant=tenant, sequence=sequence, kind=KINDS[kind], timestamp=time,
+                              payload=base64.b64encode(payload).decode())))
+    for finding in recovery.findings:
+        print(json.dumps(finding), file=sys.stderr)
+    return int(bool(recovery.findings))
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,5 @@
 import WALFormat
+
 /// A file that is free for use: a spare, or one that is no part of the log any more.
 struct ReusableFile {
     var name: String
