@@ -15,8 +15,8 @@ final class CommitRegistry {
             inode.isLinked && range.upperBound <= inode.content.count && !inode.isUnreadable(range)
                 && hash == Self.hash(inode.content[range])
         }
-        /// Whether the disk broke its word about its file's header.
-        var hasDamagedHeader: Bool { inode.damage.contains { $0.lowerBound < 2 * 8192 } }
+        /// Whether the disk broke its word about any part of its file.
+        var isInDamagedFile: Bool { !inode.damage.isEmpty }
         /// Whether the disk broke its word about a part of it.
         var isDamaged: Bool { inode.damage.contains { $0.overlaps(range) } }
 

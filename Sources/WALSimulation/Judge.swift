@@ -262,8 +262,9 @@ final class Judge {
                     attempts[number].state = .lost
                     continue
                 }
-                // A stale copy whose headers are whole stands for a file whose headers are not: that is told.
-                if tellsLoss, place.hasDamagedHeader, kernel.plan.happened(.staleFile) > 0 {
+                // A stale copy whose headers are whole, or that reaches further, stands for a file of which the disk
+                // spoiled something: what it lacks is told.
+                if tellsLoss, place.isInDamagedFile, kernel.plan.happened(.staleFile) > 0 {
                     attempts[number].state = .lost
                     continue
                 }

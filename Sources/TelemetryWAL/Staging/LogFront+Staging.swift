@@ -134,8 +134,10 @@ extension LogFront {
                 wantsRotation = true
                 wakeCommitter()
                 if !rotationMakesRoom { throw failure }
+                // The preparer has nothing to do before that: called, it would only call back.
+            } else {
+                preparerWake.signal()
             }
-            preparerWake.signal()
             return .mustWait(.journalFull(reason: "the next journal file is being made"))
         }
         let index = known ?? state.makeIndex(of: tenant)
