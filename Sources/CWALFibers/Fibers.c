@@ -58,7 +58,9 @@ void cwal_fiber_switch(struct cwal_fiber *from, struct cwal_fiber *to) {
     swapcontext(&from->context, &to->context);
 }
 
-// Swift's runtime (stdlib/public/runtime/Exclusivity.cpp) exports this switch.
+// Swift checks at run time that nobody changes what another reads, by lists on stacks, in the order of one thread's
+// calls. Fibers do not hold to it, least of all those that run tasks, which take their lists along. So it is off from
+// the beginning, before the first access could be in a list. (Exported by stdlib/public/runtime/Exclusivity.cpp.)
 extern bool _swift_disableExclusivityChecking;
 
-void cwal_fibers_stop_exclusivity_checks(void) { _swift_disableExclusivityChecking = true; }
+__attribute__((constructor)) static void stop_exclusivity_checks(void) { _swift_disableExclusivityChecking = true; }

@@ -1,5 +1,3 @@
-import CWALFibers
-
 /// Runs Swift's tasks as a simulated thread: a pool of one, which stands in for Swift's own. A task that is resumed
 /// goes on when its turn comes, and the seed says whose turn that is.
 ///
@@ -17,8 +15,6 @@ final class TaskPool: TaskExecutor, @unchecked Sendable {
     init(_ scheduler: Scheduler, random: SimulationRandom) {
         self.scheduler = scheduler
         self.random = random
-        // Accesses that a task has under way move with it from one simulated thread's stack to another's.
-        cwal_fibers_stop_exclusivity_checks()
     }
 
     private var address: UInt { UInt(bitPattern: ObjectIdentifier(self).hashValue) }

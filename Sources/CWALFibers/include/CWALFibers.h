@@ -1,4 +1,5 @@
-// Stacks of their own that one thread runs in turns: what a simulated thread is made of.
+// Stacks of their own that one thread runs in turns: what a simulated thread is made of. A process that has them runs
+// without Swift's exclusivity checks.
 #ifndef CWAL_FIBERS_H
 #define CWAL_FIBERS_H
 
@@ -14,9 +15,5 @@ struct cwal_fiber *cwal_fiber_make(size_t stack_length, void (*body)(void *), vo
 void cwal_fiber_free(struct cwal_fiber *fiber);
 /// Goes on where `to` left off; returns when somebody switches back to `from`, which must be the one that runs.
 void cwal_fiber_switch(struct cwal_fiber *from, struct cwal_fiber *to);
-
-/// Ends Swift's checks at run time that nobody changes what another reads, for the whole process: they keep lists on
-/// stacks, in the order of one thread's calls, which fibers that run tasks do not hold to.
-void cwal_fibers_stop_exclusivity_checks(void);
 
 #endif
