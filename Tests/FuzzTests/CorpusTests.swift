@@ -29,7 +29,8 @@ import Testing
     }
 
     /// Prefixes of seeds: an input that ends early is what a torn write leaves. A journal's is only another journal.
-    @Test(arguments: FuzzTarget.allCases.filter { $0 != .journal }) func everyInputMayBeCutOff(_ target: FuzzTarget) throws {
+    @Test(arguments: FuzzTarget.allCases.filter { $0 != .journal })
+    func everyInputMayBeCutOff(_ target: FuzzTarget) throws {
         let checker = FuzzChecker()
         for input in try inputs(of: target) {
             let bytes = try [UInt8](Data(contentsOf: input))
