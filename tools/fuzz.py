@@ -103,9 +103,10 @@ def fuzz(target, seconds, learned, keep):
     memory = re.search(r"stat::peak_rss_mb:\s+(\d+)", text)
     last = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)/(\w+)", text)
     count = int(executions.group(1)) if executions else 0
+    peak = memory.group(1) if memory else "?"
     coverage, features, corpus, size = last[-1] if last else ("?", "?", "?", "?")
     return True, (f"{target}: {count} executions ({count / max(seconds, 1):.0f}/s), coverage {coverage} edges, "
-                  f"{features} features, corpus {corpus} inputs ({size}), peak {memory.group(1) if memory else '?'} MiB")
+                  f"{features} features, corpus {corpus} inputs ({size}), peak {peak} MiB")
 
 
 def replay(target, paths):
