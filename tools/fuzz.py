@@ -15,6 +15,8 @@ SCRATCH = ROOT / "Fuzz" / ".build"
 PROGRAM = SCRATCH / "release" / "Fuzz"
 CORPORA = ROOT / "Fuzz" / "Corpora"
 LEARNED = SCRATCH / "corpus"
+# A smoke run begins with the seeds alone: reading all that was learned before would take longer than its minute.
+SMOKE = SCRATCH / "smoke"
 CRASHES = SCRATCH / "crashes"
 LOGS = SCRATCH / "logs"
 
@@ -79,9 +81,9 @@ def replay_command(target, path):
     return f"tools/fuzz --only {target} --replay {shown(path)}"
 
 
-def fuzz(target, seconds, keep):
+def fuzz(target, seconds, learned, keep):
     """Runs one target. Returns whether it lived, and what to say."""
-    learned, log = LEARNED / target, LOGS / f"{target}.log"
+    log = LOGS / f"{target}.log"
     if not keep:
         shutil.rmtree(learned, ignore_errors=True)
     learned.mkdir(parents=True, exist_ok=True)
@@ -101,9 +103,10 @@ def fuzz(target, seconds, keep):
     memory = re.search(r"stat::peak_rss_mb:\s+(\d+)", text)
     last = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)/(\w+)", text)
     count = int(executions.group(1)) if executions else 0
+    peak = memory.group(1) if memory else "?"
     coverage, features, corpus, size = last[-1] if last else ("?", "?", "?", "?")
     return True, (f"{target}: {count} executions ({count / max(seconds, 1):.0f}/s), coverage {coverage} edges, "
-                  f"{features} features, corpus {corpus} inputs ({size}), peak {memory.group(1) if memory else '?'} MiB")
+                  f"{features} features, corpus {corpus} inputs ({size}), peak {peak} MiB")
 
 
 def replay(target, paths):
@@ -127,7 +130,7 @@ def parse(arguments):
                "2 usage; 3 it could not be built. What the fuzzer finds comes with the command that shows it again; "
                "keep such an input in Fuzz/Corpora/TARGET/found-NAME.")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--smoke", action="store_true", help="all targets, a minute in all")
+    length.add_argument("--smoke", action="store_true", help="all targets, a minute in all, from the seeds on")
     length.add_argument("--minutes", type=float, metavar="N", help="minutes for each target")
     length.add_argument("--replay", nargs="+", metavar="FILE", help="run --only's target on these inputs")
     length.add_argument("--list", action="store_true", help="name the targets")
@@ -184,7 +187,9 @@ def main():
     # The longest first, so that none is left over at the end.
     order = sorted(options.targets, key=lambda name: -seconds[name])
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        runs = [pool.submit(fuzz, name, seconds[name], options.keep_corpus) for name in order]
+        learned = LEARNED if options.minutes else SMOKE
+        keep = options.keep_corpus and learned == LEARNED
+        runs = [pool.submit(fuzz, name, seconds[name], learned / name, keep) for name in order]
         for run_of_target in concurrent.futures.as_completed(runs):
             lived, text = run_of_target.result()
             failed += not lived

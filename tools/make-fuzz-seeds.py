@@ -82,7 +82,8 @@ def format_seeds():
         "whole-block": bytes([AS_IS]) + raw.bytes[:4000], "cut": bytes([AS_IS]) + raw.used[:-1],
         "header-only": bytes([SEALED]) + raw.used[:96]}
     yield "frame-header", {
-        **flagged("user", raw.headers[:first_frame[0]]), **flagged("lz4", lz4.headers), "control": b"\0" + control.headers,
+        **flagged("user", raw.headers[:first_frame[0]]), **flagged("lz4", lz4.headers), "control": b"\0"
+        + control.headers,
         "long-name": bytes([SEALED]) + struct.pack("<IHBBQIIIIQQQH6x", 0, 320, 8, 1, 1, 1, 16, 16, 0, 0, 0, 0, 255)
         + b"x" * 255 + b"\0"}
     body = raw.bodies[:first_frame[3]]
@@ -113,7 +114,8 @@ def format_seeds():
     yield "any-structure", {
         "commit": bytes([SEALED]) + raw.used, "journal-header": bytes([SEALED]) + header[:136],
         "root": bytes([SEALED]) + root[:48], "control": b"\0" + control.bodies, "lz4-commit": b"\0" + lz4.used}
-    names = ["acme", "a.b", "..", ".hidden", "a/b", "100%", "Zoë", "x" * 201, "x" * 200 + ".y", "é" * 100, "%" * 85, "~"]
+    names = ["acme", "a.b", "..", ".hidden", "a/b", "100%", "Zoë", "x" * 201, "x" * 200 + ".y", "é" * 100, "%" * 85,
+    "~"]
     yield "names", {f"{index:02}": name.encode() for index, name in enumerate(names)} | {
         "too-long": b"x" * 256, "nul": b"a\0b", "no-utf8": b"a\xffb", "empty": b""}
 
@@ -154,18 +156,22 @@ def journal_seeds():
         "failed-write": append() + append(0, 2, 10, FAILED) + bytes([BEGIN, 0]) + append() + close,
         "abandoned": append() + bytes([BEGIN, ABANDONED]) + append() + bytes([BEGIN, 0]) + append(),
         "header-copy-lost": append() + bytes([BEGIN, NO_FIRST]) + append() + bytes([BEGIN, NO_SECOND]) + append(),
-        "headers-lost": append() + bytes([BEGIN, NO_FIRST | NO_SECOND]) + append() + append() + bytes([BEGIN, 0]) + append(),
-        "headers-destroyed": append() + bytes([ZERO, 0, 0, 7]), "no-checkpoint": append() + bytes([BEGIN, NO_CHECKPOINT]) + append(),
+        "headers-lost": append() + bytes([BEGIN, NO_FIRST | NO_SECOND]) + append() + append() + bytes([BEGIN, 0])
+        + append(),
+        "headers-destroyed": append() + bytes([ZERO, 0, 0, 7]), "no-checkpoint": append()
+        + bytes([BEGIN, NO_CHECKPOINT]) + append(),
         "file-missing": three + bytes([REMOVE, 1]), "newest-missing": three + bytes([REMOVE, 2]),
         "file-truncated": three + bytes([RESIZE, 1, 4, 0]), "cut-within-block": three + bytes([RESIZE, 2, 4, 1]),
-        "spares": bytes([SPARE, SPARE]) + append(), "new-life": three + bytes([BEGIN, REUSES | DROPS_OLDER]) + append() + close,
+        "spares": bytes([SPARE, SPARE]) + append(), "new-life": three + bytes([BEGIN, REUSES | DROPS_OLDER])
+        + append() + close,
         "torn-new-life": three + bytes([BEGIN, REUSES | DROPS_OLDER | NO_FIRST | NO_CHECKPOINT]),
         "sequence-gap": append() + append(0, 2, 10, SKIPPING) + bytes([BEGIN, 0]) + append(),
         "file-sequence-gap": append() + bytes([BEGIN, SKIPS | LARGE]) + append() + close,
         "twin": three + bytes([PATCH_HEADER, 1, 0, 3, 1]), "foreign": three + bytes([PATCH_HEADER, 0, 0, 1, 9]),
         "other-version": append() + bytes([PATCH_HEADER, 0, 0, 0, 2]),
         "other-codec": append() + append() + bytes([PATCH_FRAME, 0, 1, 0, 2, 9]),
-        "misdirected": three + bytes([MISDIRECT, 0, 2, 1, 4, 1]), "device-fails": three + bytes([FAIL, 2, 3, 0]) + close,
+        "misdirected": three + bytes([MISDIRECT, 0, 2, 1, 4, 1]), "device-fails": three + bytes([FAIL, 2, 3, 0])
+        + close,
         "device-fails-at-headers": three + bytes([FAIL, 1, 0, 1]), "last-name": append() + bytes([RENAME, 0, 204]),
         "control-body-wrong": subscribed + bytes([PATCH_BODY, 0, 1, 16, 0, 255]) + append() + close,
         "format-damaged": append() + bytes([OVERWRITE_FORMAT, 9]) + bytes(9),
@@ -284,9 +290,11 @@ def telemetry_seeds():
     json_seeds = {
         **{name: bytes([0]) + text for name, text in texts.items()}, "one-span": bytes([8]) + one,
         "two-documents": bytes([1]) + one + b"\n" + one, "two-signals": b"\0" + one[:-1] + b',"resourceLogs":[{}]}',
-        "base64-ids": b"\0" + span % (b"/////////////////////w==", b"//////////8="), "wrong-id": b"\0" + span % (b"zz", b"1"),
+        "base64-ids": b"\0" + span % (b"/////////////////////w==", b"//////////8="), "wrong-id": b"\0"
+        + span % (b"zz", b"1"),
         "unknown-key": b"\0" + b'{"resourceSpans":[],"more":{"x":[1,"]}"]}}', "no-request": b"\0" + b'{"x":1}',
-        "byte-order-mark": b"\0\xef\xbb\xbf" + one, "pretty": b"\0{\n \"resourceLogs\" : [ ]\n}\n", "cut": b"\0" + one[:-3],
+        "byte-order-mark": b"\0\xef\xbb\xbf" + one, "pretty": b"\0{\n \"resourceLogs\" : [ ]\n}\n", "cut": b"\0"
+        + one[:-3],
         "numbers": b'\0{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":'
         b'[{"asDouble":"NaN"},{"asDouble":1e308},{"asInt":"-9223372036854775808"}]}}]}]}]}'}
     yield "otlp-json", json_seeds
@@ -309,7 +317,8 @@ def telemetry_seeds():
         "byte-order-mark": b"\0\xef\xbb\xbf" + lines[6], "long-line": bytes([32]) + b'{"a":"' + b"x" * 300 + b'"}\n',
         "escaped-tenant": b'\0{"ten\\u0061nt.id":"\\ud83d\\ude00"}\n{"tenant.id":7}\n{"tenant.id":""}\n'}
     yield "input-format", {
-        "json": b"\0" + one, "json-lines": bytes([8]) + one + b"\n" + one, "ndjson": b"\0" + lines[0] + b"\n" + lines[1],
+        "json": b"\0" + one, "json-lines": bytes([8]) + one + b"\n" + one, "ndjson": b"\0" + lines[0] + b"\n"
+        + lines[1],
         "protobuf": b"\0" + small["logs"], "spaces": b"\0 \n\t ", "gzip": b"\0\x1f\x8b\x08\0", "brace": b"\0{",
         "brace-is-a-length": b"\0{" + field(1, field(2, b"x" * 115)), "byte-order-mark": b"\0\xef\xbb\xbf{}",
         **{name: delimited[name] for name in prefixes}}
@@ -320,7 +329,8 @@ def telemetry_seeds():
         "odd-id": b"\0" + field(1, field(2, field(2, field(1, b"abc") + field(2, b"12345678")))),
         "nan": b"\2" + field(1, field(2, field(2, field(1, b"m") + field(5, field(1, b"\x21\0\0\0\0\0\0\xf8\x7f")))))}
     partial = field(1, b"\x08\x05" + field(2, b"too old"))
-    answers = {"partial": partial, "negative": field(1, b"\x08" + varint((1 << 64) - 1)), "full": b"", "cut": partial[:-1]}
+    answers = {"partial": partial, "negative": field(1, b"\x08" + varint((1 << 64) - 1)), "full": b"",
+    "cut": partial[:-1]}
     yield "otlp-response", {
         **{f"{name}-{signal}": bytes([signal]) + data for name, data in answers.items() for signal in range(2)},
         "json": b'\4{"partialSuccess":{"rejectedSpans":"3","errorMessage":"x"}}', "json-empty": b"\5{}",
@@ -330,7 +340,8 @@ def telemetry_seeds():
     yield "mount-table", {
         "one": mount, "two": mount + b"37 36 0:44 / /proc rw - proc proc rw,lowerdir=/a:/b\n",
         "no-optional-fields": b"1 1 8:1 / / rw - ext4 /dev/sda1 rw\n", "no-dash": mount.replace(b" - ", b" "),
-        "escapes": b"1 1 8:1 / /a\\134\\777\\04 rw - xfs /dev/x rw,a\\,b\n", "numbers": mount.replace(b"98:0", b"99999999999:-1")}
+        "escapes": b"1 1 8:1 / /a\\134\\777\\04 rw - xfs /dev/x rw,a\\,b\n",
+        "numbers": mount.replace(b"98:0", b"99999999999:-1")}
 
 
 def main():

@@ -15,12 +15,13 @@ func checkName(_ bytes: [UInt8]) throws(FuzzViolation) {
     try require((try? TenantName(name.description)) == name, "a name comes back from its text")
     let components = name.pathComponents
     for component in components {
-        try require(!component.isEmpty && !component.hasPrefix("."), "no component is empty, hidden or goes up")
+        try require(!["", ".", ".."].contains(component), "no component is empty or goes up")
         try require(component.utf8.count <= 210, "a component is a legal file name")
         try require(component.utf8.allSatisfy(isSafeInPath), "a component holds nothing but safe characters")
     }
     for component in components.dropLast() { try require(component.hasSuffix("~"), "an inner component ends in ~") }
-    try require(!(components.last ?? "~").hasSuffix("~"), "the last component does not")
+    let last = components.last ?? ""
+    try require(!last.hasSuffix("~") && !last.hasPrefix("."), "the last component does not, and is not hidden")
     let escaped = components.dropLast().map { $0.dropLast() }.joined() + (components.last ?? "")
     try require(unescaped(Array(escaped.utf8)) == bytes, "a path gives its name back")
 }

@@ -28,8 +28,9 @@ import Testing
         }
     }
 
-    /// Prefixes of seeds: an input that ends early is what a torn write leaves.
-    @Test(arguments: FuzzTarget.allCases) func everyInputMayBeCutOff(_ target: FuzzTarget) throws {
+    /// Prefixes of seeds: an input that ends early is what a torn write leaves. A journal's is only another journal.
+    @Test(arguments: FuzzTarget.allCases.filter { $0 != .journal })
+    func everyInputMayBeCutOff(_ target: FuzzTarget) throws {
         let checker = FuzzChecker()
         for input in try inputs(of: target) {
             let bytes = try [UInt8](Data(contentsOf: input))
