@@ -173,7 +173,7 @@ class JournalFile:
 class Recovery:
     """One attempt at the whole journal. `disproved`: sequence numbers of files whose headers the log proves wrong."""
     def __init__(self, log, block, paths, disproved):
-        self.log, self.findings, self.rows = log, [], {}
+        self.log, self.findings, self.rows, self.given = log, [], {}, {}  # given: by tenant, the last number
         self.is_damaged = False  # whether damage since the last checkpoint explains numbers that jump
         self.tenants, self.cursors, self.floor = {}, {}, 1  # next numbers; by subscriber, its cursors by tenant
         self.records = self.named = 0  # user records so far, lost ones included, and those of which the tenant is known
@@ -185,9 +185,8 @@ class Recovery:
         for file, behind in zip(self.files, self.files[1:] + [None]):
             self.walk(file, behind)
         # Cases fileMissingDelivered and damagedDelivered: what all subscribers have is no loss.
-        excused = [file.missing for place, file in enumerate(self.files) if self.is_delivered(place)]
-        excused += [file.header.sequence for place, file in enumerate(self.files)
-                    if file.holds_loss and self.is_delivered(place + 1)]
+        excused = [number for place, file in enumerate(self.files) for number, behind in (
+            (file.missing, place), (file.holds_loss and file.header.sequence, place + 1)) if self.is_delivered(behind)]
         self.findings = [found for found in self.findings if not found["loss"] or found["fileSequence"] not in excused]
 
     def report(self, case, file, first, end, number=None):
@@ -305,7 +304,9 @@ class Recovery:
             self.records += frame.count
             self.advance(file, commit.offset, frame.tenant, frame.sequence, frame.sequence + frame.count)
             for number, record in enumerate(frame.records or (), frame.sequence):
-                self.rows.setdefault((frame.tenant, number), record)
+                if number > self.given.get(frame.tenant, 0):
+                    self.rows[frame.tenant, number] = record
+                    self.given[frame.tenant] = number
             if frame.records:
                 file.first_numbers.setdefault(frame.tenant, frame.sequence)
             else:
@@ -365,8 +366,7 @@ class Recovery:
 
 def recover(root):
     """Recovery, begun again while the rest of the log proves headers wrong."""
-    paths = [path for path in sorted(root.glob("journal/*.journal"), key=lambda path: path.name)
-             if re.fullmatch("[0-9a-fA-F]+", path.stem) and int(path.stem, 16) < 1 << 48]
+    paths = [path for path in sorted(root.glob("journal/*.journal")) if re.fullmatch("0*[0-9a-fA-F]{1,12}", path.stem)]
     data = (root / "FORMAT").read_bytes() if (root / "FORMAT").exists() else b""
     found = [next(filter(None, (attempt(parse_format, data, at) for at in (0, 4096))), None)]
     if not found[0]:  # FORMAT is lost: the same stands in the files' headers
