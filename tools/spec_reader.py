@@ -177,7 +177,7 @@ class Recovery:
         self.is_damaged = False  # whether damage since the last checkpoint explains numbers that jump
         self.tenants, self.cursors, self.floor = {}, {}, 1  # next numbers; by subscriber, its cursors by tenant
         self.records = self.named = 0  # user records so far, lost ones included, and those of which the tenant is known
-        self.all = [JournalFile(path, block) for path in paths]
+        self.all, self.placed = [JournalFile(path, block) for path in paths], {}
         self.place(disproved)
         self.files = self.link()
         self.expected, self.chain = self.files[0].header.first if self.files else 1, None
@@ -185,8 +185,9 @@ class Recovery:
         for file, behind in zip(self.files, self.files[1:] + [None]):
             self.walk(file, behind)
         # Cases fileMissingDelivered and damagedDelivered: what all subscribers have is no loss.
-        excused = [number for place, file in enumerate(self.files) for number, behind in (
-            (file.missing, place), (file.holds_loss and file.header.sequence, place + 1)) if self.is_delivered(behind)]
+        delivered = [file for place, file in enumerate(self.files) if file.holds_loss and self.is_delivered(place + 1)]
+        excused = [file.missing for place, file in enumerate(self.files) if self.is_delivered(place)]
+        excused += [file.header.sequence for file in delivered]
         self.findings = [found for found in self.findings if not found["loss"] or found["fileSequence"] not in excused]
 
     def report(self, case, file, first, end, number=None):
@@ -197,7 +198,7 @@ class Recovery:
 
     def place(self, disproved):
         """Finds the files by number: those with whole headers, then those whose commits prove themselves."""
-        self.placed, lost = {}, []
+        lost = []
         for file in self.all:
             if any(copy and copy.log != self.log for copy in file.copies):
                 file.header = None
@@ -226,8 +227,7 @@ class Recovery:
             (header.prev_epoch, header.prev_sequence) == (first.epoch, first.sequence) for header in whole))
         is_proved = disproved or first and (
             first.offset == file.start or any(commit.durable >= first.number for commit in commits))
-        if first and first.sequence not in self.placed and (
-                is_live or is_proved and first.sequence >= newest.oldest):
+        if first and first.sequence not in self.placed and (is_live or is_proved and first.sequence >= newest.oldest):
             self.placed[first.sequence] = file
             file.header = Header(self.log, first.epoch, first.sequence, len(file.data), file.block, first.number,
                                  prev_last=first.number - 1, before=first.before)
