@@ -1,9 +1,9 @@
 """Holds tools/spec_reader.py against the engine. Both must find the same records, in the same order, and the same
 findings, in the same places of the same files.
 
-  compare_readers.py --walctl PATH    Golden logs (Tests/Fixtures/golden/logs.tar.xz) and damaged copies of them, against
-                                      `walctl cat` and `walctl verify`: what each record holds, and exit codes too.
-  compare_readers.py FOLDER           Logs that were crashed, or damaged, on a simulated disk: `walsim --export FOLDER`.
+  compare_readers.py --walctl PATH    golden logs (Tests/Fixtures/golden/logs.tar.xz) and damaged copies of them,
+                                      against `walctl cat` and `walctl verify`: what each record holds, exit codes too
+  compare_readers.py FOLDER           logs that were crashed, or damaged, on a simulated disk: `walsim --export FOLDER`
 
 Exit codes: 0 they agree, 1 they do not, 2 bad usage.
 """
@@ -21,6 +21,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import spec_reader as second
+
 TOOLS = Path(__file__).resolve().parent
 GOLDEN = TOOLS.parent / "Tests/Fixtures/golden/logs.tar.xz"
 RANDOM_DAMAGES = 24
@@ -30,7 +32,7 @@ def run(*command):
     return subprocess.run([str(word) for word in command], capture_output=True, text=True)
 
 
-def spec_reader(root):
+def read_with_second(root):
     """The second reader's records and findings, and its exit code."""
     result = run(sys.executable, TOOLS / "spec_reader.py", root)
     if result.returncode > 1:
@@ -47,9 +49,8 @@ def difference(what, mine, theirs):
     """What two lists do not share, in words; nothing if they are equal."""
     if mine == theirs:
         return None
-    return (f"{what}: spec_reader has {len(mine)}, the engine {len(theirs)}; it lacks "
-            f"{[item for item in theirs if item not in mine][:3]}, has {[item for item in mine if item not in theirs][:3]} "
-            "besides")
+    lacks, more = [item for item in theirs if item not in mine][:3], [item for item in mine if item not in theirs][:3]
+    return f"{what}: spec_reader has {len(mine)}, the engine {len(theirs)}; it lacks {lacks}, has {more} besides"
 
 
 # Logs of the simulator
@@ -59,7 +60,7 @@ def compare_exported(folder):
     """What the two disagree on, in words; nothing if they agree."""
     if not (folder / "end").exists():
         return None
-    records, findings, _ = spec_reader(folder / "wal")
+    records, findings, _ = read_with_second(folder / "wal")
     mine = [(r["tenant"], r["sequence"], r["timestamp"], len(base64.b64decode(r["payload"]))) for r in records]
     theirs = [(tenant, int(sequence), int(time), int(length)) for tenant, sequence, time, length
               in fields(folder / "records")]
@@ -77,7 +78,7 @@ def fields(path):
 
 def compare_with_walctl(walctl, root):
     """The same, with what each record holds."""
-    records, findings, status = spec_reader(root)
+    records, findings, status = read_with_second(root)
     verified, shown = run(walctl, "verify", root, "--format", "json"), run(walctl, "cat", root)
     if verified.returncode > 1 or status > 1:
         return difference("exit codes", [status], [verified.returncode])
@@ -165,6 +166,17 @@ def damages():
         for place in range(3):  # the first, the middle, and the last one by name, which says nothing of their place
             yield f"file {place}: {name}", lambda root, files, act=act, place=place: act(
                 files[(len(files) - 1) * place // 2])
+    forged = {
+        "another epoch": (16, b"\x01"), "another offset": (32, b"\x01"), "durable-through 0": (48, bytes(8)),
+        "another chain": (88, b"\x01\x02\x03\x04"), "an unknown flag": (93, b"\x80"),
+        "a checkpoint's flag": (92, b"\x01"), "an unknown codec": (7, b"\x09", True), "a key": (48, b"\x01", True),
+        "an unknown kinds bit": (6, b"\x28", True), "a body's checksum": (28, b"\x01\x02\x03", True),
+        "a jump": (8, b"\xff\xff\xff", True),
+    }
+    for name, forgery in forged.items():
+        for place in range(3):
+            yield f"commit {place}: {name}", lambda root, files, forgery=forgery, place=place: forge(
+                root, files, place, *forgery)
     for seed in range(RANDOM_DAMAGES):
         yield f"random damage {seed}", lambda root, files, seed=seed: damage_at_random(random.Random(seed), files)
 
@@ -184,14 +196,33 @@ def damage_at_random(dice, files):
 
 def other_version(path, offset=0):
     """The 4,096 bytes at an offset with format version 2 and a checksum that holds."""
-    from importlib.util import module_from_spec, spec_from_file_location
-    spec = spec_from_file_location("spec_reader", TOOLS / "spec_reader.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
     copy = bytearray(path.read_bytes()[offset:offset + 4096])
     copy[12:16] = (2).to_bytes(4, "little")
-    copy[8:12] = module.crc32c(copy[12:]).to_bytes(4, "little")
+    copy[8:12] = second.crc32c(copy[12:]).to_bytes(4, "little")
     return copy
+
+
+def forge(root, files, place, at, value, in_frame=False):
+    """Overwrites bytes of a commit's header, or of its first frame header, and mends the checksums. Of the newest file,
+    `place` 0 is the first commit behind the checkpoint, 1 the middle one, 2 the last one."""
+    journals = [second.JournalFile(path, 4096) for path in files]
+    journal = max((journal for journal in journals if journal.commits()), key=lambda journal: journal.header.sequence)
+    commits = [commit for commit, _ in journal.commits()][1:]
+    commit, data = commits[(len(commits) - 1) * place // 2], bytearray(journal.data)
+
+    def mend(first, end, field):
+        data[field:field + 4] = second.crc32c(data[first:end]).to_bytes(4, "little")
+
+    start, frames = commit.offset, commit.offset + 96
+    if in_frame:
+        length = int.from_bytes(data[frames + 4:frames + 6], "little")
+        data[frames + at:frames + at + len(value)] = value
+        mend(frames + 4, frames + length, frames)
+        mend(frames, frames + commit.headers_length, start + 12)
+    else:
+        data[start + at:start + at + len(value)] = value
+    mend(start + 12, start + 96, start + 8)
+    journal.path.write_bytes(data)
 
 
 def compare_golden(walctl):

@@ -173,11 +173,11 @@ class JournalFile:
 class Recovery:
     """One attempt at the whole journal. `disproved`: sequence numbers of files whose headers the log proves wrong."""
     def __init__(self, log, block, paths, disproved):
-        self.log, self.findings, self.rows = log, [], {}
+        self.log, self.findings, self.rows, self.given = log, [], {}, {}  # given: by tenant, the last number
         self.is_damaged = False  # whether damage since the last checkpoint explains numbers that jump
         self.tenants, self.cursors, self.floor = {}, {}, 1  # next numbers; by subscriber, its cursors by tenant
         self.records = self.named = 0  # user records so far, lost ones included, and those of which the tenant is known
-        self.all = [JournalFile(path, block) for path in paths]
+        self.all, self.placed = [JournalFile(path, block) for path in paths], {}
         self.place(disproved)
         self.files = self.link()
         self.expected, self.chain = self.files[0].header.first if self.files else 1, None
@@ -185,9 +185,9 @@ class Recovery:
         for file, behind in zip(self.files, self.files[1:] + [None]):
             self.walk(file, behind)
         # Cases fileMissingDelivered and damagedDelivered: what all subscribers have is no loss.
+        delivered = [file for place, file in enumerate(self.files) if file.holds_loss and self.is_delivered(place + 1)]
         excused = [file.missing for place, file in enumerate(self.files) if self.is_delivered(place)]
-        excused += [file.header.sequence for place, file in enumerate(self.files)
-                    if file.holds_loss and self.is_delivered(place + 1)]
+        excused += [file.header.sequence for file in delivered]
         self.findings = [found for found in self.findings if not found["loss"] or found["fileSequence"] not in excused]
 
     def report(self, case, file, first, end, number=None):
@@ -198,7 +198,7 @@ class Recovery:
 
     def place(self, disproved):
         """Finds the files by number: those with whole headers, then those whose commits prove themselves."""
-        self.placed, lost = {}, []
+        lost = []
         for file in self.all:
             if any(copy and copy.log != self.log for copy in file.copies):
                 file.header = None
@@ -227,8 +227,7 @@ class Recovery:
             (header.prev_epoch, header.prev_sequence) == (first.epoch, first.sequence) for header in whole))
         is_proved = disproved or first and (
             first.offset == file.start or any(commit.durable >= first.number for commit in commits))
-        if first and first.sequence not in self.placed and (
-                is_live or is_proved and first.sequence >= newest.oldest):
+        if first and first.sequence not in self.placed and (is_live or is_proved and first.sequence >= newest.oldest):
             self.placed[first.sequence] = file
             file.header = Header(self.log, first.epoch, first.sequence, len(file.data), file.block, first.number,
                                  prev_last=first.number - 1, before=first.before)
@@ -305,7 +304,9 @@ class Recovery:
             self.records += frame.count
             self.advance(file, commit.offset, frame.tenant, frame.sequence, frame.sequence + frame.count)
             for number, record in enumerate(frame.records or (), frame.sequence):
-                self.rows.setdefault((frame.tenant, number), record)
+                if number > self.given.get(frame.tenant, 0):
+                    self.rows[frame.tenant, number] = record
+                    self.given[frame.tenant] = number
             if frame.records:
                 file.first_numbers.setdefault(frame.tenant, frame.sequence)
             else:
@@ -365,8 +366,7 @@ class Recovery:
 
 def recover(root):
     """Recovery, begun again while the rest of the log proves headers wrong."""
-    paths = [path for path in sorted(root.glob("journal/*.journal"), key=lambda path: path.name)
-             if re.fullmatch("[0-9a-fA-F]+", path.stem) and int(path.stem, 16) < 1 << 48]
+    paths = [path for path in sorted(root.glob("journal/*.journal")) if re.fullmatch("0*[0-9a-fA-F]{1,12}", path.stem)]
     data = (root / "FORMAT").read_bytes() if (root / "FORMAT").exists() else b""
     found = [next(filter(None, (attempt(parse_format, data, at) for at in (0, 4096))), None)]
     if not found[0]:  # FORMAT is lost: the same stands in the files' headers
