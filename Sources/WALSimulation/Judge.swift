@@ -26,6 +26,8 @@ final class Judge {
         var state = State.undecided
         /// Its sequence number, where known.
         var sequence: UInt64?
+        /// The log knows that the record was there: its number must not be given again.
+        var isLossTold = false
     }
 
     /// What one subscriber did.
@@ -118,7 +120,21 @@ final class Judge {
             fail("record \(number) of \(attempts[number].tenant) has sequence number \(known) and \(sequence)")
         }
         attempts[number].sequence = sequence
+        let tenant = attempts[number].tenant
+        if let other = numbers[tenant, default: [:]].updateValue(number, forKey: sequence), other != number {
+            // (One that was not seen at the last look, and whose loss was not told, the log need not know of.)
+            let isKnown = attempts[other].state == .owed && (lastSeen.contains(other) || other >= attemptsAtLastLook)
+            if isKnown || attempts[other].isLossTold {
+                fail("\(tenant)/\(sequence) is given to record \(number) and was record \(other)'s")
+            }
+        }
     }
+
+    /// What the last look at the whole log found, and how many records had been appended by then.
+    private var lastSeen: Set<Int> = []
+    private var attemptsAtLastLook = 0
+    /// By tenant and sequence number, the record that had it last.
+    private var numbers: [TenantName: [UInt64: Int]] = [:]
 
     /// Where a record that is owed stands on the disk.
     var owedPlace: CommitRegistry.Place? {
@@ -140,7 +156,8 @@ final class Judge {
         if attempts[number].tenant != tenant {
             fail("\(tenant)/\(sequence) is a record of \(attempts[number].tenant)")
         }
-        if attempts[number].state == .gone {
+        // Where a file could not be read and an earlier state of it stands beside it, what was given up can come back.
+        if attempts[number].state == .gone, !mediaFaults || kernel.plan.happened(.staleFile) == 0 {
             fail("\(tenant)/\(sequence), record \(number), had been given up and is back")
         }
         if let known = attempts[number].sequence, known != sequence {
@@ -205,6 +222,8 @@ final class Judge {
                 }
             }
         }
+        lastSeen = Set(found.keys)
+        attemptsAtLastLook = attempts.count
         var missing: [Int] = []
         for number in attempts.indices where found[number] == nil && attempts[number].state == .owed {
             if !mayBeReclaimed(attempts[number]) { missing.append(number) }
@@ -282,6 +301,7 @@ final class Judge {
             }
             kernel.note("record \(number) was lost by the disk")
             attempts[number].state = .lost
+            attempts[number].isLossTold = place.header.commitNumber <= through
         }
     }
 

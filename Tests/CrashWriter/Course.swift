@@ -57,13 +57,14 @@ struct Course: AsyncParsableCommand {
 struct Drain: AsyncParsableCommand {
     @Argument var root: String
     @OptionGroup var options: LogOptions
+    @Option(help: "Flush acknowledgements after so many batches, and not only at the end.") var flushEvery: Int?
 
     func run() async throws {
         do {
             let log = try await WriteAheadLog.open(at: root, options: options.walOptions)
             say(["o"])
             try log.register(subscriber: "crash")
-            try await acknowledgeAll(of: log)
+            try await acknowledgeAll(of: log, flushEvery: flushEvery)
             say(["f \(log.liveFileCount)"])
             try await log.close()
             say(["x"])
@@ -71,12 +72,19 @@ struct Drain: AsyncParsableCommand {
     }
 }
 
-/// Reads to the end what the subscriber `crash` has not, acknowledges it durably, and says so.
-private func acknowledgeAll(of log: WriteAheadLog) async throws {
+/// Reads to the end what the subscriber `crash` has not, acknowledges it durably, and says so. On the way
+/// acknowledgements may find no room, as long as they free no file; at the end there must be.
+private func acknowledgeAll(of log: WriteAheadLog, flushEvery: Int? = nil) async throws {
     var through: [TenantName: UInt64] = [:]
+    var batches = 0
     for try await batch in log.records(subscriber: "crash") {
         log.acknowledge(batch, subscriber: "crash")
         through[batch.tenant] = batch.sequences.upperBound
+        batches += 1
+        guard let flushEvery, batches % flushEvery == 0 else { continue }
+        do { try await log.flushAcknowledgements() } catch {
+            guard case .journalFull = error else { throw error }
+        }
     }
     try await log.flushAcknowledgements()
     say(through.sorted { $0.key < $1.key }.map { "c \($0.key) \($0.value)" })

@@ -1,6 +1,7 @@
 """System calls that fail: injected into the writer, or for want of descriptors."""
 
 import collections
+import concurrent.futures
 import os
 import re
 import shutil
@@ -88,16 +89,21 @@ def no_space_at_every_call(place):
     totals = Totals()
     old = place.log(place.path("wal-old"), "plain")
     old.course(*COURSE)
-    for origin in (None, old):
-        for call, when in calls_of_course(place, origin):
-            for and_later in ("", "+"):
-                inject_no_space(place, origin, f"{call}:error=ENOSPC:when={when}{and_later}", totals)
+    points = [
+        (origin, f"{call}:error=ENOSPC:when={when}{and_later}") for origin in (None, old)
+        for call, when in calls_of_course(place, origin) for and_later in ("", "+")
+    ]
+    # Each waits for the disk most of the time.
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for part in pool.map(lambda point: inject_no_space(place, *point), points):
+            totals.add(part)
     return totals
 
 
-def inject_no_space(place, origin, injection, totals):
+def inject_no_space(place, origin, injection):
     """One course with one injection, on a new log or a copy of `origin`; then the log is read and goes on."""
-    log = place.log(place.path("wal"), "plain")
+    totals = Totals()
+    log = place.log(place.path(f"wal-{'old' if origin else 'new'}-{injection}"), "plain")
     if origin:
         log.copy(origin)
     lines, status, error = log.course(*COURSE, prefix=strace(injection.split(":")[0], "-e", f"inject={injection}"))
@@ -113,6 +119,7 @@ def inject_no_space(place, origin, injection, totals):
                 raise Problem(f"{injection}: the log does not go on: status {status}, {error}")
             log.check(totals)
     shutil.rmtree(log.root, ignore_errors=True)
+    return totals
 
 
 def strace(call, *options):

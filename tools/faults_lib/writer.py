@@ -22,6 +22,10 @@ class Totals:
         self.acknowledged = self.recovered = self.lost = self.false_alarms = 0
         self.rounds = self.faults = 0
 
+    def add(self, other):
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
     def __str__(self):
         return (f"rounds {self.rounds}, faults {self.faults}, acknowledged {self.acknowledged}, "
                 f"recovered {self.recovered}, lost {self.lost}, false alarms {self.false_alarms}")
@@ -139,7 +143,7 @@ def kill(process):
 def wait(process):
     """Lets the writer end by itself, within some seconds."""
     try:
-        process.wait(20)
+        process.wait(50)
     except subprocess.TimeoutExpired:
         kill(process)
 

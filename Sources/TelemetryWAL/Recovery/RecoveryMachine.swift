@@ -103,7 +103,8 @@ struct RecoveryMachine {
         if index == 0 {
             knowsState = header.firstCommit == 1
             recordsSoFar = header.recordsBefore
-        } else if header.recordsBefore > recordsSoFar {
+        } else if header.recordsBefore > recordsSoFar, !link.isHeaderLost {
+            // (Without headers it is the first commit's count, and what is missing before that is counted there.)
             let lost = header.recordsBefore - recordsSoFar
             if missing.isEmpty { addLostCount(lost) } else { lostWithFiles = lost }
             recordsSoFar = header.recordsBefore
