@@ -82,14 +82,14 @@ extension RecoveryMachine {
             }
             unknown = unknown.addingSaturated(lost - min(lost, Self.told(finding)))
         }
-        // No tenant has more records than the log. What cannot be read may be records that nobody counted: a byte of an
+        // No tenant has more records than the log, and each has begun at the floor or below. What cannot be read may be records that nobody counted: a byte of an
         // LZ4 frame stands for at most 255 bytes of them, and each takes at least 16.
         let uncounted = unknownBytes * 16
-        let highest = recordsSoFar + 1 + uncounted
+        let highest = state.sequenceFloor.addingSaturated(recordsSoFar).addingSaturated(uncounted)
         if !isCountKnown {
             state.raiseSequenceFloor(to: highest)
         } else if unknown > 0 {
-            state.raiseSequenceFloor(to: 1 + unknown)
+            state.raiseSequenceFloor(to: state.sequenceFloor.addingSaturated(unknown))
         }
         for (index, tenant) in state.tenants.enumerated() {
             let cursor = state.cursors.keys.map { state.acknowledgedThrough($0, tenant: index) }.max() ?? 0
