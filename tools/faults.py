@@ -38,8 +38,7 @@ def main():
         try:
             if os.geteuid() != 0 and name not in ("kills", "few-descriptors"):
                 raise scenarios.Skipped("it needs root")
-            rounds = long if arguments.long else short
-            totals = function(scenarios.Workplace(arguments.products, folder, rounds, arguments.long))
+            totals = function(scenarios.Workplace(arguments.products, folder, long if arguments.long else short))
             print(f"{name}: {totals} ({time.time() - start:.0f} s)", flush=True)
         except scenarios.Skipped as reason:
             skipped += 1

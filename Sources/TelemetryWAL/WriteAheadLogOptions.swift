@@ -11,7 +11,8 @@ public struct WriteAheadLogOptions: Sendable {
     /// Whether opening fails where direct I/O is not to be had (default), or goes on without.
     public var directIO: DirectIORequirement = .required
     /// Size of each journal file, bytes: a multiple of 64 KiB, 256 KiB to 16 GiB. One batch may take a quarter
-    /// of it, 16 MiB at most.
+    /// of it, 16 MiB at most. May change from one opening to the next: files of an earlier size serve acknowledgements
+    /// where the disk has no room for this one, and are removed when it has.
     public var journalFileSize: UInt64 = 64 << 20
     /// Most bytes that all journal files together may take; appends are refused (`journalFull`) before it is passed.
     /// At least four files.

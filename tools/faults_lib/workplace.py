@@ -7,10 +7,10 @@ from .writer import CrashLog, ENVIRONMENT
 
 
 class Workplace:
-    """A folder of a scenario's own, where the products are, and how much is to be done."""
+    """A folder of a scenario's own, and where the products are."""
 
-    def __init__(self, products, folder, rounds, long=False):
-        self.products, self.folder, self.rounds, self.long = products, folder, rounds, long
+    def __init__(self, products, folder, rounds):
+        self.products, self.folder, self.rounds = products, folder, rounds
 
     def path(self, name):
         return os.path.join(self.folder, name)
