@@ -265,6 +265,11 @@ final class Judge {
     /// Each missing record must have been on sectors that the disk spoiled, and the loss must have been told as soon as
     /// anything vouched for it.
     private func checkLosses(_ missing: [Int], tellsLoss: Bool, told: String) {
+        // What vouched for a lost record may be lost later: then nobody knows of it any more.
+        for number in attempts.indices where attempts[number].isLossTold {
+            let commit = registry.places[number]?.last?.header.commitNumber ?? .max
+            attempts[number].isLossTold = commit <= registry.vouchedThrough
+        }
         if tellsLoss { mayHaveSkipped = true }
         if tellsLoss, !mediaFaults { fail("loss was told and there is none: \(told)") }
         var vouched: UInt64?

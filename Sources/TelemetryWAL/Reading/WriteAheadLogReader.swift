@@ -36,19 +36,23 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
         let recovery = Recovery(
             storage: storage, format: format, scope: scope, opensBodies: opensBodies, progress: progress)
         do throws(StorageError) { writer = try storage.writer() } catch { throw .storage(error) }
-        var attempts = 0
+        var removals = 0
+        var losses = 0
         while true {
-            attempts += 1
             let recovered: RecoveredLog
             do throws(WALError) {
                 recovered = try recovery.run()
             } catch {
                 // A living writer removes files that it needs no more.
-                if case .storage(let cause) = error, cause.code == .notFound, writer != .none, attempts < 5 { continue }
+                if case .storage(let cause) = error, cause.code == .notFound, writer != .none, removals < 5 {
+                    removals += 1
+                    continue
+                }
                 throw error
             }
             // What a living writer is just writing may look damaged; damage that is there stays there.
-            if recovered.report.hasLoss, writer != .none, attempts < 5 {
+            if recovered.report.hasLoss, writer != .none, losses < 4 {
+                losses += 1
                 pause(milliseconds: 20)
                 continue
             }

@@ -74,7 +74,7 @@ extension RecoveryMachine {
     /// where not even tenants or counts are known, they go on behind the highest number that can have been given.
     private mutating func guardSequenceNumbers() {
         var unknown: UInt64 = 0
-        var isCountKnown = knowsState || files.isEmpty
+        var isCountKnown = (knowsState && !lacksCheckpoint) || files.isEmpty
         for finding in report.findings.dropFirst(lossStart) where finding.what.isLoss {
             guard let lost = finding.recordsLost else {
                 isCountKnown = isCountKnown && finding.what == .sequenceGap

@@ -21,6 +21,10 @@ struct RecoveryMachine {
     var recordsSoFar: UInt64 = 0
     /// Whether sequence numbers are known, so that a jump means loss.
     var knowsState = false
+    /// The checkpoint of the last file that holds anything could not be read: numbers that were skipped before it, which
+    /// it stated, are not known.
+    var lacksCheckpoint = false
+    private var hasCheckpoint = false
     /// The finding that a gap in sequence numbers belongs to.
     var openDamage: Int?
     /// By file sequence number, the bodies of damaged frames.
@@ -44,6 +48,7 @@ struct RecoveryMachine {
     mutating func take(_ scanner: JournalFileScanner, unreadable: [Range<UInt64>]) {
         let index = takenFiles
         takenFiles += 1
+        hasCheckpoint = false
         let link = chain.links[index]
         let next = index + 1 < chain.links.count ? chain.links[index + 1] : nil
         report.staleCommitsSkipped += scanner.staleCommits
@@ -92,6 +97,7 @@ struct RecoveryMachine {
             file.holdsLoss = true
         }
         durableThrough = max(durableThrough, vouched)
+        if file.holdsLoss || file.endOffset > file.header.commitsStart { lacksCheckpoint = !hasCheckpoint }
         files.append(file)
     }
 
@@ -284,6 +290,7 @@ struct RecoveryMachine {
             Set(records.compactMap { if case .subscriber(let name, true) = $0 { name } else { nil } }))
         for record in records { state.apply(record) }
         knowsState = true
+        hasCheckpoint = true
         openDamage = nil
         lossStart = report.findings.count
     }
