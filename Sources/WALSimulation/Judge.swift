@@ -124,7 +124,9 @@ final class Judge {
         if let other = numbers[tenant, default: [:]].updateValue(number, forKey: sequence), other != number {
             // (One that was not seen at the last look, and whose loss was not told, the log need not know of.)
             let isKnown = attempts[other].state == .owed && (lastSeen.contains(other) || other >= attemptsAtLastLook)
-            if isKnown || attempts[other].isLossTold {
+            // An earlier state of a file that stands for it knows fewer.
+            let isMistaken = mediaFaults && kernel.plan.happened(.staleFile) > 0
+            if !isMistaken, isKnown || attempts[other].isLossTold {
                 fail("\(tenant)/\(sequence) is given to record \(number) and was record \(other)'s")
             }
         }
@@ -287,8 +289,9 @@ final class Judge {
                     continue
                 }
                 // A stale copy whose headers are whole, or that reaches further, stands for a file of which the disk
-                // spoiled something: what it lacks is told.
-                if tellsLoss, place.isInDamagedFile, kernel.plan.happened(.staleFile) > 0 {
+                // spoiled something; or another file's commits lie in it, and it is left alone. What it lacks is told.
+                let isMistaken = [FaultKind.staleFile, .misdirectedWrite].contains { kernel.plan.happened($0) > 0 }
+                if tellsLoss, place.isInDamagedFile, isMistaken {
                     attempts[number].state = .lost
                     continue
                 }

@@ -184,6 +184,9 @@ final class SimulatedDisk {
             Self.copy(write.written, into: &inode.stable, keeping: sectors)
             // What lies under it can no longer come back.
             if !inode.pending.isEmpty { inode.pending = inode.pending.flatMap { Self.without(write.written, $0) } }
+        } else if let sectors {
+            // What a read does not show now will not come up later either.
+            inode.pending += Self.kept(of: write.written, sectors)
         } else {
             inode.pending.append(write.written)
         }
@@ -191,6 +194,13 @@ final class SimulatedDisk {
         if !inode.damage.isEmpty { inode.damage = inode.damage.flatMap { Self.without(range, $0) } }
         // A sector that was written is another one: the disk has some to spare.
         if !inode.unreadable.isEmpty { inode.unreadable = inode.unreadable.flatMap { Self.without(range, $0) } }
+    }
+
+    /// The parts of a write that some sectors hold.
+    private static func kept(of write: Bytes, _ sectors: (Int) -> Bool) -> [Bytes] {
+        stride(from: 0, to: write.bytes.count, by: sectorSize).filter { sectors($0 / sectorSize) }.map {
+            Bytes(offset: write.offset + $0, bytes: Array(write.bytes[$0..<min($0 + sectorSize, write.bytes.count)]))
+        }
     }
 
     /// What of a pending write a durable one does not cover.

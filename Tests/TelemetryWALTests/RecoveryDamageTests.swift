@@ -180,4 +180,22 @@ import WALFormat
         #expect(try again.appendBlocking(numberedRecord(1), tenant: "novel").sequence > 4)
         try again.closeBlocking()
     }
+
+    /// A file's headers are lost with its first commits: what these held is counted, and none of their numbers is given
+    /// again. (`checkRecovery` appends to each tenant.)
+    @Test(arguments: [1, 2]) func firstCommitsAreLostWithTheHeaders(_ index: Int) throws {
+        let log = try StandardLog(at: directory.path)
+        var file = log.files[index]
+        let lost = file.commits[1...3].flatMap(\.records)
+        file.zero(0..<file.commits[4].start)
+        try file.save()
+        var expected = log.expectation
+        expected.lost = Set(lost)
+        expected.cases = [.headerLost, .commitsDamaged]
+        expected.finding = .init(
+            what: .commitsDamaged, file: file.name, byteRange: 8192..<file.commits[4].start,
+            commits: file.commits[0].header.commitNumber...file.commits[3].header.commitNumber)
+        expected.allowsFurtherFindings = true
+        try checkRecovery(of: directory.path, expected)
+    }
 }
