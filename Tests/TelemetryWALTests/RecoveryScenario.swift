@@ -65,6 +65,13 @@ struct StandardLog {
             }
             if log.liveFileCount == wanted { last += 1 }
         }
+        // Scenarios take a spare for theirs and leave the log another, however slow the machine.
+        let deadline = Date().addingTimeInterval(30)
+        while log.core.lock.withLock({ log.core.spares.count < 2 && log.core.preparerFailure == nil }),
+            Date() < deadline
+        {
+            Thread.sleep(forTimeInterval: 0.002)
+        }
         if closing { try log.closeBlocking() }
     }
 
