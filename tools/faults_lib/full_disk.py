@@ -7,7 +7,7 @@ import os
 import subprocess
 
 from . import disks
-from .writer import Problem, Totals, kill, wait
+from .writer import Problem, Totals, kill, tells_full, wait
 
 # A journal file of the course is 64 blocks.
 BLOCK, FILE_KIB = 4096, 256
@@ -55,7 +55,7 @@ def other_size(place):
             if fits:
                 expect(status == 0, f"appending, {what}, when all is acknowledged: status {status}, {error}")
             else:
-                expect(status == 3 and "No space left" in error, f"appending, {what}: status {status}, {error}")
+                expect(status == 3 and tells_full(error), f"appending, {what}: status {status}, {error}")
             log.check(totals)
     return totals
 
@@ -110,7 +110,7 @@ def course_on(place, disk, free, totals, inodes=False):
     disk.leave_inodes(free) if inodes else disk.leave(free)
     lines, status, error = log.course(*OPTIONS)
     totals.faults += 1
-    if status != 0 and (status != 3 or "No space left" not in error):
+    if status != 0 and (status != 3 or not tells_full(error)):
         raise Problem(f"{what}: status {status}, {error}")
     disk.leave_inodes(0) if inodes else disk.leave(0)
     if any(line.startswith("a ") for line in lines):
@@ -128,7 +128,7 @@ def course_on(place, disk, free, totals, inodes=False):
     elif os.path.exists(os.path.join(root, "FORMAT")):
         # A log without a journal file: it opens, or says why not.
         _, ended, complaint = log.drain(*OPTIONS)
-        expect(ended == 0 or (ended == 3 and "No space left" in complaint),
+        expect(ended == 0 or (ended == 3 and tells_full(complaint)),
                f"{what}, then none: an empty log: status {ended}, {complaint}")
     disk.clear()
     return status == 0

@@ -7,7 +7,7 @@ import re
 import shutil
 
 from . import disks
-from .writer import Problem, Totals, kill, wait
+from .writer import Problem, Totals, kill, tells_full, wait
 
 
 def few_descriptors(place):
@@ -89,10 +89,13 @@ def no_space_at_every_call(place):
     totals = Totals()
     old = place.log(place.path("wal-old"), "plain")
     old.course(*COURSE)
-    points = [
-        (origin, f"{call}:error=ENOSPC:when={when}{and_later}") for origin in (None, old)
-        for call, when in calls_of_course(place, origin) for and_later in ("", "+")
-    ]
+    points = []
+    for origin in (None, old):
+        calls, made = calls_of_course(place, origin)
+        points += [
+            (origin, f"{call}:error=ENOSPC:when={when}{and_later}", made if call == "openat" else [])
+            for call, when in calls for and_later in ("", "+")
+        ]
     # Each waits for the disk most of the time.
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         for part in pool.map(lambda point: inject_no_space(place, *point), points):
@@ -100,17 +103,20 @@ def no_space_at_every_call(place):
     return totals
 
 
-def inject_no_space(place, origin, injection):
-    """One course with one injection, on a new log or a copy of `origin`; then the log is read and goes on."""
+def inject_no_space(place, origin, injection, names):
+    """One course with one injection, on a new log or a copy of `origin`; then the log is read and goes on. `names`:
+    the log's files that it is confined to, if any."""
     totals = Totals()
     log = place.log(place.path(f"wal-{'old' if origin else 'new'}-{injection}"), "plain")
     if origin:
         log.copy(origin)
-    lines, status, error = log.course(*COURSE, prefix=strace(injection.split(":")[0], "-e", f"inject={injection}"))
+    confined = [word for name in names for word in ("-P", log.root + name)]
+    prefix = strace(injection.split(":")[0], "-e", f"inject={injection}", *confined)
+    lines, status, error = log.course(*COURSE, prefix=prefix)
     totals.faults += 1
     # A program that cannot be loaded is no fault of the log's.
     if "error while loading shared libraries" not in error:
-        if status != 0 and (status != 3 or "No space left" not in error):
+        if status != 0 and (status != 3 or not tells_full(error)):
             raise Problem(f"{injection}: status {status}, {error}")
         if origin or any(line.startswith("a ") for line in lines):
             log.check(totals)
@@ -128,7 +134,8 @@ def strace(call, *options):
 
 def calls_of_course(place, origin):
     """Each call of a course that can find a disk full, with its number among those of its name in its thread, which is
-    what an injection counts."""
+    what an injection counts; and the names below the root of the files that the course makes, to which `openat` is
+    confined: the threads of Swift's libraries open files of their own, and some trap when they cannot."""
     log, trace = place.log(place.path("wal-counted"), "plain"), place.path("trace")
     if origin:
         log.copy(origin)
@@ -138,12 +145,16 @@ def calls_of_course(place, origin):
     if status != 0:
         raise disks.Skipped(f"strace: {error}")
     shutil.rmtree(log.root)
-    counts, points = collections.Counter(), set()
     with open(trace, encoding="utf-8", errors="replace") as text:
-        for line in text:
-            match = re.match(r"(\d+) +(\w+)\(", line)
-            if match:
-                counts[match.groups()] += 1
-                if match[2] != "openat" or ("O_CREAT" in line and log.root in line):
-                    points.add((match[2], counts[match.groups()]))
-    return sorted(points)
+        lines = [match for match in (re.match(r"(\d+) +(\w+)\((.*)", line) for line in text) if match]
+    opened = re.compile(r'AT_FDCWD, "' + re.escape(log.root) + r'([^"]*)"')
+    made = {opened.match(line[3])[1] for line in lines
+            if line[2] == "openat" and "O_CREAT" in line[3] and opened.match(line[3])}
+    counts, points = collections.Counter(), set()
+    for line in lines:
+        if line[2] == "openat" and not (opened.match(line[3]) and opened.match(line[3])[1] in made):
+            continue
+        counts[line.group(1, 2)] += 1
+        if line[2] != "openat" or "O_CREAT" in line[3]:
+            points.add((line[2], counts[line.group(1, 2)]))
+    return sorted(points), sorted(made)

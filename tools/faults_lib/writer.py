@@ -132,6 +132,12 @@ class CrashLog:
             raise Problem("; ".join(line for line in lines[1:4]))
 
 
+def tells_full(error):
+    """Whether a writer's error says that there is no room. What is enqueued is refused also while a file is being made
+    for it, which only the next call would find impossible."""
+    return "No space left" in error or "the journal is full" in error
+
+
 def kill(process):
     """SIGKILL, to the process and all that it started: a tracer's death alone would let the writer go on. Nothing if it
     has ended and been waited for."""
