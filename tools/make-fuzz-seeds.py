@@ -75,8 +75,8 @@ def format_seeds():
         "cut": bytes([AS_IS]) + root[:40], "second-copy": bytes([SEALED]) + bytes(4096) + root[:48],
         "block-size-64k": bytes([SEALED]) + root[:32] + struct.pack("<I", 65536) + root[36:48]}
     yield "journal-file-header", {
-        **flagged("live", header[:136]), **flagged("spare", spare[:136]), "cut": bytes([AS_IS]) + header[:512],
-        "other-version": bytes([SEALED]) + header[:12] + b"\x02\0\0\0" + header[16:136]}
+        **flagged("live", header[:144]), **flagged("spare", spare[:144]), "cut": bytes([AS_IS]) + header[:512],
+        "other-version": bytes([SEALED]) + header[:12] + b"\x03\0\0\0" + header[16:144]}
     yield "commit", {
         **flagged("raw", raw.used), **flagged("lz4", lz4.used), **flagged("control", control.used),
         "whole-block": bytes([AS_IS]) + raw.bytes[:4000], "cut": bytes([AS_IS]) + raw.used[:-1],
@@ -112,7 +112,7 @@ def format_seeds():
     yield "control-records", seeds
     yield "cursor-state", seeds
     yield "any-structure", {
-        "commit": bytes([SEALED]) + raw.used, "journal-header": bytes([SEALED]) + header[:136],
+        "commit": bytes([SEALED]) + raw.used, "journal-header": bytes([SEALED]) + header[:144],
         "root": bytes([SEALED]) + root[:48], "control": b"\0" + control.bodies, "lz4-commit": b"\0" + lz4.used}
     names = ["acme", "a.b", "..", ".hidden", "a/b", "100%", "Zoë", "x" * 201, "x" * 200 + ".y", "é" * 100, "%" * 85,
     "~"]
@@ -168,7 +168,7 @@ def journal_seeds():
         "sequence-gap": append() + append(0, 2, 10, SKIPPING) + bytes([BEGIN, 0]) + append(),
         "file-sequence-gap": append() + bytes([BEGIN, SKIPS | LARGE]) + append() + close,
         "twin": three + bytes([PATCH_HEADER, 1, 0, 3, 1]), "foreign": three + bytes([PATCH_HEADER, 0, 0, 1, 9]),
-        "other-version": append() + bytes([PATCH_HEADER, 0, 0, 0, 2]),
+        "other-version": append() + bytes([PATCH_HEADER, 0, 0, 0, 3]),
         "other-codec": append() + append() + bytes([PATCH_FRAME, 0, 1, 0, 2, 9]),
         "misdirected": three + bytes([MISDIRECT, 0, 2, 1, 4, 1]), "device-fails": three + bytes([FAIL, 2, 3, 0])
         + close,

@@ -9,17 +9,17 @@ import argparse, base64, json, re, struct, sys
 from collections import namedtuple
 from pathlib import Path
 
-VERSION, BLOCK_SIZES, MAX_NUMBER, MAX_NAME = 1, [4096, 8192, 16384, 32768, 65536], 1 << 62, 255
+VERSION, BLOCK_SIZES, MAX_NUMBER, MAX_NAME = 2, [4096, 8192, 16384, 32768, 65536], 1 << 62, 255
 MAX_PAYLOAD, MAX_RAW, MAX_FRAMES, MAX_RECORDS = 1 << 24, (1 << 24) + 16, 4096, 1 << 20
 MAX_COMMIT, MIN_FILE, MAX_FILE, PROOF_LENGTH = 48 << 20, 256 << 10, 16 << 30, 4 << 20
 KINDS, CONTROL, CHECKPOINT_FLAG = {1: "span", 2: "log", 3: "metric", 4: "opaque"}, 0x80, 1
 CURSOR, CHECKPOINT, TENANT, WATERMARK, SUBSCRIBER = range(0x81, 0x86)
 # Of each control record the layout, as far as it is of use: its number, and the lengths of the names behind it.
 LAYOUT = {CURSOR: "<QHH4x", CHECKPOINT: "<24xQ", TENANT: "<QH6x", WATERMARK: "<Q", SUBSCRIBER: "<BxH4x"}
-HEADER, COMMIT = struct.Struct("<16x16sQQQI12xQQQQQI4xQQ"), struct.Struct("<8sIIQQQQQQ8xIIIIII")
+HEADER, COMMIT = struct.Struct("<16x16sQQQI12xQQQQQI4xQQQ"), struct.Struct("<8sIIQQQQQQ8xIIIIII")
 FRAME, RECORD, COMMIT_MAGIC = struct.Struct("<IHBBQIIII16xQH6x"), struct.Struct("<IB3sQ"), b"TWALCMT1"
 Header = namedtuple("Header", "log epoch sequence capacity block first oldest prev_epoch prev_end prev_last "
-                    "prev_checksum before prev_sequence", defaults=(0,) * 7)
+                    "prev_checksum before prev_sequence floor", defaults=(0,) * 8)
 Commit = namedtuple("Commit", "magic checksum frames_checksum epoch sequence offset number durable before length "
                     "headers_length bodies_length frame_count previous flags end")
 # `records`: None if the body fails; [] if its checksum holds, and what a tenant's frame has are no records.
@@ -31,7 +31,6 @@ for _ in range(8):
     CRC_TABLE = [value >> 1 ^ 0x82F63B78 * (value & 1) for value in CRC_TABLE]
 
 def refuse(reason, status=3):
-    """Ends: there is no log, or one that cannot be read, or must not by a reader of version 1."""
     print(f"spec_reader: {reason}", file=sys.stderr)
     sys.exit(status)
 
@@ -68,18 +67,17 @@ def parse_format(data, at):
 
 def parse_header(data, at, block, where):
     head = Header(*HEADER.unpack_from(parse_copy(data, at, block, b"TWALJRN1", where)))
-    require(head.epoch and head.block == block and head.capacity % block == 0)
-    require(MIN_FILE <= head.capacity <= MAX_FILE and head.sequence <= MAX_NUMBER)
+    require(head.epoch and head.block == block and head.capacity % block == 0 and MIN_FILE <= head.capacity <= MAX_FILE)
     require(head.sequence == 0 or (
-        head.first == head.prev_last + 1 <= MAX_NUMBER and 1 <= head.oldest <= head.sequence
-        and head.prev_end <= MAX_FILE and head.before <= MAX_NUMBER and head.prev_sequence < head.sequence))
+        max(head.first, head.sequence, head.before, head.floor) <= MAX_NUMBER and head.first == head.prev_last + 1
+        and head.prev_end <= MAX_FILE and head.prev_sequence < head.sequence >= head.oldest > 0 < head.floor))
     return head
 
-def parse_commit(data, at, block):
+def parse_commit(data, at, block, log):
     fields = COMMIT.unpack_from(data, at)
     commit = Commit(*fields, end=at + fields[9])
-    require(commit.magic == COMMIT_MAGIC and crc32c(data[at + 12:at + 96]) == commit.checksum and commit.offset == at)
-    require(commit.epoch and 1 <= commit.sequence <= MAX_NUMBER and commit.before <= MAX_NUMBER)
+    require(commit.magic == COMMIT_MAGIC and crc32c(log + data[at + 12:at + 96]) == commit.checksum)
+    require(commit.offset == at and commit.epoch and 1 <= commit.sequence <= MAX_NUMBER and commit.before <= MAX_NUMBER)
     require(commit.durable < commit.number <= MAX_NUMBER and 1 <= commit.frame_count <= MAX_FRAMES)
     require(commit.headers_length >= 64 * commit.frame_count and commit.length <= MAX_COMMIT)
     require(commit.length % block == 0 and 96 + commit.headers_length + commit.bodies_length <= commit.length)
@@ -142,27 +140,27 @@ def parse_name(data, at, length):
 
 class JournalFile:
     """A journal file and its header, and how recovery came through it."""
-    def __init__(self, path, block):
-        self.path, self.name, self.block, self.start = path, path.name, block, 2 * block
+    def __init__(self, path, block, log):
+        self.path, self.name, self.block, self.log, self.start = path, path.name, block, log, 2 * block
         self.data = path.read_bytes()
         self.copies = [attempt(parse_header, self.data, at, block, path.name) for at in (0, block)]
         self.header = max(filter(None, self.copies), key=lambda header: header.sequence, default=None)
         self.stand_in = self.missing = None  # the commit for a header that is lost; number of a missing file before it
         self.end = self.start  # behind the last commit that was accepted or passed over as damaged
-        self.holds_loss, self.first_numbers = False, {}  # and of each tenant the first record that can be read
+        self.holds_loss, self.is_accepted, self.first_numbers = False, False, {}  # the first that can be read
 
-    def life(self, number=None, length=MAX_FILE):
-        """The commits that prove themselves, inside others too, of one life: the highest number's unless told which."""
+    def life(self, number=None, taken=(), length=MAX_FILE):
+        """The commits that prove themselves, inside others too, of one life: this number's, or the highest free."""
         places = range(self.start, min(length, len(self.data)), self.block)
-        found = [commit for commit in (attempt(parse_commit, self.data, at, self.block) for at in places) if commit]
-        number = number or max((commit.sequence for commit in found), default=0)
+        found = list(filter(None, (attempt(parse_commit, self.data, at, self.block, self.log) for at in places)))
+        number = number or max({commit.sequence for commit in found}.difference(taken), default=0)
         return [commit for commit in found if commit.sequence == number]
 
     def commits(self):
         """The commits valid in place, with their frames."""
         found, at, limit = [], self.start, min(len(self.data), self.header.capacity)
         while at + self.block <= limit:
-            commit = attempt(parse_commit, self.data, at, self.block)
+            commit = attempt(parse_commit, self.data, at, self.block, self.log)
             if commit and commit[3:5] == self.header[1:3] and commit.end <= limit:
                 found.append((commit, attempt(parse_frames, self.data, commit)))
                 at = commit.end
@@ -177,7 +175,7 @@ class Recovery:
         self.is_damaged = False  # whether damage since the last checkpoint explains numbers that jump
         self.tenants, self.cursors, self.floor = {}, {}, 1  # next numbers; by subscriber, its cursors by tenant
         self.records = self.named = 0  # user records so far, lost ones included, and those of which the tenant is known
-        self.all, self.placed = [JournalFile(path, block) for path in paths], {}
+        self.all, self.placed = [JournalFile(path, block, log) for path in paths], {}
         self.place(disproved)
         self.files = self.link()
         self.expected, self.chain = self.files[0].header.first if self.files else 1, None
@@ -215,13 +213,17 @@ class Recovery:
             self.placed[number], *others = twins
             for other in others:
                 self.report("fileDuplicated", other, 0, len(other.data))
-        whole = [file.header for file in self.placed.values()]
-        for file in lost:
-            self.prove(file, disproved.get(file.path), whole)
+        whole, taken = [file.header for file in self.placed.values()], {*self.placed, *disproved.values()}
+        while lost:  # one by one: what number one of them has, none of the others can have
+            lives = [(file.life(disproved.get(file.path), taken), file) for file in lost]
+            life, file = min(lives, key=lambda pair: ([c[4:6] for c in pair[0][:1]] or [(2 << 62,)], pair[1].name))
+            lost.remove(file)
+            taken.update(commit.sequence for commit in life)
+            self.prove(file, life, file.path in disproved, whole)
 
-    def prove(self, file, disproved, whole):
+    def prove(self, file, commits, disproved, whole):
         """Places a file whose header is lost, if its commits are of its present life."""
-        commits, newest = file.life(disproved), max(whole, key=lambda header: header.sequence, default=None)
+        newest = max(whole, key=lambda header: header.sequence, default=None)
         first = file.stand_in = commits[0] if commits else None
         is_live = first and (not newest or first.sequence > newest.sequence or any(
             (header.prev_epoch, header.prev_sequence) == (first.epoch, first.sequence) for header in whole))
@@ -259,7 +261,7 @@ class Recovery:
             self.report("headerLost", file, 0, file.start)
         if first and file is self.files[0] and first.offset > file.start:
             self.skip(file, first.offset, first.number)
-        self.records = max(self.records, head.before)
+        self.records, self.floor = max(self.records, head.before), max(self.floor, head.floor)
         if behind and behind.header.prev_sequence == head.sequence:
             seal, bound = behind.header, behind.header.prev_last
         elif behind and behind.stand_in and behind.stand_in.offset == behind.start:
@@ -311,7 +313,7 @@ class Recovery:
                 file.first_numbers.setdefault(frame.tenant, frame.sequence)
             else:
                 self.report("frameDamaged", file, frame.first, frame.end)
-        self.chain, self.expected, file.end = commit.checksum, commit.number + 1, commit.end
+        self.chain, self.expected, file.end, file.is_accepted = commit.checksum, commit.number + 1, commit.end, True
 
     def apply(self, file, kind, number, name=None, tenant=None):
         if kind == CHECKPOINT:
@@ -321,10 +323,8 @@ class Recovery:
         elif kind == CURSOR and name in self.cursors:
             self.tenants.setdefault(tenant, self.floor)
             self.cursors[name][tenant] = max(number, self.cursors[name].get(tenant, 0))
-        elif kind == SUBSCRIBER and number == 1:
-            self.cursors.setdefault(name, {})
         elif kind == SUBSCRIBER:
-            self.cursors.pop(name, None)
+            self.cursors.setdefault(name, {}) if number == 1 else self.cursors.pop(name, None)
 
     def advance(self, file, offset, tenant, first, following):
         """Moves a tenant's next number. Numbers that jump belong to the damage before them, or else are a finding."""
@@ -343,8 +343,8 @@ class Recovery:
         """Whether all subscribers have all that stood before a file of the chain."""
         for tenant, number in self.tenants.items() if self.cursors else ():
             through = [row.get(tenant, 0) for row in self.cursors.values()]
-            # Where nothing of the tenant is behind, its next number counts, which no record that is lost may have.
             following = max(number + max(0, self.records - self.named), max(through) + 1)
+            # Where nothing of it is behind, its next number counts, which no record that is lost may have.
             behind = [file.first_numbers[tenant] for file in self.files[place:] if tenant in file.first_numbers]
             if min(through) + 1 < (behind + [following])[0]:
                 return False
@@ -352,10 +352,10 @@ class Recovery:
 
     def disproved(self):
         """Files whose headers the log proves wrong, with the sequence numbers that they have instead."""
-        files = [file for file in self.files if file.end > file.start or file.holds_loss]  # or else only begun
+        files = self.files[:-1] + [file for file in self.files[-1:] if file.end > file.start or file.holds_loss]
         numbers, proved = [file.header.sequence for file in files], {}
         missing = [found["fileSequence"] for found in self.findings if found["case"] == "fileMissing"]
-        for file in (file for file in self.all if file.header and not file.stand_in and file not in files):
+        for file in (file for file in self.all if file.header and not file.stand_in and not file.is_accepted):
             claims = [commits[0] for commits in map(file.life, missing) if commits]
             life = file.life(length=PROOF_LENGTH)
             if life and life[0].sequence > file.header.sequence and (life[-1].durable >= self.expected or (

@@ -6,7 +6,7 @@ extension FuzzChecker {
         try input.withCopy { (buffer) throws(FuzzViolation) in
             if input.isSealed { buffer.sealCommit() }
             let bytes = buffer.bytes
-            guard case .valid(let commit) = CommitHeader.read(bytes, at: 0) else { return }
+            guard case .valid(let commit) = CommitHeader.read(bytes, at: 0, of: .fuzzed()) else { return }
             try checkCommitHeader(commit, isAt: buffer)
             guard let frames = try? CommitDecoder.frames(of: commit, in: bytes) else { return }
             try require(frames.count == commit.frameCount, "as many frames as the header says")
@@ -49,7 +49,7 @@ extension FuzzChecker {
             recordsBefore: commit.recordsBefore, previousChecksum: commit.previousChecksum)
         let encoded = try? buffer.withMutableRawSpan { (span: inout MutableRawSpan) throws(FormatError) in
             var encoder = CommitEncoder(
-                at: 0, blockSize: 4096, frameHeadersLength: commit.frameHeadersLength, rawLengths: rawLengths)
+                at: 0, of: .fuzzed(), frameHeadersLength: commit.frameHeadersLength, rawLengths: rawLengths)
             for (var header, body) in zip(headers, bodies) {
                 try encoder.add(&header, rawBody: body.span.bytes, into: &span, compressor: compressor)
             }
@@ -58,7 +58,7 @@ extension FuzzChecker {
         guard let written = encoded else {
             throw FuzzViolation(description: "violated: what was decoded can be encoded")
         }
-        try require(CommitHeader.read(buffer.bytes, at: 0) == .valid(written), "an encoded commit is valid")
+        try require(CommitHeader.read(buffer.bytes, at: 0, of: .fuzzed()) == .valid(written), "an encoded commit is valid")
         let used = CommitHeader.length + written.frameHeadersLength + written.bodiesLength
         try require(buffer[used..<written.commitLength].allSatisfy { $0 == 0 }, "padding is zero")
         guard let frames = try? CommitDecoder.frames(of: written, in: buffer.bytes), frames.count == headers.count

@@ -33,6 +33,22 @@ struct FuzzInput {
     }
 }
 
+extension RootFormat {
+    /// The log that all inputs are of: the golden files', which are among the seeds.
+    static func fuzzed(blockSize: Int = FormatLimits.defaultBlockSize) -> RootFormat {
+        struct Fixed: RandomNumberGenerator {
+            var words: [UInt64] = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210]
+            mutating func next() -> UInt64 { words.removeFirst() }
+        }
+        var generator = Fixed()
+        return RootFormat(logIdentifier: LogIdentifier(using: &generator), blockSize: blockSize, created: 1)
+    }
+
+    static let fuzzedIdentifierChecksum = fuzzed().encoded().withUnsafeBytes {
+        CRC32C.checksum(RawSpan(_unsafeBytes: UnsafeRawBufferPointer(rebasing: $0[16..<32])))
+    }
+}
+
 extension Slice<UnsafeMutableRawBufferPointer> {
     fileprivate func initializeToZero() {
         UnsafeMutableRawBufferPointer(rebasing: self).initializeMemory(as: UInt8.self, repeating: 0)
@@ -55,9 +71,9 @@ extension UnsafeMutableRawBufferPointer {
     }
 
     /// Puts the CRC32C of a range at an offset. Nothing happens where the bytes do not reach so far.
-    func seal(_ range: Range<Int>, at offset: Int) {
+    func seal(_ range: Range<Int>, at offset: Int, behind: UInt32 = 0) {
         guard range.upperBound <= count, offset + 4 <= count else { return }
-        let checksum = CRC32C.checksum(bytes.extracting(range))
+        let checksum = CRC32C.checksum(bytes.extracting(range), behind: behind)
         storeBytes(of: checksum.littleEndian, toByteOffset: offset, as: UInt32.self)
     }
 
@@ -79,7 +95,13 @@ extension UnsafeMutableRawBufferPointer {
             body += Int(stored)
         }
         if headersEnd <= count { seal(base + CommitHeader.length..<headersEnd, at: base + 12) }
-        seal(base + 12..<base + CommitHeader.length, at: base + 8)
+        sealCommitHeader(at: base)
+    }
+
+    /// Makes a commit header's own checksum right, which begins with the log's UUID.
+    func sealCommitHeader(at base: Int) {
+        seal(
+            base + 12..<base + CommitHeader.length, at: base + 8, behind: RootFormat.fuzzedIdentifierChecksum)
     }
 
     /// Makes a frame header's checksum right.

@@ -42,7 +42,7 @@ func checkJournalFileHeader(_ input: FuzzInput) throws(FuzzViolation) {
             header.encode(into: &raw, at: 0)
         }
         try checkWritten(
-            Array(written.prefix(blockSize)), is: buffer.prefix(blockSize), reserved: [60..<64, 116..<120, 136..<4096])
+            Array(written.prefix(blockSize)), is: buffer.prefix(blockSize), reserved: [60..<64, 116..<120, 144..<4096])
         for base in [0, blockSize] {
             let copy = try? JournalFileHeader.decode(written.span.bytes, at: base, blockSize: blockSize)
             try require(copy == header, "a written journal file header comes back")

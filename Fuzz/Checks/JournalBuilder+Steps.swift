@@ -121,7 +121,7 @@ extension JournalBuilder {
         let patch = FieldPatch(Fields.commit, &reader)
         files[index].bytes.withUnsafeMutableBytes { bytes in
             patch.apply(to: bytes, at: offset)
-            bytes.seal(offset + 12..<offset + CommitHeader.length, at: offset + 8)
+            bytes.sealCommitHeader(at: offset)
         }
     }
 

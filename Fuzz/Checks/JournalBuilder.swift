@@ -69,10 +69,7 @@ struct JournalBuilder {
     init(blockSize: Int, compressor: LZ4FrameCompressor) {
         self.blockSize = blockSize
         self.compressor = compressor
-        // A generator of zeros: the log's identifier is the same in each input.
-        struct Zeros: RandomNumberGenerator { mutating func next() -> UInt64 { 0 } }
-        var zeros = Zeros()
-        format = RootFormat(logIdentifier: LogIdentifier(using: &zeros), blockSize: blockSize, created: 1)
+        format = .fuzzed(blockSize: blockSize)
     }
 
     private var capacity: Int { Int(FormatLimits.minimumJournalFileSize) }
@@ -93,7 +90,8 @@ struct JournalBuilder {
         let header = JournalFileHeader(
             logIdentifier: format.logIdentifier, epoch: 0xE000 + UInt64(made), fileSequence: lastSequence,
             capacity: UInt64(size), blockSize: blockSize, created: 1, firstCommit: lastCommit &+ 1,
-            oldestLiveFileSequence: min(max(oldestLive, 1), lastSequence), previous: previous, recordsBefore: records)
+            oldestLiveFileSequence: min(max(oldestLive, 1), lastSequence), previous: previous, recordsBefore: records,
+            sequenceFloor: state.sequenceFloor)
         var file = File(name: Self.name(made), bytes: [UInt8](repeating: 0, count: size), header: header)
         if choices.contains(.reusesOldest), let old = files.first {
             file.name = old.name
@@ -159,7 +157,7 @@ struct JournalBuilder {
         let header = JournalFileHeader(
             logIdentifier: format.logIdentifier, epoch: 0xE000 + UInt64(made), fileSequence: 0,
             capacity: UInt64(capacity), blockSize: blockSize, created: 1, firstCommit: 0, oldestLiveFileSequence: 0,
-            previous: .init(), recordsBefore: 0)
+            previous: .init(), recordsBefore: 0, sequenceFloor: 0)
         var file = File(name: Self.name(made), bytes: [UInt8](repeating: 0, count: capacity), header: header)
         file.bytes.withMutableRawSpan { (span: inout MutableRawSpan) in header.encode(into: &span, at: 0) }
         file.end = Int(header.commitsStart)
@@ -222,10 +220,10 @@ struct JournalBuilder {
             epoch: file.header.epoch, fileSequence: file.header.fileSequence, offset: UInt64(file.end),
             commitNumber: lastCommit + 1, durableThrough: durableThrough, recordsBefore: records,
             previousChecksum: lastChecksum)
-        let (blockSize, compressor) = (blockSize, compressor)
+        let (log, compressor) = (RootFormat.fuzzed(blockSize: blockSize), compressor)
         let written = try? bytes.withMutableRawSpan { (span: inout MutableRawSpan) throws(FormatError) in
             var encoder = CommitEncoder(
-                at: 0, blockSize: blockSize, frameHeadersLength: headers, rawLengths: raw, compresses: isCompressed)
+                at: 0, of: log, frameHeadersLength: headers, rawLengths: raw, compresses: isCompressed)
             for (header, body) in frames {
                 var header = header
                 try encoder.add(&header, rawBody: body.span.bytes, into: &span, compressor: compressor)

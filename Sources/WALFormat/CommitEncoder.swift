@@ -27,7 +27,7 @@ public struct CommitPlacement: Equatable, Sendable {
 /// the start, so their total length is given beforehand; bodies are compressed straight into their place.
 public struct CommitEncoder {
     private let base: Int
-    private let blockSize: Int
+    private let log: RootFormat
     private let frameHeadersLength: Int
     private var nextFrameHeader: Int
     private var nextBody: Int
@@ -46,15 +46,17 @@ public struct CommitEncoder {
     /// Bodies of fewer bytes are not worth a reader's decompression.
     private static let minimumCompressedLength = 256
 
-    /// Begins a commit at `base` of a buffer. Compression is tried if `compresses` asks for it and `rawLengths`, the
+    /// Begins a commit of a log at `base` of a buffer. Compression is tried if `compresses` asks for it and `rawLengths`, the
     /// sum over the frames, does not fit into one block as it is: then shrinking saves no I/O.
-    public init(at base: Int, blockSize: Int, frameHeadersLength: Int, rawLengths: Int, compresses: Bool = true) {
+    public init(
+        at base: Int, of log: RootFormat, frameHeadersLength: Int, rawLengths: Int, compresses: Bool = true
+    ) {
         self.base = base
-        self.blockSize = blockSize
+        self.log = log
         self.frameHeadersLength = frameHeadersLength
         nextFrameHeader = base + CommitHeader.length
         nextBody = base + CommitHeader.length + frameHeadersLength
-        self.compresses = compresses && CommitHeader.length + frameHeadersLength + rawLengths > blockSize
+        self.compresses = compresses && CommitHeader.length + frameHeadersLength + rawLengths > log.blockSize
     }
 
     /// Adds a frame of encoded records. `header` gives tenant, kinds, first sequence, count and times; codec, lengths
@@ -111,7 +113,7 @@ public struct CommitEncoder {
     ) -> CommitHeader {
         precondition(nextFrameHeader == base + CommitHeader.length + frameHeadersLength && frameCount > 0)
         let used = nextBody - base
-        let length = used.roundedUp(toMultipleOf: blockSize)
+        let length = used.roundedUp(toMultipleOf: log.blockSize)
         precondition(length <= FormatLimits.maximumCommitLength)
         // Memory of earlier commits must never reach the disk as padding: it may be another tenant's.
         buffer.zero(base + used..<base + length)
@@ -127,7 +129,7 @@ public struct CommitEncoder {
                 buffer.bytes.extracting(headersStart..<headersStart + frameHeadersLength)))
         // What a reader would refuse must not be written: it would be acknowledged and lost.
         precondition(header.isWithinBounds, "a commit out of bounds was to be written")
-        header.encode(into: &buffer, at: base)
+        header.encode(into: &buffer, at: base, of: log.logIdentifier)
         return header
     }
 }

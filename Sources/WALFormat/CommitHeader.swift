@@ -3,7 +3,7 @@
 ///
 /// ```
 ///  0  8    magic "TWALCMT1"
-///  8  u32  checksum: CRC32C of bytes 12 ..< 96
+///  8  u32  checksum: CRC32C of the log's UUID and, behind it, of bytes 12 ..< 96
 /// 12  u32  frame headers' checksum: CRC32C of all frame headers
 /// 16  u64  epoch of the file's present life
 /// 24  u64  file sequence number
@@ -21,7 +21,8 @@
 /// ```
 ///
 /// The checksum covers the frame headers through their checksum, and the bodies through the checksums in the frame
-/// headers: so the chain of checksums vouches for every byte.
+/// headers: so the chain of checksums vouches for every byte. It begins with the log's UUID, which no tenant knows: what
+/// looks like a commit in a payload, or comes from another log, is none here.
 public struct CommitHeader: Equatable, Sendable {
     public struct Flags: OptionSet, Sendable, Hashable {
         public let rawValue: UInt32
@@ -56,7 +57,7 @@ public struct CommitHeader: Equatable, Sendable {
     public internal(set) var checksum: UInt32 = 0
 
     /// Writes the header at an offset of the buffer and sets `checksum`.
-    mutating func encode(into bytes: inout MutableRawSpan, at base: Int) {
+    mutating func encode(into bytes: inout MutableRawSpan, at base: Int, of log: LogIdentifier) {
         bytes.store(littleEndian: Self.magic, at: base)
         bytes.store(littleEndian: frameHeadersChecksum, at: base + 12)
         bytes.store(littleEndian: epoch, at: base + 16)
@@ -72,7 +73,8 @@ public struct CommitHeader: Equatable, Sendable {
         bytes.store(littleEndian: UInt32(frameCount), at: base + 84)
         bytes.store(littleEndian: previousChecksum, at: base + 88)
         bytes.store(littleEndian: flags.rawValue, at: base + 92)
-        checksum = CRC32C.checksum(bytes.bytes.extracting(base + 12..<base + Self.length))
+        checksum = CRC32C.checksum(
+            bytes.bytes.extracting(base + 12..<base + Self.length), behind: log.checksum)
         bytes.store(littleEndian: checksum, at: base + 8)
     }
 
@@ -86,12 +88,13 @@ public struct CommitHeader: Equatable, Sendable {
         case absent
     }
 
-    /// Reads what stands at an offset of the buffer. Never fails: absence is an answer.
-    public static func read(_ bytes: RawSpan, at base: Int) -> Reading {
+    /// Reads what stands at an offset of the buffer, in a log of this format. Never fails: absence is an answer.
+    public static func read(_ bytes: RawSpan, at base: Int, of log: RootFormat) -> Reading {
         guard base >= 0, base <= bytes.byteCount - length,
             bytes.littleEndian(UInt64.self, at: base) == magic
         else { return .absent }
-        let checksum = CRC32C.checksum(bytes.extracting(base + 12..<base + length))
+        let checksum = CRC32C.checksum(
+            bytes.extracting(base + 12..<base + length), behind: log.logIdentifier.checksum)
         let epoch: UInt64 = bytes.littleEndian(at: base + 16)
         guard checksum == bytes.littleEndian(UInt32.self, at: base + 8) else { return .broken(claimedEpoch: epoch) }
         let header = CommitHeader(
@@ -105,7 +108,8 @@ public struct CommitHeader: Equatable, Sendable {
             previousChecksum: bytes.littleEndian(at: base + 88),
             flags: Flags(rawValue: bytes.littleEndian(at: base + 92)),
             frameHeadersChecksum: bytes.littleEndian(at: base + 12), checksum: checksum)
-        return header.isWithinBounds ? .valid(header) : .broken(claimedEpoch: epoch)
+        return header.isWithinBounds && header.commitLength.isMultiple(of: log.blockSize)
+            ? .valid(header) : .broken(claimedEpoch: epoch)
     }
 
     var isWithinBounds: Bool {

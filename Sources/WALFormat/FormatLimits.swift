@@ -2,7 +2,7 @@
 /// lists against each other.
 public enum FormatLimits {
     /// The version this code writes, and the highest it reads.
-    public static let formatVersion: UInt32 = 1
+    public static let formatVersion: UInt32 = 2
 
     /// The unit of I/O when the device asks for no larger one, in bytes.
     public static let defaultBlockSize = 4096

@@ -21,7 +21,8 @@
 /// 116  u32  zero
 /// 120  u64  records before the first commit
 /// 128  u64  previous file's sequence number
-/// 136       zero up to the block size
+/// 136  u64  sequence floor: the first number of a tenant that is not known yet
+/// 144       zero up to the block size
 /// ```
 public struct JournalFileHeader: Equatable, Sendable {
     /// How the file before this one ended. Zero in all fields for the first file of a log.
@@ -56,11 +57,13 @@ public struct JournalFileHeader: Equatable, Sendable {
     public var oldestLiveFileSequence: UInt64
     public var previous: Previous
     public var recordsBefore: UInt64
+    /// Repeats the checkpoint's, so that no number is given twice where that is lost. At least 1.
+    public var sequenceFloor: UInt64
 
     public init(
         logIdentifier: LogIdentifier, epoch: UInt64, fileSequence: UInt64, capacity: UInt64, blockSize: Int,
         created: UInt64, firstCommit: UInt64, oldestLiveFileSequence: UInt64, previous: Previous,
-        recordsBefore: UInt64
+        recordsBefore: UInt64, sequenceFloor: UInt64
     ) {
         self.logIdentifier = logIdentifier
         self.epoch = epoch
@@ -72,6 +75,7 @@ public struct JournalFileHeader: Equatable, Sendable {
         self.oldestLiveFileSequence = oldestLiveFileSequence
         self.previous = previous
         self.recordsBefore = recordsBefore
+        self.sequenceFloor = sequenceFloor
     }
 
     /// Whether the file waits for use and holds nothing of the log.
@@ -102,6 +106,7 @@ public struct JournalFileHeader: Equatable, Sendable {
         bytes.store(littleEndian: previous.lastChecksum, at: base + 112)
         bytes.store(littleEndian: recordsBefore, at: base + 120)
         bytes.store(littleEndian: previous.fileSequence, at: base + 128)
+        bytes.store(littleEndian: sequenceFloor, at: base + 136)
         let checksum = CRC32C.checksum(bytes.bytes.extracting(base + 12..<base + blockSize))
         bytes.store(littleEndian: checksum, at: base + 8)
     }
@@ -133,7 +138,7 @@ public struct JournalFileHeader: Equatable, Sendable {
                 fileSequence: bytes.littleEndian(at: base + 128), epoch: bytes.littleEndian(at: base + 88),
                 endOffset: bytes.littleEndian(at: base + 96),
                 lastCommit: bytes.littleEndian(at: base + 104), lastChecksum: bytes.littleEndian(at: base + 112)),
-            recordsBefore: bytes.littleEndian(at: base + 120))
+            recordsBefore: bytes.littleEndian(at: base + 120), sequenceFloor: bytes.littleEndian(at: base + 136))
         guard header.blockSize == blockSize, header.epoch != 0,
             (FormatLimits.minimumJournalFileSize...FormatLimits.maximumJournalFileSize).contains(header.capacity),
             header.capacity.isMultiple(of: UInt64(blockSize)),
@@ -141,6 +146,7 @@ public struct JournalFileHeader: Equatable, Sendable {
                 || (header.firstCommit <= FormatLimits.maximumNumber
                     && header.fileSequence <= FormatLimits.maximumNumber
                     && header.recordsBefore <= FormatLimits.maximumNumber
+                    && (1...FormatLimits.maximumNumber).contains(header.sequenceFloor)
                     && header.previous.lastCommit < FormatLimits.maximumNumber
                     && header.previous.endOffset <= FormatLimits.maximumJournalFileSize
                     && header.firstCommit == header.previous.lastCommit + 1

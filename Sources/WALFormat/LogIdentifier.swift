@@ -2,20 +2,31 @@
 public struct LogIdentifier: Hashable, Sendable, CustomStringConvertible {
     private let high: UInt64
     private let low: UInt64
+    /// CRC32C of the 16 bytes: what the checksums of the log's commits begin with.
+    let checksum: UInt32
 
     /// A new random identifier.
     public init(using generator: inout some RandomNumberGenerator) {
         high = generator.next() & 0xFFFF_FFFF_FFFF_0FFF | 0x4000
         low = generator.next() & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+        var bytes = [UInt8](repeating: 0, count: 16)
+        let (high, low) = (high, low)
+        checksum = bytes.withMutableRawSpan { span in
+            Self.encode(high, low, into: &span, at: 0)
+            return CRC32C.checksum(span.bytes)
+        }
     }
 
     /// The identifier whose 16 bytes stand at an offset, in the order in which the text form shows them.
     init(decoding bytes: RawSpan, at offset: Int) {
         high = UInt64(bigEndian: UInt64(littleEndian: bytes.littleEndian(at: offset)))
         low = UInt64(bigEndian: UInt64(littleEndian: bytes.littleEndian(at: offset + 8)))
+        checksum = CRC32C.checksum(bytes.extracting(offset..<offset + 16))
     }
 
-    func encode(into bytes: inout MutableRawSpan, at offset: Int) {
+    func encode(into bytes: inout MutableRawSpan, at offset: Int) { Self.encode(high, low, into: &bytes, at: offset) }
+
+    private static func encode(_ high: UInt64, _ low: UInt64, into bytes: inout MutableRawSpan, at offset: Int) {
         bytes.storeBytes(of: high.bigEndian, toByteOffset: offset, as: UInt64.self)
         bytes.storeBytes(of: low.bigEndian, toByteOffset: offset + 8, as: UInt64.self)
     }

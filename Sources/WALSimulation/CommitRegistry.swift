@@ -32,16 +32,21 @@ final class CommitRegistry {
     private(set) var vouchedByWritten: UInt64 = 0
     private let decompressor = LZ4FrameDecompressor()
     let blockSize: Int
+    /// As the log's `FORMAT` has it, which is written before any commit.
+    private var log: RootFormat?
 
     init(blockSize: Int) { self.blockSize = blockSize }
 
     func note(_ write: SimulatedDisk.Write, path: String) {
-        guard path.hasSuffix(".journal") else { return }
+        if path.contains("/FORMAT") {
+            log = write.bytes.withUnsafeBytes { try? RootFormat.decode(RawSpan(_unsafeBytes: $0)) } ?? log
+        }
+        guard path.hasSuffix(".journal"), let log else { return }
         write.bytes.withUnsafeBytes { buffer in
             let bytes = RawSpan(_unsafeBytes: buffer)
             var position = 0
             while position + blockSize <= bytes.byteCount {
-                guard case .valid(let header) = CommitHeader.read(bytes, at: position),
+                guard case .valid(let header) = CommitHeader.read(bytes, at: position, of: log),
                     position + header.commitLength <= bytes.byteCount
                 else {
                     position += blockSize

@@ -51,7 +51,7 @@ public struct JournalImage: Sendable {
         guard let header = found else { return nil }
         self.bytes = bytes
         self.header = header
-        commits = Self.commits(in: bytes, epoch: header.epoch, start: Int(header.commitsStart))
+        commits = Self.commits(in: bytes, of: header)
     }
 
     /// Whether whole commits of an earlier life stand behind the present one's. A life that ended early leaves none.
@@ -59,7 +59,8 @@ public struct JournalImage: Sendable {
         let end = commits.last?.range.upperBound ?? 0
         return bytes.withRawSpan { span in
             for offset in stride(from: end, to: span.byteCount, by: Self.blockSize) {
-                if case .valid(let header) = CommitHeader.read(span, at: offset), header.epoch != self.header.epoch {
+                if case .valid(let header) = CommitHeader.read(span, at: offset, of: self.header.log),
+                    header.epoch != self.header.epoch {
                     return true
                 }
             }
@@ -67,12 +68,13 @@ public struct JournalImage: Sendable {
         }
     }
 
-    private static func commits(in bytes: [UInt8], epoch: UInt64, start: Int) -> [Commit] {
+    private static func commits(in bytes: [UInt8], of file: JournalFileHeader) -> [Commit] {
         var commits: [Commit] = []
         bytes.withRawSpan { span in
-            var offset = start
+            var offset = Int(file.commitsStart)
             while offset + blockSize <= span.byteCount {
-                guard case .valid(let header) = CommitHeader.read(span, at: offset), header.epoch == epoch,
+                guard case .valid(let header) = CommitHeader.read(span, at: offset, of: file.log),
+                    header.epoch == file.epoch,
                     header.offset == UInt64(offset),
                     let frames = try? CommitDecoder.frames(
                         of: header, in: span.extracting(offset..<offset + header.commitLength))
@@ -134,12 +136,17 @@ public struct JournalImage: Sendable {
         let records = UInt64(commits[commits.count - 1].records.count)
         let number = last.commitNumber + 1 + skipped
         return CraftedFrame.commit(
-            frames,
+            frames, of: header.log,
             CommitPlacement(
                 epoch: header.epoch, fileSequence: sequence, offset: UInt64(offset ?? end), commitNumber: number,
                 durableThrough: durableThrough ?? (number - 1), recordsBefore: last.recordsBefore + records,
                 previousChecksum: previousChecksum ?? last.checksum))
     }
+}
+
+extension JournalFileHeader {
+    /// The log that the file names.
+    public var log: RootFormat { RootFormat(logIdentifier: logIdentifier, blockSize: blockSize, created: 0) }
 }
 
 /// One tenant's records in a commit made by hand.
@@ -167,17 +174,19 @@ public struct CraftedFrame: Sendable {
         return body
     }
 
-    public static func commit(_ frames: [CraftedFrame], _ placement: CommitPlacement) -> [UInt8] {
+    public static func commit(
+        _ frames: [CraftedFrame], of log: RootFormat, _ placement: CommitPlacement
+    ) -> [UInt8] {
         let headersLength = frames.reduce(0) { $0 + FrameHeader.length(tenantLength: $1.tenant.utf8.count) }
         let raw = frames.reduce(0) { $0 + $1.body.count }
         var bytes = [UInt8](
             repeating: 0,
             count: CommitEncoder.bound(
                 frameHeadersLength: headersLength, rawLengths: raw, frameCount: frames.count,
-                blockSize: JournalImage.blockSize))
+                blockSize: log.blockSize))
         let header = bytes.withMutableRawSpan { (span: inout MutableRawSpan) in
             var encoder = CommitEncoder(
-                at: 0, blockSize: JournalImage.blockSize, frameHeadersLength: headersLength, rawLengths: raw)
+                at: 0, of: log, frameHeadersLength: headersLength, rawLengths: raw)
             for frame in frames {
                 var header = FrameHeader(
                     tenant: frame.tenant, kinds: RecordKindSet(.opaque), codec: .raw,

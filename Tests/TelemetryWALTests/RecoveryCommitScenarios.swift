@@ -121,7 +121,7 @@ extension RecoveryScenario {
     /// A commit with the number and place of another, whose chain does not fit.
     private static func forgery(of commit: JournalImage.Commit, in file: JournalImage) throws -> [UInt8] {
         CraftedFrame.commit(
-            [CraftedFrame("alpha", 700, [[6, 6, 6]])],
+            [CraftedFrame("alpha", 700, [[6, 6, 6]])], of: file.header.log,
             CommitPlacement(
                 epoch: file.header.epoch, fileSequence: file.sequence, offset: UInt64(commit.start),
                 commitNumber: commit.header.commitNumber, durableThrough: commit.header.durableThrough,

@@ -19,14 +19,16 @@ import WALStorage
     private func begin(_ machine: inout CommitterMachine, _ name: String) -> JournalFileHeader {
         machine.begin(
             file: name, logIdentifier: identifier, epoch: 7, capacity: 1 << 20, blockSize: 4096, created: 0,
-            oldestLiveFileSequence: nil)
+            oldestLiveFileSequence: nil, sequenceFloor: 9)
     }
 
     /// A header as the encoder gives it, without a body worth naming.
     private func commit(_ placement: CommitPlacement) throws -> CommitHeader {
         var buffer = [UInt8](repeating: 0, count: 256 << 10)
         return try buffer.withMutableRawSpan { (bytes: inout MutableRawSpan) throws(FormatError) in
-            var encoder = CommitEncoder(at: 0, blockSize: 4096, frameHeadersLength: 64, rawLengths: 24)
+            var encoder = CommitEncoder(
+                at: 0, of: RootFormat(logIdentifier: identifier, blockSize: 4096, created: 0), frameHeadersLength: 64,
+                rawLengths: 24)
             var frame = FrameHeader(
                 tenant: nil, kinds: .control, codec: .raw, firstSequence: 0, recordCount: 1, storedLength: 0,
                 rawLength: 0, bodyChecksum: 0, lowestTimestamp: 0, highestTimestamp: 0)
@@ -68,7 +70,7 @@ import WALStorage
         let header = begin(&machine, "b")
         #expect(header.previous.fileSequence == 1 && header.previous.endOffset == 12288)
         #expect(header.previous.lastCommit == 1 && header.previous.lastChecksum == written.checksum)
-        #expect(header.firstCommit == 2 && header.recordsBefore == 1)
+        #expect(header.firstCommit == 2 && header.recordsBefore == 1 && header.sequenceFloor == 9)
     }
 
     @Test func failedWriteGoesToAFreshFileOnceAndThenGivesUp() throws {

@@ -27,6 +27,16 @@ import WALFormat
         }
     }
 
+    @Test func goesOnBehindWhatStandsBefore() {
+        var generator = SeededGenerator(seed: 2)
+        let bytes = generator.bytes(64)
+        for length in 0...64 {
+            let behind = crc(bytes, 0..<length)
+            #expect(crc(bytes, length..<64, behind: behind) == crc(bytes))
+            #expect(crcByTable(bytes, length..<64, behind: behind) == crc(bytes))
+        }
+    }
+
     /// On a CPU without the instruction both sides are the table; the published vectors still hold it.
     @Test func instructionAndTableAgreeAtEveryLengthAndAlignment() {
         var generator = SeededGenerator(seed: 1)

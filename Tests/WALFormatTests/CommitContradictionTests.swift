@@ -38,7 +38,7 @@ import WALFormat
         var commit = try SampleCommit.small()
         commit.bytes.put(UInt32(152), at: 76)
         commit.bytes.seal(96..<96 + 152, at: 12)
-        commit.bytes.seal(12..<96, at: 8)
+        commit.bytes.sealCommitHeader()
         guard case .valid(let header) = readCommit(commit.bytes) else { throw FormatError(.field, "not valid") }
         commit.header = header
         #expect(cause(commit) == .field)

@@ -78,7 +78,7 @@ import WALFormat
         await #expect(processExitsWith: .failure) {
             var buffer = [UInt8](repeating: 0, count: 1 << 20)
             buffer.withMutableRawSpan { (span: inout MutableRawSpan) in
-                let encoder = CommitEncoder(at: 0, blockSize: 4096, frameHeadersLength: 72, rawLengths: 100)
+                let encoder = CommitEncoder(at: 0, of: .sample(), frameHeadersLength: 72, rawLengths: 100)
                 _ = encoder.finish(.sample, timestamp: 0, flags: [], into: &span)
             }
         }

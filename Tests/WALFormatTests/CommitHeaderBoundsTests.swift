@@ -13,7 +13,7 @@ import WALFormat
     private func isValid(_ change: (inout [UInt8]) -> Void) throws -> Bool {
         var bytes = try SampleCommit.small().bytes
         change(&bytes)
-        bytes.seal(12..<96, at: 8)
+        bytes.sealCommitHeader()
         switch readCommit(bytes) {
         case .valid: return true
         case .broken(let epoch):
@@ -34,9 +34,9 @@ import WALFormat
     }
 
     @Test func headersAndBodiesFitIntoTheLength() throws {
-        let used = UInt32(try SampleCommit.small().used)
-        #expect(try isValid { $0.put(used, at: Field.commitLength) })
-        #expect(try !isValid { $0.put(used - 1, at: Field.commitLength) })
+        let room = UInt32(4096 - 96 - (try SampleCommit.small().header.frameHeadersLength))
+        #expect(try isValid { $0.put(room, at: Field.bodiesLength) })
+        #expect(try !isValid { $0.put(room + 1, at: Field.bodiesLength) })
         #expect(try !isValid { $0.put(UInt32.max, at: Field.bodiesLength) })
         #expect(try !isValid { $0.put(UInt32.max, at: Field.frameHeadersLength) })
     }

@@ -2,11 +2,15 @@ import Testing
 import WALFormat
 
 @Suite struct CommitHeaderTests {
+    private let identifier: [UInt8] = [
+        0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0x4D, 0xEF, 0xBE, 0xDC, 0xBA, 0x98, 0x76, 0x54, 0x32, 0x10,
+    ]
+
     @Test func roundTrip() throws {
         let commit = try SampleCommit.small()
         #expect(readCommit(commit.bytes) == .valid(commit.header))
         #expect(readCommit([5, 6, 7] + commit.bytes, at: 3) == .valid(commit.header))
-        #expect(commit.header.checksum == crc(commit.bytes, 12..<96))
+        #expect(commit.header.checksum == crc(identifier + commit.bytes[12..<96]))
     }
 
     /// The layout that SPEC.md states, field by field.
@@ -15,7 +19,7 @@ import WALFormat
             [SampleFrame("acme", payloads: [[1]])], flags: [.checkpoint, .closing])
         let bytes = commit.bytes
         #expect(Array(bytes[0..<8]) == Array("TWALCMT1".utf8))
-        #expect(bytes.integer(UInt32.self, at: 8) == crc(bytes, 12..<96))
+        #expect(bytes.integer(UInt32.self, at: 8) == crc(identifier + bytes[12..<96]))
         #expect(bytes.integer(UInt32.self, at: 12) == crc(bytes, 96..<168))
         #expect(bytes.integer(UInt64.self, at: 16) == 0x1122_3344_5566_7788)
         #expect(bytes.integer(UInt64.self, at: 24) == 3)
@@ -30,6 +34,32 @@ import WALFormat
         #expect(bytes.integer(UInt32.self, at: 84) == 1)
         #expect(bytes.integer(UInt32.self, at: 88) == 0xDEAD_BEEF)
         #expect(bytes.integer(UInt32.self, at: 92) == 5)
+    }
+
+    /// What is right in every other way and does not know the log's UUID is no commit of it: an imitation in a payload,
+    /// another log's commit.
+    @Test func commitOfAnotherLogIsBroken() throws {
+        let commit = try SampleCommit.small()
+        var generator = SeededGenerator(seed: 5)
+        let other = RootFormat(logIdentifier: LogIdentifier(using: &generator), blockSize: 4096, created: 0)
+        #expect(readCommit(commit.bytes, of: other) == .broken(claimedEpoch: commit.header.epoch))
+        var imitation = commit.bytes
+        imitation.seal(12..<96, at: 8)
+        #expect(readCommit(imitation) == .broken(claimedEpoch: commit.header.epoch))
+    }
+
+    @Test func lengthIsWholeBlocks() throws {
+        var commit = try SampleCommit.small()
+        #expect(readCommit(commit.bytes, of: .sample(blockSize: 8192)) == .broken(claimedEpoch: commit.header.epoch))
+        commit.bytes.put(UInt32(8192), at: 72)
+        commit.bytes.sealCommitHeader()
+        for (blockSize, isValid) in [(4096, true), (8192, true), (16384, false)] {
+            let reading = readCommit(commit.bytes, of: .sample(blockSize: blockSize))
+            if case .valid = reading { #expect(isValid) } else { #expect(!isValid) }
+        }
+        commit.bytes.put(UInt32(8191), at: 72)
+        commit.bytes.sealCommitHeader()
+        #expect(readCommit(commit.bytes) == .broken(claimedEpoch: commit.header.epoch))
     }
 
     @Test func flagsHaveABitEach() {

@@ -21,12 +21,12 @@ enum GoldenContents {
         previous: .init(
             fileSequence: 2, epoch: 0xB1B2_B3B4_B5B6_B7B8, endOffset: 0x03FF_E000, lastCommit: 1_000,
             lastChecksum: 0xC1C2_C3C4),
-        recordsBefore: 54_321)
+        recordsBefore: 54_321, sequenceFloor: 65_432)
 
     static let spareHeader = JournalFileHeader(
         logIdentifier: logIdentifier, epoch: 0xD1D2_D3D4_D5D6_D7D8, fileSequence: 0, capacity: 256 << 10,
         blockSize: 4096, created: 1_700_000_002_123_456_789, firstCommit: 0, oldestLiveFileSequence: 0,
-        previous: .init(), recordsBefore: 0)
+        previous: .init(), recordsBefore: 0, sequenceFloor: 0)
 
     /// Where all commits stand; each has its own number.
     static func placement(commit: UInt64) -> CommitPlacement {

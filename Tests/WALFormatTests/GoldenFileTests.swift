@@ -2,7 +2,7 @@ import Foundation
 import Testing
 import WALFormat
 
-/// Today's code against the bytes that version 1 wrote, in both directions; see Tests/Fixtures/golden/README.md.
+/// Today's code against the bytes that version 2 wrote, in both directions; see Tests/Fixtures/golden/README.md.
 @Suite struct GoldenFileTests {
     private static let directory = URL(filePath: #filePath).deletingLastPathComponent()
         .appending(path: "../Fixtures/golden")

@@ -48,7 +48,7 @@ import WALFormat
         let bytes = JournalFileHeader.sample.encoded()
         #expect(Array(bytes[0..<8]) == Array("TWALJRN1".utf8))
         #expect(bytes.integer(UInt32.self, at: 8) == crc(bytes, 12..<4096))
-        #expect(bytes.integer(UInt32.self, at: 12) == 1)
+        #expect(bytes.integer(UInt32.self, at: 12) == 2)
         #expect(bytes.integer(UInt64.self, at: 32) == 0x1122_3344_5566_7788)
         #expect(bytes.integer(UInt64.self, at: 40) == 5)
         #expect(bytes.integer(UInt64.self, at: 48) == 64 << 20)
@@ -64,7 +64,8 @@ import WALFormat
         #expect(bytes.integer(UInt32.self, at: 116) == 0)
         #expect(bytes.integer(UInt64.self, at: 120) == 123_456)
         #expect(bytes.integer(UInt64.self, at: 128) == 4)
-        #expect(bytes[136..<4096].allSatisfy { $0 == 0 })
+        #expect(bytes.integer(UInt64.self, at: 136) == 98_765)
+        #expect(bytes[144..<4096].allSatisfy { $0 == 0 })
     }
 
     /// All 32,768 bits of the block, the zeros behind the fields included.
@@ -117,6 +118,13 @@ import WALFormat
         #expect(cause { $0.capacity = most + 4096 } == .field)
         #expect(cause { $0.capacity = least + 1 } == .field)
         #expect(cause { $0.capacity = .max } == .field)
+    }
+
+    @Test func sequenceFloor() {
+        #expect(cause { $0.sequenceFloor = 0 } == .field)
+        #expect(cause { $0.sequenceFloor = 1 } == nil)
+        #expect(cause { $0.sequenceFloor = FormatLimits.maximumNumber } == nil)
+        #expect(cause { $0.sequenceFloor = FormatLimits.maximumNumber + 1 } == .field)
     }
 
     @Test func blockSizeIsTheLogs() {

@@ -47,7 +47,7 @@ import WALFormat
             let magic = magics[generator.below(4)].utf8
             if bytes.count >= 8, !magic.isEmpty { bytes.replaceSubrange(0..<8, with: magic) }
             // Checksums right, fields random: only the bounds stand guard.
-            if bytes.count >= 96, generator.below(2) == 0 { bytes.seal(12..<96, at: 8) }
+            if bytes.count >= 96, generator.below(2) == 0 { bytes.sealCommitHeader() }
             readAll(
                 bytes, at: generator.below(8) == 0 ? generator.below(bytes.count + 1) : 0, decompressor: decompressor)
         }
@@ -128,6 +128,6 @@ import WALFormat
             body += stored
         }
         if headersEnd <= bytes.count { bytes.seal(96..<headersEnd, at: 12) }
-        bytes.seal(12..<96, at: 8)
+        bytes.sealCommitHeader()
     }
 }

@@ -28,7 +28,7 @@ import WALFormat
         #expect(Array(bytes[..<4096]) == Array(bytes[4096...]))
         #expect(Array(bytes[0..<8]) == Array("TWALFMT1".utf8))
         #expect(bytes.integer(UInt32.self, at: 8) == crc(bytes, 12..<4096))
-        #expect(bytes.integer(UInt32.self, at: 12) == 1)
+        #expect(bytes.integer(UInt32.self, at: 12) == 2)
         #expect(bytes.integer(UInt32.self, at: 32) == 8192)
         #expect(bytes.integer(UInt32.self, at: 36) == 0)
         #expect(bytes.integer(UInt64.self, at: 40) == 1_700_000_000)

@@ -77,6 +77,9 @@ struct MicroCommand: ParsableCommand {
             }
             let headersLength = headers.reduce(0) { $0 + $1.length }
             var buffer = [UInt8](repeating: 0, count: 512 << 10)
+            var generator = SystemRandomNumberGenerator()
+            let log = RootFormat(
+                logIdentifier: LogIdentifier(using: &generator), blockSize: 4096, created: 0)
             let compressor = LZ4FrameCompressor()
             let decompressor = LZ4FrameDecompressor()
             var header: CommitHeader?
@@ -87,7 +90,7 @@ struct MicroCommand: ParsableCommand {
             lines.append(
                 duration("encode \(name)") {
                     var encoder = CommitEncoder(
-                        at: 0, blockSize: 4096, frameHeadersLength: headersLength, rawLengths: rawLength * frames,
+                        at: 0, of: log, frameHeadersLength: headersLength, rawLengths: rawLength * frames,
                         compresses: false)
                     header = try! buffer.withMutableRawSpan { span in
                         for var frame in headers {

@@ -3,10 +3,12 @@ import WALStorage
 
 /// Turns a turn into bytes. One thread at a time; no I/O, and no lock held.
 final class CommitAssembler {
-    let blockSize: Int
+    let format: RootFormat
     private let compressor = LZ4FrameCompressor()
 
-    init(blockSize: Int) { self.blockSize = blockSize }
+    init(format: RootFormat) { self.format = format }
+
+    private var blockSize: Int { format.blockSize }
 
     /// What a turn takes on disk.
     struct Lengths {
@@ -84,7 +86,7 @@ final class CommitAssembler {
         compresses: Bool
     ) throws(FormatError) -> CommitHeader {
         var encoder = CommitEncoder(
-            at: base, blockSize: blockSize, frameHeadersLength: frameHeadersLength, rawLengths: rawLength,
+            at: base, of: format, frameHeadersLength: frameHeadersLength, rawLengths: rawLength,
             compresses: compresses)
         return try buffer.withMutableBytes { (bytes: inout MutableRawSpan) throws(FormatError) in
             for (var header, body) in control.frames {

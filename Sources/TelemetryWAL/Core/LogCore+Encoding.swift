@@ -331,7 +331,7 @@ extension LogCore {
             file: spare.name, logIdentifier: format.logIdentifier,
             epoch: UInt64.random(in: 1 ... .max, using: &generator), capacity: spare.capacity,
             blockSize: format.blockSize, created: wallClockNanoseconds(),
-            oldestLiveFileSequence: files.isEmpty ? nil : oldestLive)
+            oldestLiveFileSequence: files.isEmpty ? nil : oldestLive, sequenceFloor: state.sequenceFloor)
         currentFile = spare.file
         return nil
     }

@@ -240,7 +240,7 @@ extension LogCore {
             logIdentifier: format.logIdentifier, epoch: UInt64.random(in: 1 ... .max, using: &generator),
             fileSequence: 0, capacity: size,
             blockSize: format.blockSize, created: wallClockNanoseconds(), firstCommit: 0, oldestLiveFileSequence: 0,
-            previous: .init(), recordsBefore: 0)
+            previous: .init(), recordsBefore: 0, sequenceFloor: 0)
         let length = FormatLimits.headerCopies * format.blockSize
         let buffer = AlignedBuffer(capacity: length, alignment: max(4096, format.blockSize))
         buffer.withMutableBytes { header.encode(into: &$0, at: 0) }

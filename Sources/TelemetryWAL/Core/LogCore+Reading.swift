@@ -23,7 +23,7 @@ extension LogCore {
             guard start < end else { return nil }
             return ReadableFile(
                 name: file.name, header: file.header, range: start..<end, damage: file.damage,
-                excusedFrames: file.excusedFrames)
+                isDamageNews: file.isDamageNews, excusedFrames: file.excusedFrames)
         }
     }
 
@@ -56,6 +56,7 @@ extension LogCore {
                 guard let index = files.firstIndex(where: { $0.sequence == fileSequence }) else { return }
                 files[index].extents = examined.extents
                 files[index].damage = examined.damage
+                files[index].isDamageNews = true
                 reclaim()
             }
             WriteAheadLogEngine<Storage>.report(report, to: logger)

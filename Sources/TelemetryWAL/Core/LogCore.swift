@@ -121,7 +121,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         freeSlots = (0..<options.commitsUnderWay).map {
             CommitSlot(tag: $0, alignment: max(4096, format.blockSize))
         }
-        assembler = CommitAssembler(blockSize: format.blockSize)
+        assembler = CommitAssembler(format: format)
         let capacity = Int(options.journalFileSize)
         var admission = AdmissionControl(
             usableEnd: (capacity - Self.reserve(ofFileSize: capacity)) & ~(format.blockSize - 1), fileStart: 0,

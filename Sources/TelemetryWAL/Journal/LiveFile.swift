@@ -22,8 +22,13 @@ struct LiveFile {
     /// Offset behind the last durable commit.
     var endOffset: UInt64
     var extents = TenantExtents()
+    /// Whether any commit of it is part of the log.
+    var hasAcceptedCommit = false
     /// Byte ranges that are damaged or could not be read; readers pass over them.
     var damage: [Range<UInt64>] = []
+    /// The damage was found by a reader after the log had been opened: no report of recovery tells of it, so each
+    /// reader is told.
+    var isDamageNews = false
     /// Bodies of frames that are damaged and that every subscriber had before: readers pass over them in silence.
     var excusedFrames: [Range<UInt64>] = []
     /// What it holds was taken from checkpoints: damage in it is not known yet.

@@ -8,6 +8,8 @@ struct ReadableFile: Sendable {
     /// Offset of the first commit to read, and the end of the last one.
     var range: Range<UInt64>
     var damage: [Range<UInt64>]
+    /// Whether whoever reads is told of the damage: no report has told of it.
+    var isDamageNews = false
     /// Bodies of damaged frames that everybody has: not worth an error.
     var excusedFrames: [Range<UInt64>] = []
 }
@@ -19,7 +21,7 @@ struct ReadableFile: Sendable {
 /// the old life was delivered.
 struct JournalCursor<Storage: JournalStorage> {
     let storage: Storage
-    let blockSize: Int
+    let format: RootFormat
     /// The log that is read keeps the files as they are until the cursor has left them: one that is gone, or begins
     /// like a later life of itself, is damaged. Taken for a new life it would be left and offered again without end.
     let filesArePinned: Bool
@@ -37,15 +39,18 @@ struct JournalCursor<Storage: JournalStorage> {
     private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
 
     init(
-        storage: Storage, blockSize: Int, files: [ReadableFile], throughCommit: UInt64, filesArePinned: Bool = false
+        storage: Storage, format: RootFormat, files: [ReadableFile], throughCommit: UInt64, filesArePinned: Bool = false
     ) {
         self.filesArePinned = filesArePinned
         self.storage = storage
-        self.blockSize = blockSize
+        self.format = format
         self.files = files
         self.throughCommit = throughCommit
         if let first = files.first { position = (first.header.fileSequence, first.range.lowerBound) }
     }
+
+    private var blockSize: Int { format.blockSize }
+    private static var nothingBegins: String { "no commit begins here" }
 
     /// Gives the cursor more to read: what has been written since.
     mutating func extend(_ files: [ReadableFile], throughCommit: UInt64) {
@@ -71,7 +76,11 @@ struct JournalCursor<Storage: JournalStorage> {
                 continue
             }
             if let damage = current.damage.first(where: { $0.contains(position.offset) }) {
+                let offset = position.offset
                 position.offset = damage.upperBound
+                if current.isDamageNews {
+                    throw .damaged(path: path(of: current), offset: offset, reason: Self.nothingBegins)
+                }
                 continue
             }
             let available: Int
@@ -91,11 +100,11 @@ struct JournalCursor<Storage: JournalStorage> {
                 try handleEnd(of: current)
                 continue
             }
-            guard case .valid(let header)? = window?.withBytes({ CommitHeader.read($0, at: 0) }),
+            guard case .valid(let header)? = window?.withBytes({ CommitHeader.read($0, at: 0, of: format) }),
                 header.epoch == current.header.epoch, header.fileSequence == current.header.fileSequence,
-                header.offset == position.offset, header.commitLength.isMultiple(of: blockSize)
+                header.offset == position.offset
             else {
-                try handleUnexpected(current, "no commit begins here")
+                try handleUnexpected(current, Self.nothingBegins)
                 continue
             }
             if header.commitNumber > throughCommit { return nil }
@@ -273,7 +282,7 @@ struct JournalCursor<Storage: JournalStorage> {
                     return
                 }
             } catch { throw .storage(error) }
-            if case .valid(let header)? = window?.withBytes({ CommitHeader.read($0, at: 0) }),
+            if case .valid(let header)? = window?.withBytes({ CommitHeader.read($0, at: 0, of: format) }),
                 header.epoch == current.header.epoch, header.offset == position.offset
             {
                 return

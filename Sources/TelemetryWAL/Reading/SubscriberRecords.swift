@@ -71,7 +71,7 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
         self.tenant = tenant
         self.subscriber = subscriber
         cursor = JournalCursor(
-            storage: core.storage, blockSize: core.format.blockSize, files: [], throughCommit: 0,
+            storage: core.storage, format: core.format, files: [], throughCommit: 0,
             filesArePinned: true)
         do throws(WALError) {
             try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
@@ -99,11 +99,11 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
             pinned = sequences
             if let position, files.first?.header.fileSequence != position.fileSequence {
                 cursor = JournalCursor(
-                    storage: core.storage, blockSize: core.format.blockSize, files: files,
+                    storage: core.storage, format: core.format, files: files,
                     throughCommit: core.durableThrough, filesArePinned: true)
             } else if position == nil {
                 cursor = JournalCursor(
-                    storage: core.storage, blockSize: core.format.blockSize, files: files,
+                    storage: core.storage, format: core.format, files: files,
                     throughCommit: core.durableThrough, filesArePinned: true)
             } else {
                 cursor.extend(files, throughCommit: core.durableThrough)

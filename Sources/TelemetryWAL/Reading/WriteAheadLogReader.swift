@@ -94,14 +94,14 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
         }
         return StoredRecords(
             cursor: JournalCursor(
-                storage: storage, blockSize: format.blockSize, files: files, throughCommit: lastCommit),
+                storage: storage, format: format, files: files, throughCommit: lastCommit),
             tenant: tenant, from: sequence)
     }
 
     /// The commits of a journal file, damaged places left out, for tools that show a log's structure.
     public func commits(inFileNamed name: String) throws(WALError) -> [CommitStatus] {
         guard let file = recovered.files.first(where: { $0.name == name }) else { return [] }
-        return try CommitStatus.all(in: file, storage: storage, blockSize: format.blockSize)
+        return try CommitStatus.all(in: file, storage: storage, format: format)
     }
 }
 
@@ -179,9 +179,10 @@ public struct CommitStatus: Sendable {
     public let control: [ControlRecord]
 
     static func all<Storage: JournalStorage>(
-        in file: LiveFile, storage: Storage, blockSize: Int
+        in file: LiveFile, storage: Storage, format: RootFormat
     ) throws(WALError) -> [CommitStatus] {
         do throws(StorageError) {
+            let blockSize = format.blockSize
             let handle = try storage.open("journal/" + file.name, forWriting: false)
             let buffer = AlignedBuffer(capacity: 1 << 20, alignment: max(4096, blockSize))
             let decompressor = LZ4FrameDecompressor()
@@ -193,7 +194,7 @@ public struct CommitStatus: Sendable {
                     continue
                 }
                 guard try handle.read(into: buffer, at: 0, length: blockSize, from: offset) == blockSize,
-                    case .valid(let header) = buffer.withBytes({ CommitHeader.read($0, at: 0) }),
+                    case .valid(let header) = buffer.withBytes({ CommitHeader.read($0, at: 0, of: format) }),
                     header.epoch == file.header.epoch, header.offset == offset
                 else {
                     offset += UInt64(blockSize)

@@ -11,7 +11,7 @@ struct CheckpointSummary {
 
     /// Reads the checkpoints of a chain's files. Nil where anything is not as a log in order has it: then the whole
     /// journal is to be read, which tells what is wrong.
-    init?<Storage: JournalStorage>(_ chain: JournalChain, storage: Storage, blockSize: Int) {
+    init?<Storage: JournalStorage>(_ chain: JournalChain, storage: Storage, format: RootFormat) {
         let links = chain.links
         guard links.count > 1, chain.missing.isEmpty else { return nil }
         for (index, link) in links.enumerated() {
@@ -22,14 +22,14 @@ struct CheckpointSummary {
                 guard previous.fileSequence == before.fileSequence, previous.epoch == before.epoch,
                     previous.lastCommit >= before.firstCommit, link.header.recordsBefore >= before.recordsBefore,
                     previous.endOffset > before.commitsStart, previous.endOffset <= before.capacity,
-                    previous.endOffset.isMultiple(of: UInt64(blockSize))
+                    previous.endOffset.isMultiple(of: UInt64(format.blockSize))
                 else { return nil }
             }
         }
-        let buffer = AlignedBuffer(capacity: 64 << 10, alignment: max(4096, blockSize))
+        let buffer = AlignedBuffer(capacity: 64 << 10, alignment: max(4096, format.blockSize))
         states = []
         for (index, link) in links.enumerated() {
-            guard let state = Self.state(before: link, storage: storage, buffer: buffer) else {
+            guard let state = Self.state(before: link, storage: storage, format: format, buffer: buffer) else {
                 // The newest file's first write may have been torn: then the file before it is the one to read.
                 guard index == links.count - 1, states.count > 1 else { return nil }
                 break
@@ -56,14 +56,14 @@ struct CheckpointSummary {
 
     /// The state in a file's checkpoint, nil where it is not whole.
     private static func state<Storage: JournalStorage>(
-        before link: JournalChain.Link, storage: Storage, buffer: AlignedBuffer
+        before link: JournalChain.Link, storage: Storage, format: RootFormat, buffer: AlignedBuffer
     ) -> LogState? {
         do {
             let file = try storage.open("journal/" + link.name, forWriting: false)
             let start = link.header.commitsStart
             var count = try file.read(
                 into: buffer, at: 0, length: min(buffer.capacity, Int(link.header.capacity - start)), from: start)
-            guard case .valid(let header) = buffer.withBytes({ CommitHeader.read($0.extracting(0..<count), at: 0) }),
+            guard case .valid(let header) = buffer.withBytes({ CommitHeader.read($0.extracting(0..<count), at: 0, of: format) }),
                 header.epoch == link.header.epoch, header.fileSequence == link.header.fileSequence,
                 header.offset == start, header.commitNumber == link.header.firstCommit,
                 header.flags.contains(.checkpoint), header.previousChecksum == link.header.previous.lastChecksum,
@@ -102,6 +102,7 @@ extension RecoveryMachine {
         let next = chain.links[index + 1].header
         var file = LiveFile(name: link.name, header: link.header, endOffset: next.previous.endOffset)
         file.isSummarised = true
+        file.hasAcceptedCommit = true
         for tenant in after.tenants {
             let first =
                 before.index(of: tenant.name).map { before.tenants[$0].nextSequence } ?? before.sequenceFloor

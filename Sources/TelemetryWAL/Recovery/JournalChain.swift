@@ -77,6 +77,11 @@ struct JournalChain {
             }
             withoutHeaders.append(file)
         }
+        // Oldest first, whatever their names are: each is judged beside those before it.
+        withoutHeaders.sort {
+            ($0.firstCommit?.fileSequence ?? .max, $0.firstCommit?.offset ?? 0, $0.name)
+                < ($1.firstCommit?.fileSequence ?? .max, $1.firstCommit?.offset ?? 0, $1.name)
+        }
         for file in withoutHeaders {
             adopt(file, logIdentifier: logIdentifier, blockSize: blockSize, into: &bySequence, report: &report)
         }
@@ -117,7 +122,8 @@ struct JournalChain {
                     logIdentifier: logIdentifier, epoch: first.epoch, fileSequence: first.fileSequence,
                     capacity: file.size, blockSize: blockSize, created: first.timestamp,
                     firstCommit: first.commitNumber, oldestLiveFileSequence: 0,
-                    previous: .init(lastCommit: first.commitNumber - 1), recordsBefore: first.recordsBefore)
+                    previous: .init(lastCommit: first.commitNumber - 1), recordsBefore: first.recordsBefore,
+                    sequenceFloor: 1)
                 bySequence[first.fileSequence] = Link(
                     name: file.name, header: header, size: file.size, isHeaderLost: true, firstOffset: first.offset)
                 return

@@ -35,7 +35,7 @@ enum ScanEvent {
 struct JournalFileScanner {
     let epoch: UInt64
     let fileSequence: UInt64
-    let blockSize: Int
+    let format: RootFormat
     /// The file's end.
     let end: UInt64
     /// Whether bodies are decompressed and their records walked, beyond their checksum.
@@ -50,16 +50,17 @@ struct JournalFileScanner {
     private let decompressor = LZ4FrameDecompressor()
 
     init(
-        epoch: UInt64, fileSequence: UInt64, blockSize: Int, start: UInt64, end: UInt64, opensBodies: Bool = false
+        epoch: UInt64, fileSequence: UInt64, format: RootFormat, start: UInt64, end: UInt64, opensBodies: Bool = false
     ) {
         self.epoch = epoch
         self.fileSequence = fileSequence
-        self.blockSize = blockSize
+        self.format = format
         self.offset = start
         self.end = end
         self.opensBodies = opensBodies
     }
 
+    private var blockSize: Int { format.blockSize }
     var isFinished: Bool { offset + UInt64(blockSize) > end }
 
     /// Looks at a window whose first byte is the file's at `offset`. Returns the bytes that the next window must have
@@ -68,7 +69,7 @@ struct JournalFileScanner {
         var position = 0
         while !isFinished {
             guard position + blockSize <= window.byteCount else { return blockSize }
-            switch CommitHeader.read(window, at: position) {
+            switch CommitHeader.read(window, at: position, of: format) {
             #if Simulation
                 case .valid where DeliberateBug.isActive(.acceptZeroBlock) && isBehindUnusableBlock:
                     markUnusable(claimsEpoch: false)
@@ -86,7 +87,7 @@ struct JournalFileScanner {
                     let fileSequence = DeliberateBug.isActive(.ignoreEpochs) ? header.fileSequence : fileSequence
                 #endif
                 guard header.epoch == epoch, header.fileSequence == fileSequence, header.offset == offset,
-                    header.commitLength.isMultiple(of: blockSize), offset + UInt64(header.commitLength) <= end
+                    offset + UInt64(header.commitLength) <= end
                 else {
                     if header.epoch != epoch { staleCommits += 1 }
                     markUnusable(claimsEpoch: header.epoch == epoch)

@@ -32,7 +32,7 @@ struct Recovery<Storage: JournalStorage> {
         for (index, extent) in file.extents { machine.state.setNextSequence(extent.firstSequence, at: index) }
         machine.knowsState = true
         var scanner = JournalFileScanner(
-            epoch: file.header.epoch, fileSequence: file.header.fileSequence, blockSize: format.blockSize,
+            epoch: file.header.epoch, fileSequence: file.header.fileSequence, format: format,
             start: file.header.commitsStart, end: min(size, file.header.capacity))
         let unreadable = try scan(handle, with: &scanner) { _ in }
         machine.take(scanner, unreadable: unreadable)
@@ -63,6 +63,7 @@ struct Recovery<Storage: JournalStorage> {
             for index in found.indices {
                 if let sequence = disproved[found[index].name] { try disprove(&found[index], sequence) }
             }
+            try proveByCommits(&found)
             found = try compareTwins(found)
             recovered = if let error = versionFault(found) { .failure(error) } else { try recover(found) }
         } catch { throw .storage(error) }
@@ -76,7 +77,8 @@ struct Recovery<Storage: JournalStorage> {
     /// write of a new life that was torn leaves such commits as well, but they vouch for nothing new.)
     private func headersDisproved(by recovered: RecoveredLog) throws(StorageError) -> [String: UInt64] {
         let missing = Set(recovered.report.findings.filter { $0.what == .fileMissing }.map(\.fileSequence))
-        let names = Set(recovered.files.map(\.name))
+        // A file of the log without a commit may be another one whose headers were written over.
+        let names = Set(recovered.files.lazy.filter(\.hasAcceptedCommit).map(\.name))
         let sequences = recovered.files.map(\.sequence)
         var disproved: [String: UInt64] = [:]
         let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
@@ -146,7 +148,7 @@ struct Recovery<Storage: JournalStorage> {
             guard let header, counts[header.fileSequence] ?? 0 > 1 else { continue }
             let file = try storage.open("journal/" + found[index].name, forWriting: false)
             var scanner = JournalFileScanner(
-                epoch: header.epoch, fileSequence: header.fileSequence, blockSize: format.blockSize,
+                epoch: header.epoch, fileSequence: header.fileSequence, format: format,
                 start: header.commitsStart, end: min(found[index].size, header.capacity))
             _ = try scan(file, with: &scanner) { _ in }
             for case .commit(let commit) in scanner.events {
@@ -164,7 +166,7 @@ struct Recovery<Storage: JournalStorage> {
         var machine = RecoveryMachine(chain: chain, report: report)
         var firstToRead = 0
         if scope == .sinceCheckpoint, !opensBodies,
-            let summary = CheckpointSummary(chain, storage: storage, blockSize: format.blockSize)
+            let summary = CheckpointSummary(chain, storage: storage, format: format)
         {
             firstToRead = summary.firstToRead
             machine.state = summary.states[firstToRead]
@@ -177,7 +179,7 @@ struct Recovery<Storage: JournalStorage> {
         for link in chain.links[firstToRead...] {
             let file = try storage.open("journal/" + link.name, forWriting: false)
             var scanner = JournalFileScanner(
-                epoch: link.header.epoch, fileSequence: link.header.fileSequence, blockSize: format.blockSize,
+                epoch: link.header.epoch, fileSequence: link.header.fileSequence, format: format,
                 start: link.header.commitsStart, end: min(link.size, link.header.capacity),
                 opensBodies: opensBodies)
             let unreadable = try scan(file, with: &scanner) { progress?(read + $0, total) }
@@ -207,7 +209,7 @@ struct Recovery<Storage: JournalStorage> {
         return nil
     }
 
-    /// Reads a file's header copies; where both are damaged, looks for commits that prove themselves.
+    /// Reads a file's header copies.
     private func look(at name: String, buffer: AlignedBuffer) throws(StorageError) -> FoundFile {
         let file = try storage.open("journal/" + name, forWriting: false)
         var found = FoundFile(name: name, size: try file.size(), copies: [])
@@ -223,26 +225,51 @@ struct Recovery<Storage: JournalStorage> {
                 found.copies.append(.success(header))
             } catch { found.copies.append(.failure(error)) }
         }
-        let isBroken = found.copies.allSatisfy { if case .failure = $0 { true } else { false } }
         found.isHeaderUnreadable = !unreadable.isEmpty
-        if isBroken { try proveByCommits(&found, file: file, buffer: buffer) }
         return found
     }
 
-    private func proveByCommits(
-        _ found: inout FoundFile, file: Storage.File, buffer: AlignedBuffer
-    ) throws(StorageError) {
-        // The present life is the one with the highest file sequence; its epoch is read off its commits.
-        found.firstCommit = try commit(in: file, size: found.size, buffer: buffer) {
+    /// Finds out by their commits what the files without a whole header are: of the present life, which is the one with
+    /// the highest sequence number. A number that another file has is not meant: the device put that one's commit here.
+    private func proveByCommits(_ found: inout [FoundFile]) throws(StorageError) {
+        var taken = Set(
+            found.compactMap(\.latestHeader).lazy.filter { $0.logIdentifier == format.logIdentifier }
+                .map(\.fileSequence))
+        taken.formUnion(found.compactMap { $0.firstCommit?.fileSequence })
+        var open = found.indices.filter { found[$0].latestHeader == nil && found[$0].firstCommit == nil }
+        while !open.isEmpty {
+            for index in open where found[index].firstCommit.map({ taken.contains($0.fileSequence) }) ?? true {
+                try proveByCommits(&found[index], besides: taken)
+            }
+            open.removeAll { found[$0].firstCommit == nil }
+            // Of two with one number, the one whose commits begin where a file's do.
+            guard
+                let next = open.min(by: {
+                    guard let one = found[$0].firstCommit, let other = found[$1].firstCommit else { return false }
+                    return (one.fileSequence, one.offset, found[$0].name)
+                        < (other.fileSequence, other.offset, found[$1].name)
+                })
+            else { return }
+            if let first = found[next].firstCommit { taken.insert(first.fileSequence) }
+            open.removeAll { $0 == next }
+        }
+    }
+
+    private func proveByCommits(_ found: inout FoundFile, besides taken: Set<UInt64>) throws(StorageError) {
+        let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
+        let file = try storage.open("journal/" + found.name, forWriting: false)
+        found.firstCommit = try commit(in: file, size: found.size, buffer: buffer, besides: taken) {
             $0.fileSequence > $1.fileSequence
         }
-        let last = try commit(in: file, size: found.size, buffer: buffer, CommitHeader.isOfLaterLifeOrLater)
+        let last = try commit(
+            in: file, size: found.size, buffer: buffer, besides: taken, CommitHeader.isOfLaterLifeOrLater)
         if let first = found.firstCommit, let last { found.isVouchedFor = last.durableThrough >= first.commitNumber }
     }
 
-    /// Of the whole commit headers in a file, the first that no other is better than.
+    /// Of the whole commit headers in a file, the first that no other is better than. Those with the file sequence
+    /// numbers `taken` do not count.
     private func commit(
-        in file: Storage.File, size: UInt64, buffer: AlignedBuffer,
+        in file: Storage.File, size: UInt64, buffer: AlignedBuffer, besides taken: Set<UInt64> = [],
         _ isBetter: (CommitHeader, CommitHeader) -> Bool
     ) throws(StorageError) -> CommitHeader? {
         var best: CommitHeader?
@@ -253,8 +280,8 @@ struct Recovery<Storage: JournalStorage> {
             let count = try read(file, into: buffer, length: length, from: offset, unreadable: &unreadable)
             buffer.withBytes { bytes in
                 for position in stride(from: 0, to: count, by: format.blockSize) {
-                    guard case .valid(let header) = CommitHeader.read(bytes, at: position),
-                        header.offset == offset + UInt64(position)
+                    guard case .valid(let header) = CommitHeader.read(bytes, at: position, of: format),
+                        header.offset == offset + UInt64(position), !taken.contains(header.fileSequence)
                     else { continue }
                     if best.map({ isBetter(header, $0) }) ?? true { best = header }
                 }

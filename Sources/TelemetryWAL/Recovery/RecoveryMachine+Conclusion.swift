@@ -82,10 +82,12 @@ extension RecoveryMachine {
             }
             unknown = unknown.addingSaturated(lost - min(lost, Self.told(finding)))
         }
-        // No tenant has more records than the log, and each has begun at the floor or below. What cannot be read may be records that nobody counted: a byte of an
-        // LZ4 frame stands for at most 255 bytes of them, and each takes at least 16.
+        // No tenant has more records than the log, and each has begun at the floor or below. No next number is below the
+        // floor: so where that is lost, the highest of them will do. What cannot be read may be records that nobody
+        // counted: a byte of an LZ4 frame stands for at most 255 bytes of them, and each takes at least 16.
         let uncounted = unknownBytes * 16
-        let highest = state.sequenceFloor.addingSaturated(recordsSoFar).addingSaturated(uncounted)
+        let floor = state.tenants.reduce(state.sequenceFloor) { max($0, $1.nextSequence) }
+        let highest = floor.addingSaturated(recordsSoFar).addingSaturated(uncounted)
         if !isCountKnown {
             state.raiseSequenceFloor(to: highest)
         } else if unknown > 0 {

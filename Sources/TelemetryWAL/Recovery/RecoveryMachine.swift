@@ -127,7 +127,10 @@ struct RecoveryMachine {
         // Where a file's head is gone, the commits missing in it are those behind the last one known.
         if !(link.isHeaderLost && index > 0 && missing.isEmpty) { expectedCommit = header.firstCommit }
         chainChecksum = link.isHeaderLost ? nil : header.previous.lastChecksum
-        if !link.isHeaderLost { previous = header.previous }
+        if !link.isHeaderLost {
+            previous = header.previous
+            state.raiseSequenceFloor(to: header.sequenceFloor)
+        }
     }
 
     /// Goes through a file's events. Returns true where the log ends inside.
@@ -262,6 +265,7 @@ struct RecoveryMachine {
         expectedCommit = header.commitNumber + 1
         chainChecksum = header.checksum
         file.endOffset = commit.end
+        file.hasAcceptedCommit = true
         durableThrough = max(durableThrough, header.durableThrough)
         previous = JournalFileHeader.Previous(
             fileSequence: file.sequence, epoch: file.header.epoch, endOffset: file.endOffset,

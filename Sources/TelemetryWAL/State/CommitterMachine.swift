@@ -107,7 +107,7 @@ struct CommitterMachine {
     /// The header with which a fresh file of this name begins; the file becomes the current one.
     mutating func begin(
         file name: String, logIdentifier: LogIdentifier, epoch: UInt64, capacity: UInt64, blockSize: Int,
-        created: UInt64, oldestLiveFileSequence: UInt64?
+        created: UInt64, oldestLiveFileSequence: UInt64?, sequenceFloor: UInt64
     ) -> JournalFileHeader {
         precondition(underWay == 0, "a file begins when all before it is durable")
         lastFileSequence += 1
@@ -115,7 +115,7 @@ struct CommitterMachine {
             logIdentifier: logIdentifier, epoch: epoch, fileSequence: lastFileSequence, capacity: capacity,
             blockSize: blockSize, created: created, firstCommit: durable.commit + 1,
             oldestLiveFileSequence: oldestLiveFileSequence ?? lastFileSequence, previous: previous,
-            recordsBefore: durable.records)
+            recordsBefore: durable.records, sequenceFloor: sequenceFloor)
         current = CurrentFile(name: name, header: header, nextOffset: header.commitsStart, isBegun: false)
         return header
     }

@@ -19,21 +19,28 @@ extension [UInt8] {
 
     /// Puts the CRC32C of a range at an offset, as a writer who meant these bytes would have done.
     mutating func seal(_ range: Range<Int>, at offset: Int) { put(crc(self, range), at: offset) }
+
+    /// The same for the header of a commit, whose checksum begins with the log's UUID.
+    mutating func sealCommitHeader(at base: Int = 0) {
+        put(crc(Array(RootFormat.sample().encoded()[16..<32]) + self[base + 12..<base + 96]), at: base + 8)
+    }
 }
 
 /// The CRC32C of bytes.
 func crc(_ bytes: [UInt8]) -> UInt32 { CRC32C.checksum(bytes.span.bytes) }
 
 /// The CRC32C of a range of bytes.
-func crc(_ bytes: [UInt8], _ range: Range<Int>) -> UInt32 { CRC32C.checksum(bytes.span.bytes.extracting(range)) }
-
-/// The CRC32C of a range of bytes by the tables.
-func crcByTable(_ bytes: [UInt8], _ range: Range<Int>) -> UInt32 {
-    CRC32C.checksumByTable(bytes.span.bytes.extracting(range))
+func crc(_ bytes: [UInt8], _ range: Range<Int>, behind: UInt32 = 0) -> UInt32 {
+    CRC32C.checksum(bytes.span.bytes.extracting(range), behind: behind)
 }
 
-func readCommit(_ bytes: [UInt8], at base: Int = 0) -> CommitHeader.Reading {
-    CommitHeader.read(bytes.span.bytes, at: base)
+/// The CRC32C of a range of bytes by the tables.
+func crcByTable(_ bytes: [UInt8], _ range: Range<Int>, behind: UInt32 = 0) -> UInt32 {
+    CRC32C.checksumByTable(bytes.span.bytes.extracting(range), behind: behind)
+}
+
+func readCommit(_ bytes: [UInt8], at base: Int = 0, of log: RootFormat = .sample()) -> CommitHeader.Reading {
+    CommitHeader.read(bytes.span.bytes, at: base, of: log)
 }
 
 func frames(of commit: CommitHeader, in bytes: [UInt8]) throws(FormatError) -> [LocatedFrame] {

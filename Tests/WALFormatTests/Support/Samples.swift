@@ -83,7 +83,7 @@ struct SampleCommit {
         let compressor = LZ4FrameCompressor()
         let header = try buffer.withMutableRawSpan { (span: inout MutableRawSpan) throws(FormatError) in
             var encoder = CommitEncoder(
-                at: base, blockSize: blockSize, frameHeadersLength: headersLength, rawLengths: rawLengths)
+                at: base, of: .sample(blockSize: blockSize), frameHeadersLength: headersLength, rawLengths: rawLengths)
             for frame in frames {
                 var header = frame.header
                 try encoder.add(&header, rawBody: frame.body.span.bytes, into: &span, compressor: compressor)
@@ -99,7 +99,7 @@ struct SampleCommit {
     /// header then says. Throws where that is out of bounds.
     mutating func reseal() throws(FormatError) {
         bytes.seal(CommitHeader.length..<CommitHeader.length + header.frameHeadersLength, at: 12)
-        bytes.seal(12..<CommitHeader.length, at: 8)
+        bytes.sealCommitHeader()
         guard case .valid(let changed) = readCommit(bytes) else { throw FormatError(.field, "not a valid commit") }
         header = changed
     }
@@ -110,6 +110,13 @@ struct SampleCommit {
             SampleFrame("acme", first: 7, payloads: [Array("hello".utf8), []]),
             SampleFrame("globex", first: 1, kind: .log, payloads: [Array("world".utf8)]),
         ])
+    }
+}
+
+extension RootFormat {
+    /// The log that the tests' commits are of: the golden files'.
+    static func sample(blockSize: Int = FormatLimits.defaultBlockSize) -> RootFormat {
+        RootFormat(logIdentifier: GoldenContents.logIdentifier, blockSize: blockSize, created: 0)
     }
 }
 
@@ -139,7 +146,7 @@ extension JournalFileHeader {
             previous: Previous(
                 fileSequence: 4, epoch: 0x99AA_BBCC_DDEE_FF00, endOffset: 0x3F_F000, lastCommit: 41,
                 lastChecksum: 0xDEAD_BEEF),
-            recordsBefore: 123_456)
+            recordsBefore: 123_456, sequenceFloor: 98_765)
     }()
 
     /// Both copies.
