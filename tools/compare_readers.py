@@ -177,6 +177,11 @@ def damages():
         for place in range(3):
             yield f"commit {place}: {name}", lambda root, files, forgery=forgery, place=place: forge(
                 root, files, place, *forgery)
+    for place in range(3):
+        yield f"commit astray in file {place}", lambda root, files, place=place: misdirect(root, files, place, 0)
+        yield f"commit astray in file {place} without headers", lambda root, files, place=place: misdirect(
+            root, files, place, 8192)
+        yield f"headers astray in file {place}", lambda root, files, place=place: put_header(root, files, place)
     for seed in range(RANDOM_DAMAGES):
         yield f"random damage {seed}", lambda root, files, seed=seed: damage_at_random(random.Random(seed), files)
 
@@ -195,23 +200,47 @@ def damage_at_random(dice, files):
 
 
 def other_version(path, offset=0):
-    """The 4,096 bytes at an offset with format version 2 and a checksum that holds."""
+    """The 4,096 bytes at an offset with another format version and a checksum that holds."""
     copy = bytearray(path.read_bytes()[offset:offset + 4096])
-    copy[12:16] = (2).to_bytes(4, "little")
+    copy[12:16] = (second.VERSION + 1).to_bytes(4, "little")
     copy[8:12] = second.crc32c(copy[12:]).to_bytes(4, "little")
     return copy
+
+
+def read_live(root, files):
+    """The files with commits, oldest first."""
+    log, _ = second.parse_format((root / "FORMAT").read_bytes(), 0)
+    journals = [second.JournalFile(path, 4096, log) for path in files]
+    return sorted((file for file in journals if file.commits()), key=lambda file: file.header.sequence)
+
+
+def misdirect(root, files, place, zeroed):
+    """Puts a commit of the newest file into an older one, where it stands in its own, as a device may. `zeroed`: and
+    takes that one's headers."""
+    *older, newest = read_live(root, files)
+    target = older[(len(older) - 1) * place // 2] if older else newest
+    commits = [commit for commit, _ in newest.commits()]
+    commit = commits[len(commits) // 2]
+    write(target.path, commit.offset, newest.data[commit.offset:commit.end])
+    write(target.path, 0, bytes(zeroed))
+
+
+def put_header(root, files, place):
+    """The newest file's headers over an older one's, and its own first write gone: the device wrote them there."""
+    *older, newest = read_live(root, files)
+    write((older or [newest])[(len(older) - 1) * place // 2].path, 0, newest.data[:8192])
+    write(newest.path, 0, bytes(16384))
 
 
 def forge(root, files, place, at, value, in_frame=False):
     """Overwrites bytes of a commit's header, or of its first frame header, and mends the checksums. Of the newest file,
     `place` 0 is the first commit behind the checkpoint, 1 the middle one, 2 the last one."""
-    journals = [second.JournalFile(path, 4096) for path in files]
-    journal = max((journal for journal in journals if journal.commits()), key=lambda journal: journal.header.sequence)
+    *_, journal = read_live(root, files)
     commits = [commit for commit, _ in journal.commits()][1:]
     commit, data = commits[(len(commits) - 1) * place // 2], bytearray(journal.data)
 
-    def mend(first, end, field):
-        data[field:field + 4] = second.crc32c(data[first:end]).to_bytes(4, "little")
+    def mend(first, end, field, before=b""):
+        data[field:field + 4] = second.crc32c(before + data[first:end]).to_bytes(4, "little")
 
     start, frames = commit.offset, commit.offset + 96
     if in_frame:
@@ -221,7 +250,7 @@ def forge(root, files, place, at, value, in_frame=False):
         mend(frames, frames + commit.headers_length, start + 12)
     else:
         data[start + at:start + at + len(value)] = value
-    mend(start + 12, start + 96, start + 8)
+    mend(start + 12, start + 96, start + 8, journal.log)
     journal.path.write_bytes(data)
 
 

@@ -1,0 +1,136 @@
+import Foundation
+import TestSupport
+import Testing
+import WALFormat
+import WALStorage
+
+@testable import TelemetryWAL
+
+/// Which commits are a log's and a file's: imitations, strays, and numbers that only lost bytes knew.
+@Suite struct RecoveryIdentityTests {
+    let directory = TemporaryDirectory()
+
+    /// Two commits in a spare that claim to go on behind the log's end and vouch for each other, as a file whose begin
+    /// the device dropped has them.
+    private func putCommits(of identifier: LogIdentifier, in spare: JournalImage, behind log: StandardLog) throws {
+        var spare = spare
+        let last = log.files[2].commits[log.files[2].commits.count - 1]
+        let format = RootFormat(logIdentifier: identifier, blockSize: 4096, created: 0)
+        var (offset, checksum) = (UInt64(8192), last.header.checksum)
+        for step in 1...2 as ClosedRange<UInt64> {
+            let number = last.header.commitNumber + step
+            let bytes = CraftedFrame.commit(
+                [CraftedFrame("mallory", step, [[6, 6, 6]])], of: format,
+                CommitPlacement(
+                    epoch: 0xBAD, fileSequence: log.files[2].sequence + 1, offset: offset, commitNumber: number,
+                    durableThrough: number - 1, recordsBefore: UInt64(log.ledger.records.count) + step - 1,
+                    previousChecksum: checksum))
+            spare.put(bytes, at: Int(offset))
+            offset += UInt64(bytes.count)
+            checksum = bytes[8..<12].reversed().reduce(0) { $0 << 8 | UInt32($1) }
+        }
+        try spare.save()
+    }
+
+    /// What a tenant's payload left in a file that is used again looks like commits, but for the UUID, which no tenant
+    /// knows. With it they prove the spare's headers wrong.
+    @Test(arguments: [true, false]) func imitatedCommitsProveNothing(_ knowsIdentifier: Bool) throws {
+        let log = try StandardLog(at: directory.path)
+        var generator = SystemRandomNumberGenerator()
+        try putCommits(
+            of: knowsIdentifier ? log.files[0].header.logIdentifier : LogIdentifier(using: &generator),
+            in: try JournalImage.spares(in: directory.path)[0], behind: log)
+        if knowsIdentifier {
+            let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
+            #expect(view.report.cases[.headerLost] == 1)
+            #expect(view.tenants.contains { $0.name == "mallory" })
+        } else {
+            try checkRecovery(of: directory.path, log.expectation)
+        }
+    }
+
+    /// The device put another file's commit into one whose headers are lost: that one is still known by its own.
+    @Test func strayCommitInAFileWithoutHeaders() throws {
+        let log = try StandardLog(at: directory.path)
+        var file = log.files[1]
+        let (stray, hit) = (log.files[2].commits[4], file.commits[4])
+        #expect(stray.range == hit.range)
+        file.put(Array(log.files[2].bytes[stray.range]), at: stray.start)
+        file.zero(0..<8192)
+        try file.save()
+        var expected = log.expectation
+        expected.lost = Set(hit.records)
+        expected.cases = [.headerLost, .commitsDamaged]
+        expected.finding = .init(
+            what: .commitsDamaged, file: file.name, byteRange: hit.range,
+            commits: hit.header.commitNumber...hit.header.commitNumber)
+        expected.allowsFurtherFindings = true
+        try checkRecovery(of: directory.path, expected)
+    }
+
+    /// Opening skipped numbers, since the log's end could not be read. The checkpoint that told of it is lost, with all
+    /// records behind it; the header still tells.
+    @Test func skippedNumbersAreKnownByTheHeader() throws {
+        var log = try StandardLog(at: directory.path)
+        let plan = FaultPlan()
+        let (newest, end) = (log.files[2], UInt64(log.files[2].end))
+        plan.setRead { path, range in path.hasSuffix(newest.name) && range.contains(end) }
+        let skipping = try openPatiently(at: directory.path, plan: plan)
+        let given = try skipping.appendBlocking(numberedRecord(1), tenant: "alpha").sequence
+        #expect(given > log.ledger.highest["alpha"]! + 1)
+        try skipping.closeBlocking()
+        log.files = try JournalImage.live(in: directory.path)
+        var file = log.files[3]
+        file.zero(file.commits[0].start..<file.commits[1].range.upperBound)
+        try file.save()
+        let again = try openPatiently(at: directory.path)
+        for tenant in StandardLog.tenants + ["novel"] {
+            #expect(try again.appendBlocking(numberedRecord(2), tenant: tenant).sequence > given)
+        }
+        try again.closeBlocking()
+    }
+
+    /// Both the headers and the checkpoint are gone; a record behind them shows how far the numbers had come.
+    @Test func skippedNumbersAreKnownByRecords() throws {
+        let log = try StandardLog(at: directory.path)
+        let plan = FaultPlan()
+        let (newest, end) = (log.files[2], UInt64(log.files[2].end))
+        plan.setRead { path, range in path.hasSuffix(newest.name) && range.contains(end) }
+        let skipping = try openPatiently(at: directory.path, plan: plan)
+        let given = try skipping.appendBlocking(numberedRecord(1), tenant: "alpha").sequence
+        _ = try skipping.appendBlocking(numberedRecord(1), tenant: "beta")
+        try skipping.closeBlocking()
+        var file = try JournalImage.live(in: directory.path)[3]
+        file.zero(0..<file.commits[1].range.upperBound)
+        try file.save()
+        let again = try openPatiently(at: directory.path)
+        for tenant in StandardLog.tenants + ["novel"] {
+            #expect(try again.appendBlocking(numberedRecord(2), tenant: tenant).sequence > given)
+        }
+        try again.closeBlocking()
+    }
+
+    /// Damage in a file that was not read when the log was opened: whoever reads it is told, not the first one only.
+    @Test func everyReaderIsToldOfDamageFoundLater() throws {
+        let log = try StandardLog(at: directory.path)
+        var file = log.files[0]
+        file.zero(file.commits[3].range)
+        try file.save()
+        var options = quietOptions()
+        options.recoveryScope = .sinceCheckpoint
+        let opened = try openPatiently(at: directory.path, options: options)
+        #expect(!opened.recoveryReport.hasLoss)
+        for subscriber in ["collector", "collector", "archive"] as [TenantName] {
+            var walk = opened.records(subscriber: subscriber).makeBlockingIterator()
+            var (damaged, records) = (0, 0)
+            while true {
+                do {
+                    guard let batch = try walk.next() else { break }
+                    records += batch.count
+                } catch WALError.damaged { damaged += 1 }
+            }
+            #expect(damaged == 1 && records > 0)
+        }
+        try opened.closeBlocking()
+    }
+}
