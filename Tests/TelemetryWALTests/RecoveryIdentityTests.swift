@@ -68,6 +68,25 @@ import WALStorage
         try checkRecovery(of: directory.path, expected)
     }
 
+    /// The device put a file's headers over those of the one before and kept nothing of the rest: what stands under them
+    /// is the other's.
+    @Test func headersOfAFileThatIsGoneOverAnother() throws {
+        let log = try StandardLog(at: directory.path, files: 4)
+        var file = log.files[1]
+        let gone = log.files[2]
+        file.put(Array(gone.bytes[0..<8192]), at: 0)
+        try file.save()
+        try FileManager.default.removeItem(atPath: gone.path)
+        var expected = log.expectation
+        expected.lost = Set(gone.commits.flatMap(\.records))
+        expected.cases = [.headerLost, .fileMissing]
+        expected.finding = .init(
+            what: .fileMissing, file: "(sequence \(gone.sequence))", byteRange: 0..<gone.bytes.count,
+            commits: gone.commits[0].header.commitNumber...gone.commits[gone.commits.count - 1].header.commitNumber)
+        expected.allowsFurtherFindings = true
+        try checkRecovery(of: directory.path, expected)
+    }
+
     /// Opening skipped numbers, since the log's end could not be read. The checkpoint that told of it is lost, with all
     /// records behind it; the header still tells.
     @Test func skippedNumbersAreKnownByTheHeader() throws {
