@@ -94,6 +94,19 @@ final class CommitRegistry {
         commits.contains { numbers.contains($0.header.commitNumber) && $0.isDamaged && !$0.isIntact }
     }
 
+    /// Whether a whole commit can't be told from one that was under way beside a torn one: a commit before it is spoiled,
+    /// nothing in its own file vouches for that one, and the next file's head, which would, is spoiled, too.
+    func looksUnvouched(_ place: Place) -> Bool {
+        let own = commits.filter { $0.inode === place.inode && $0.header.epoch == place.header.epoch }
+        let through = own.lazy.filter(\.isIntact).map(\.header.durableThrough).max() ?? 0
+        let isBehindDamage = own.contains {
+            !$0.isIntact && $0.header.commitNumber > through && $0.header.commitNumber < place.header.commitNumber
+        }
+        let heads = commits.filter { $0.header.flags.contains(.checkpoint) }
+        let next = heads.first { $0.header.fileSequence > place.header.fileSequence && $0.inode.isLinked }
+        return isBehindDamage && next.map { !$0.isIntact && $0.isInDamagedFile } ?? false
+    }
+
     /// The highest commit that any whole commit on the disk vouches for.
     var vouchedThrough: UInt64 {
         commits.lazy.filter(\.isIntact).map(\.header.durableThrough).max() ?? 0

@@ -288,6 +288,10 @@ final class Judge {
                     attempts[number].state = .lost
                     continue
                 }
+                if tellsLoss, registry.looksUnvouched(place) {
+                    attempts[number].state = .lost
+                    continue
+                }
                 // A stale copy whose headers are whole, or that reaches further, stands for a file of which the disk
                 // spoiled something; or another file's commits lie in it, and it is left alone. What it lacks is told.
                 let isMistaken = [FaultKind.staleFile, .misdirectedWrite].contains { kernel.plan.happened($0) > 0 }

@@ -152,4 +152,31 @@ import WALStorage
         }
         try opened.closeBlocking()
     }
+
+    /// A commit with three frames of a tenant, the one in the middle damaged: whoever reads hears of it in its place,
+    /// before anything behind it.
+    @Test func damageIsToldInItsPlace() throws {
+        let log = try StandardLog(at: directory.path)
+        let next = log.ledger.highest["alpha"]! + 1
+        let name = log.files[2].name
+        let frames = (0..<3 as Range<UInt64>).map { CraftedFrame("alpha", next + $0, [[UInt8($0)]]) }
+        for frames in [frames, [CraftedFrame("beta", log.ledger.highest["beta"]! + 1, [[9]])]] {
+            var file = try #require(JournalImage(name: name, in: directory.path))
+            file.put(file.craftedCommit(frames), at: file.end)
+            try file.save()
+        }
+        var file = try #require(JournalImage(name: name, in: directory.path))
+        let commit = file.commits[file.commits.count - 2]
+        file.flip(at: commit.body(commit.frames[1]).upperBound - 1)
+        try file.save()
+        var records = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal).records(of: "alpha", from: next)
+        var events: [String] = []
+        while true {
+            do throws(WALError) {
+                guard let batch = try records.next() else { break }
+                events.append("\(batch.sequences.lowerBound - next)")
+            } catch { events.append(error.description.contains("records \(next + 1) to") ? "damaged" : "\(error)") }
+        }
+        #expect(events == ["0", "damaged", "2"])
+    }
 }

@@ -33,8 +33,9 @@ struct JournalCursor<Storage: JournalStorage> {
     /// The next file, which is read ahead of the end of this one.
     private var ahead: (sequence: UInt64, file: Storage.File, window: FileWindow<Storage.File>)?
     private let decompressor = LZ4FrameDecompressor()
-    /// Frames that failed their checks, to be reported by the next calls.
-    private var pendingFaults: [(offset: UInt64, reason: String)] = []
+    /// What is left of a commit with frames that failed their checks, in its order: who is handed a tenant's batch has
+    /// been told of what is missing before it.
+    private var pending: [Result<RecordBatch, FrameFault>] = []
     /// Where the next commit is expected, with the file's sequence number.
     private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
 
@@ -68,8 +69,15 @@ struct JournalCursor<Storage: JournalStorage> {
         _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
     ) throws(WALError) -> [RecordBatch]? {
         while let current = files.first {
-            if let fault = pendingFaults.popLast() {
+            switch pending.first {
+            case .failure(let fault):
+                pending.removeFirst()
                 throw .damaged(path: path(of: current), offset: fault.offset, reason: fault.reason)
+            case .success:
+                let batches = pending.prefix { (try? $0.get()) != nil }.compactMap { try? $0.get() }
+                pending.removeFirst(batches.count)
+                return batches
+            case nil: break
             }
             guard position.offset < current.range.upperBound else {
                 leaveFile()
@@ -124,9 +132,15 @@ struct JournalCursor<Storage: JournalStorage> {
                 continue
             }
             position.offset += UInt64(header.commitLength)
-            if !batches.isEmpty { return batches }
+            if pending.isEmpty, !batches.isEmpty { return batches }
         }
         return nil
+    }
+
+    /// A frame that fails its checks.
+    private struct FrameFault: Error {
+        var offset: UInt64
+        var reason: String
     }
 
     private func path(of file: ReadableFile) -> String { "\(storage.rootDescription)/journal/\(file.name)" }
@@ -145,13 +159,14 @@ struct JournalCursor<Storage: JournalStorage> {
         if let next = files.first { position = (next.header.fileSequence, next.range.lowerBound) }
     }
 
-    /// The wanted batches of a commit at the position. A frame that fails its checks is noted for the next call, and
-    /// its neighbours are given all the same: they may be other tenants'.
+    /// The wanted batches of a commit at the position. Where a frame fails its checks all goes to `pending`: its
+    /// neighbours are given all the same, which may be other tenants'.
     private mutating func batches(
         of header: CommitHeader, _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
     ) throws(FormatError) -> [RecordBatch] {
         guard let window else { return [] }
-        var faults: [(offset: UInt64, reason: String)] = []
+        let excused = files.first?.excusedFrames ?? []
+        var faults: [(index: Int, fault: FrameFault)] = []
         let batches = try window.withBytes { (window: RawSpan) throws(FormatError) in
             let bytes = window.extracting(0..<header.commitLength)
             var batches: [RecordBatch] = []
@@ -165,17 +180,18 @@ struct JournalCursor<Storage: JournalStorage> {
                     batches.append(
                         try batch(frame, in: bytes, tenant: tenant, from: from, commitNumber: header.commitNumber))
                 } catch {
-                    faults.append(
-                        (
-                            header.offset + UInt64(frame.body.lowerBound),
-                            "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant): \(error)"
-                        ))
+                    let offset = header.offset + UInt64(frame.body.lowerBound)
+                    if excused.contains(where: { $0.contains(offset) }) { continue }
+                    let records = "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant)"
+                    faults.append((batches.count, FrameFault(offset: offset, reason: "\(records): \(error)")))
                 }
             }
             return batches
         }
-        let excused = files.first?.excusedFrames ?? []
-        pendingFaults += faults.filter { fault in !excused.contains { $0.contains(fault.offset) } }
+        if !faults.isEmpty {
+            pending = batches.map { .success($0) }
+            for (index, fault) in faults.reversed() { pending.insert(.failure(fault), at: index) }
+        }
         return batches
     }
 
