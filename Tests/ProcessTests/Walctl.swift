@@ -10,15 +10,19 @@ func walctl(_ arguments: String..., input: String? = nil) throws -> ProcessResul
 /// Runs `walctl` as a user without any rights. Root needs no rights, so the tests of missing ones give root up.
 func walctlWithoutRights(_ arguments: String...) throws -> ProcessResult {
     guard getuid() == 0 else { return try run(builtProduct("walctl"), arguments) }
-    // The build folder may be closed to others.
-    let copy = "/var/tmp/walctl-without-rights-\(getpid())"
-    if !FileManager.default.fileExists(atPath: copy) {
-        try FileManager.default.copyItem(atPath: builtProduct("walctl"), toPath: copy)
-        #expect(chmod(copy, 0o755) == 0)
-    }
     return try run(
-        "/usr/bin/setpriv", ["--reuid", "65534", "--regid", "65534", "--clear-groups", copy] + arguments)
+        "/usr/bin/setpriv",
+        ["--reuid", "65534", "--regid", "65534", "--clear-groups", walctlForOthers.get()] + arguments)
 }
+
+/// A copy that others may run, for the life of this process: the build folder may be closed to them.
+private let walctlForOthers = Result { () throws -> String in
+    try FileManager.default.copyItem(atPath: builtProduct("walctl"), toPath: walctlCopy)
+    atexit { unlink(walctlCopy) }
+    guard chmod(walctlCopy, 0o755) == 0 else { throw CocoaError(.fileWriteNoPermission) }
+    return walctlCopy
+}
+private let walctlCopy = "/var/tmp/walctl-without-rights-\(getpid())"
 
 extension ProcessResult {
     /// The command failed as it should: with this code, and one line that says the given words.
