@@ -32,6 +32,10 @@ public enum FormatLimits {
     public static let maximumJournalFileSize: UInt64 = 16 << 30
     /// Most commits that are written at a time: so many may be durable and not vouched for.
     public static let maximumCommitsUnderWay = 4
+    /// Largest tenant segment, in bytes.
+    public static let maximumSegmentLength: UInt64 = 16 << 30
+    /// Most frames in a segment, and most lost ranges.
+    public static let maximumSegmentFrameCount = 65536
     /// Copies of a file's header, each in a block of its own at the start of the file.
     public static let headerCopies = 2
 }

@@ -17,6 +17,8 @@ import WALFormat
         "minimumJournalFileSize": FormatLimits.minimumJournalFileSize,
         "maximumJournalFileSize": FormatLimits.maximumJournalFileSize,
         "headerCopies": UInt64(FormatLimits.headerCopies),
+        "maximumSegmentLength": FormatLimits.maximumSegmentLength,
+        "maximumSegmentFrameCount": UInt64(FormatLimits.maximumSegmentFrameCount),
         "maximumCommitsUnderWay": UInt64(FormatLimits.maximumCommitsUnderWay),
     ]
 
