@@ -16,6 +16,7 @@ CORPORA = ROOT / "Fuzz" / "Corpora"
 
 SEALED, AS_IS = 1, 2  # bits of FuzzInput's first byte
 LONGEST = 4096
+LONGER = {"segment": 12300}
 
 
 # --- The format on disk ---------------------------------------------------------------------------------------------
@@ -114,6 +115,15 @@ def format_seeds():
     yield "any-structure", {
         "commit": bytes([SEALED]) + raw.used, "journal-header": bytes([SEALED]) + header[:144],
         "root": bytes([SEALED]) + root[:48], "control": b"\0" + control.bodies, "lz4-commit": b"\0" + lz4.used}
+    segment = golden("segment.bin")
+    index = struct.unpack_from("<Q", segment, 72)[0]
+    yield "segment", {
+        **flagged("golden", segment), "cut": bytes([AS_IS]) + segment[:9000], "first-copy-lost": bytes([AS_IS])
+        + bytes(4096) + segment[4096:], "no-summary": bytes([AS_IS]) + bytes(4096) + segment[4096:8192] + bytes(4096),
+        "index-damaged": bytes([AS_IS]) + segment[:index] + b"\xff" + segment[index + 1:],
+        "frames-swapped": bytes([SEALED]) + segment[:index] + segment[index + 56:index + 112]
+        + segment[index:index + 56] + segment[index + 112:],
+        "number-at-limit": bytes([SEALED]) + segment[:56] + struct.pack("<Q", (1 << 62) - 1) + segment[64:]}
     names = ["acme", "a.b", "..", ".hidden", "a/b", "100%", "Zoë", "x" * 201, "x" * 200 + ".y", "é" * 100, "%" * 85,
     "~"]
     yield "names", {f"{index:02}": name.encode() for index, name in enumerate(names)} | {
@@ -354,7 +364,7 @@ def main():
                 if not old.name.startswith("found-") and old.name not in inputs:
                     old.unlink()
             for name, data in inputs.items():
-                (folder / name).write_bytes(data[:LONGEST + 200])
+                (folder / name).write_bytes(data[:LONGER.get(target, LONGEST + 200)])
                 total, count = total + len(data), count + 1
     print(f"{count} seeds, {total} bytes in {CORPORA.relative_to(ROOT)}")
 

@@ -58,7 +58,8 @@ extension FuzzChecker {
         guard let written = encoded else {
             throw FuzzViolation(description: "violated: what was decoded can be encoded")
         }
-        try require(CommitHeader.read(buffer.bytes, at: 0, of: .fuzzed()) == .valid(written), "an encoded commit is valid")
+        try require(
+            CommitHeader.read(buffer.bytes, at: 0, of: .fuzzed()) == .valid(written), "an encoded commit is valid")
         let used = CommitHeader.length + written.frameHeadersLength + written.bodiesLength
         try require(buffer[used..<written.commitLength].allSatisfy { $0 == 0 }, "padding is zero")
         guard let frames = try? CommitDecoder.frames(of: written, in: buffer.bytes), frames.count == headers.count

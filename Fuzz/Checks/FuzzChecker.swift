@@ -28,6 +28,7 @@ public final class FuzzChecker {
         case .controlRecords: try checkRecords(FuzzInput(bytes), isControl: true)
         case .anyStructure: try checkAnyStructure(FuzzInput(bytes))
         case .names: try checkName(Array(bytes))
+        case .segment: try checkSegment(FuzzInput(bytes))
         case .cursorState: try checkCursorState(FuzzInput(bytes))
         case .journal: try checkJournal(Array(bytes))
         case .otlpProtobuf: try checkTelemetry(Array(bytes), .protobuf)
@@ -47,6 +48,7 @@ public final class FuzzChecker {
         try checkFrameHeader(input)
         try checkJournalFileHeader(input)
         try checkRootFormat(input)
+        try checkSegment(input)
         try checkRecords(input, isControl: true)
         try checkRecords(input, isControl: false)
     }

@@ -12,6 +12,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     /// Bytes tried for every structure that a scan may meet.
     case anyStructure = "any-structure"
     case names
+    /// A tenant segment, through the engine's reader.
+    case segment
 
     // What the engine makes of it
     case cursorState = "cursor-state"

@@ -74,7 +74,7 @@ func checkRootFormat(_ input: FuzzInput) throws(FuzzViolation) {
 
 /// Bytes written from what was read are the bytes that it was read from, but for reserved ones, which a reader of this
 /// version passes over and a writer of this version sets to zero; where these were not zero the checksum differs too.
-private func checkWritten(
+func checkWritten(
     _ written: [UInt8], is original: some Collection<UInt8>, reserved: [Range<Int>]
 ) throws(FuzzViolation) {
     let original = Array(original)

@@ -58,6 +58,18 @@ struct MemoryStorage: JournalStorage {
         return file
     }
 
+    func createTemporary(_ name: String) throws(StorageError) -> MemoryFile {
+        let file = MemoryFile(path: name, bytes: [])
+        directory.files.withLock { $0[name + ".tmp"] = file }
+        return file
+    }
+
+    func publish(_ renames: [(temporary: String, name: String)]) throws(StorageError) {
+        directory.files.withLock { files in
+            for (temporary, name) in renames { files[name] = files.removeValue(forKey: temporary + ".tmp") }
+        }
+    }
+
     func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8] {
         let file = try open(name, forWriting: false)
         return file.bytes.withLock { Array($0.prefix(limit)) }

@@ -1,10 +1,16 @@
-/// One frame as it lies in a commit's bytes.
+/// One frame as it lies in a commit's or a segment's bytes.
 public struct LocatedFrame: Equatable, Sendable {
     public var header: FrameHeader
-    /// Where the stored body lies, counted from the commit's first byte.
+    /// Where the stored body lies, counted from the first of those bytes.
     public var body: Range<Int>
     /// Whether the stored body passes its CRC32C. False: this frame is torn or damaged, its neighbours need not be.
     public var isIntact: Bool
+
+    public init(header: FrameHeader, body: Range<Int>, isIntact: Bool) {
+        self.header = header
+        self.body = body
+        self.isIntact = isIntact
+    }
 }
 
 /// Reads commits and their frames from bytes that may be anything. Pure functions: what they read they check first

@@ -68,8 +68,9 @@ public struct FrameHeader: Equatable, Sendable {
     /// Bytes of this header.
     public var length: Int { Self.length(tenantLength: tenant?.utf8.count ?? 0) }
 
-    /// Writes the header, checksum included, at an offset.
-    public func encode(into bytes: inout MutableRawSpan, at offset: Int) {
+    /// Writes the header, checksum included, at an offset. Returns the checksum.
+    @discardableResult
+    public func encode(into bytes: inout MutableRawSpan, at offset: Int) -> UInt32 {
         let length = self.length
         bytes.zero(offset..<offset + length)
         bytes.store(littleEndian: UInt16(length), at: offset + 4)
@@ -88,7 +89,11 @@ public struct FrameHeader: Equatable, Sendable {
         }
         let checksum = CRC32C.checksum(bytes.bytes.extracting(offset + 4..<offset + length))
         bytes.store(littleEndian: checksum, at: offset)
+        return checksum
     }
+
+    /// The checksum that stands in bytes which this header was read from.
+    public func checksum(in bytes: RawSpan) -> UInt32 { bytes.littleEndian(at: 0) }
 
     /// Reads and checks the header at an offset.
     public static func decode(_ bytes: RawSpan, at offset: Int) throws(FormatError) -> FrameHeader {

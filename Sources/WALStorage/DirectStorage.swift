@@ -162,6 +162,53 @@ public struct DirectStorage: JournalStorage {
         if result != 0 { throw StorageError(negatedErrno: Int(result), operation: "fsync directory", path: path) }
     }
 
+    public func createTemporary(_ name: String) throws(StorageError) -> DirectFile {
+        let final = path(name)
+        let temporary = final + Self.temporarySuffix
+        SystemCalls.unlink(temporary)
+        let flags = CWAL_OPEN_READ | CWAL_OPEN_WRITE | CWAL_OPEN_CREATE | CWAL_OPEN_EXCLUSIVE
+        do throws(StorageError) {
+            let file = try DirectFile(path: temporary, flags: flags, direct: direct, lastingPath: final)
+            try checkDirectIO(of: file)
+            return file
+        } catch {
+            guard error.code == .notFound else { throw error }
+        }
+        try makeDirectories(to: FilePath(final).removingLastComponent())
+        let file = try DirectFile(path: temporary, flags: flags, direct: direct, lastingPath: final)
+        try checkDirectIO(of: file)
+        return file
+    }
+
+    /// Makes a directory below the root, and those on the way that are missing.
+    private func makeDirectories(to directory: FilePath) throws(StorageError) {
+        var missing: [FilePath] = []
+        var ancestor = directory
+        while ancestor != root, !ancestor.isEmpty, !isPresent(ancestor.string) {
+            missing.append(ancestor)
+            if !ancestor.removeLastComponent() { break }
+        }
+        for directory in missing.reversed() { try makeDirectory(directory) }
+    }
+
+    public func publish(_ renames: [(temporary: String, name: String)]) throws(StorageError) {
+        var directories: Set<String> = []
+        for (temporary, name) in renames {
+            let final = path(name)
+            let temporary = path(temporary) + Self.temporarySuffix
+            let result = SystemCalls.rename(temporary, to: final)
+            if result != 0 {
+                throw StorageError(negatedErrno: Int(result), operation: "rename to \(final)", path: temporary)
+            }
+            // Those above, too: a process that made them may have been killed before it synced them.
+            var directory = FilePath(final).removingLastComponent()
+            while directories.insert(directory.string).inserted, directory != root {
+                if !directory.removeLastComponent() { break }
+            }
+        }
+        for directory in directories.sorted() { try synchronizeDirectory(directory) }
+    }
+
     public func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8] {
         let path = path(name)
         let descriptor = SystemCalls.open(path, CWAL_OPEN_READ)

@@ -26,6 +26,12 @@ public protocol JournalStorage: Sendable {
     func create(
         _ name: String, size: UInt64, fill: (File) throws(StorageError) -> Void
     ) throws(StorageError) -> File
+    /// Creates an empty file of this name and `.tmp`, in a directory that is made if it is missing, durably. What an
+    /// attempt before left under that name is gone. `publish` makes it somebody's.
+    func createTemporary(_ name: String) throws(StorageError) -> File
+    /// Gives files of `createTemporary`, which are synchronized, names in the same directories, one by one, each in the
+    /// place of whatever had it, and makes that durable. When it throws, any of them may have its name.
+    func publish(_ renames: [(temporary: String, name: String)]) throws(StorageError)
     /// Reads a whole small file, at most `limit` bytes of it. A device's error is tried again twice.
     func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8]
     /// Replaces a small file whole: temporary name, sync, rename, directory sync.

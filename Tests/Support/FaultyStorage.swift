@@ -100,6 +100,14 @@ public struct FaultyStorage: JournalStorage {
         return FaultyFile(base: made, plan: plan)
     }
 
+    public func createTemporary(_ name: String) throws(StorageError) -> FaultyFile {
+        if let code = plan.create(name) { throw StorageError(code, operation: "create", path: name) }
+        return FaultyFile(base: try base.createTemporary(name), plan: plan)
+    }
+    public func publish(_ renames: [(temporary: String, name: String)]) throws(StorageError) {
+        try base.publish(renames)
+    }
+
     public func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8] {
         if plan.contents(name) { throw StorageError(.ioFailure, operation: "read", path: name) }
         return try base.contents(of: name, limit: limit)

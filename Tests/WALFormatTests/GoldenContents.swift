@@ -61,6 +61,48 @@ enum GoldenContents {
             timestamp: timestamp, flags: [.checkpoint])
     }
 
+    /// A segment of two frames, the second compressed, with a lost range between.
+    static func segment() throws -> [UInt8] {
+        let stored = [try rawCommit(), try lz4Commit()].map { commit in
+            (commit, try? frames(of: commit.header, in: commit.bytes))
+        }
+        var bytes = [UInt8](repeating: 0, count: 4096)
+        var index = SegmentIndex()
+        for ((commit, frames), first) in zip(stored, [7, 20] as [UInt64]) {
+            guard let frame = frames?.first else { throw FormatError(.field, "the commit has no frame") }
+            var header = frame.header
+            (header.tenant, header.firstSequence) = ("acme", first)
+            let offset = bytes.count
+            bytes += [UInt8](repeating: 0, count: header.length)
+            let checksum = bytes.withMutableRawSpan { (span: inout MutableRawSpan) in
+                header.encode(into: &span, at: offset)
+            }
+            bytes += commit.bytes[frame.body]
+            index.frames.append(
+                .init(
+                    offset: UInt64(offset), firstSequence: first, recordCount: header.recordCount,
+                    storedLength: bytes.count - offset, lowestTimestamp: header.lowestTimestamp,
+                    highestTimestamp: header.highestTimestamp, headerChecksum: checksum, rawLength: header.rawLength,
+                    kinds: header.kinds))
+            bytes += [UInt8](repeating: 0, count: (8 - bytes.count % 8) % 8)
+        }
+        index.lostRanges = [.init(sequences: 10...15, cause: .damaged)]
+        let offset = bytes.count
+        bytes += [UInt8](repeating: 0, count: 12288 - offset)
+        let checksum = bytes.withMutableRawSpan { (span: inout MutableRawSpan) in index.encode(into: &span, at: offset)
+        }
+        let summary = SegmentSummary(
+            logIdentifier: logIdentifier, blockSize: 4096, tenant: "acme", created: timestamp, covered: 5...169,
+            length: 12288, indexOffset: UInt64(offset), indexChecksum: checksum, frameCount: 2, lostRangeCount: 1,
+            recordCount: index.frames.reduce(0) { $0 + UInt64($1.recordCount) },
+            rawLength: index.frames.reduce(0) { $0 + UInt64($1.rawLength) },
+            lowestTimestamp: timestamp, highestTimestamp: index.frames.map(\.highestTimestamp).max() ?? 0)
+        bytes.withMutableRawSpan { (span: inout MutableRawSpan) in
+            for base in [0, 8192] { summary.encode(into: &span, at: base) }
+        }
+        return bytes
+    }
+
     static let controlRecords: [ControlRecord] = [
         .checkpoint(tenants: 1, cursors: 1, subscribers: 2, sequenceFloor: 5),
         .tenantState(tenant: "acme", nextSequence: 7),

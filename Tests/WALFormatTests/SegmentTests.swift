@@ -249,11 +249,3 @@ private func encodeIndex(_ index: SegmentIndex) -> (bytes: [UInt8], checksum: UI
     let checksum = bytes.withMutableRawSpan { (span: inout MutableRawSpan) in index.encode(into: &span, at: 0) }
     return (bytes, checksum)
 }
-
-private func decodeSummary(_ bytes: [UInt8], at base: Int = 0) throws(FormatError) -> SegmentSummary {
-    try SegmentSummary.decode(bytes.span.bytes, at: base, blockSize: 4096)
-}
-
-private func decodeIndex(_ bytes: [UInt8], of summary: SegmentSummary) throws(FormatError) -> SegmentIndex {
-    try SegmentIndex.decode(bytes.span.bytes, of: summary)
-}

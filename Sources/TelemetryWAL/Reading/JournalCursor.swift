@@ -198,21 +198,9 @@ struct JournalCursor<Storage: JournalStorage> {
     private func batch(
         _ frame: LocatedFrame, in bytes: RawSpan, tenant: TenantName, from: UInt64, commitNumber: UInt64
     ) throws(FormatError) -> RecordBatch {
-        let sequences = frame.header.firstSequence...frame.header.lastSequence
-        let body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
-        let start = try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
-            try CommitDecoder.checkRecords(in: raw, count: frame.header.recordCount, isControl: false)
-            var offset = 0
-            var sequence = sequences.lowerBound
-            while sequence < from {
-                offset += RecordHeader.length + (try RecordHeader.decode(raw, at: offset)).payloadLength
-                sequence += 1
-            }
-            return offset
-        }
-        return RecordBatch(
-            tenant: tenant, sequences: max(from, sequences.lowerBound)...sequences.upperBound,
-            kinds: frame.header.kinds, commitNumber: commitNumber, body: body, start: start)
+        try RecordBatch(
+            tenant: tenant, frame: frame, in: bytes, from: from, commitNumber: commitNumber,
+            decompressor: decompressor)
     }
 
     /// Makes at least so many bytes from the position on present, if the file has them. Returns how many there are.

@@ -7,22 +7,34 @@ public struct RecordBatch: Sendable {
     public let sequences: ClosedRange<UInt64>
     /// Kinds that occur in the batch.
     public let kinds: RecordKindSet
-    /// Number of the commit that made the records durable.
+    /// Number of the commit that made the records durable; 0 where they come out of a tenant segment.
     public let commitNumber: UInt64
     /// The frame's raw body, and where in it the batch's records begin.
     private let body: [UInt8]
     private let start: Int
 
+    /// A frame's records from a number on, which is not above its last; `bytes` are those that the frame's place counts
+    /// in. Throws where the body is not what the header says.
     init(
-        tenant: TenantName, sequences: ClosedRange<UInt64>, kinds: RecordKindSet, commitNumber: UInt64, body: [UInt8],
-        start: Int
-    ) {
+        tenant: TenantName, frame: LocatedFrame, in bytes: RawSpan, from: UInt64, commitNumber: UInt64,
+        decompressor: LZ4FrameDecompressor
+    ) throws(FormatError) {
+        let header = frame.header
         self.tenant = tenant
-        self.sequences = sequences
-        self.kinds = kinds
         self.commitNumber = commitNumber
-        self.body = body
-        self.start = start
+        kinds = header.kinds
+        sequences = max(from, header.firstSequence)...header.lastSequence
+        body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
+        start = try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
+            try CommitDecoder.checkRecords(in: raw, count: header.recordCount, isControl: false)
+            var offset = 0
+            var sequence = header.firstSequence
+            while sequence < from {
+                offset += RecordHeader.length + (try RecordHeader.decode(raw, at: offset)).payloadLength
+                sequence += 1
+            }
+            return offset
+        }
     }
 
     /// Number of records, at least 1.

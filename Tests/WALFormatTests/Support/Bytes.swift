@@ -69,6 +69,19 @@ func decodeJournal(
     try JournalFileHeader.decode(bytes.span.bytes, at: base, blockSize: blockSize)
 }
 
+func decodeSummary(_ bytes: [UInt8], at base: Int = 0) throws(FormatError) -> SegmentSummary {
+    try SegmentSummary.decode(bytes.span.bytes, at: base, blockSize: 4096)
+}
+
+func decodeIndex(_ bytes: [UInt8], of summary: SegmentSummary) throws(FormatError) -> SegmentIndex {
+    try SegmentIndex.decode(bytes.span.bytes, of: summary)
+}
+
+extension FrameHeader {
+    /// The checksum that stands in bytes which the header was read from.
+    func checksum(in bytes: [UInt8], at offset: Int) -> UInt32 { bytes.integer(at: offset) }
+}
+
 func decodeRoot(_ bytes: [UInt8]) throws(FormatError) -> RootFormat { try RootFormat.decode(bytes.span.bytes) }
 
 func decodeControl(_ body: [UInt8], count: Int = 1) throws(FormatError) -> [ControlRecord] {

@@ -130,7 +130,7 @@ extension FrameHeader {
     /// The header's bytes.
     func encoded() -> [UInt8] {
         var bytes = [UInt8](repeating: 0xEE, count: length)
-        bytes.withMutableRawSpan { (span: inout MutableRawSpan) in encode(into: &span, at: 0) }
+        bytes.withMutableRawSpan { (span: inout MutableRawSpan) in _ = encode(into: &span, at: 0) }
         return bytes
     }
 }

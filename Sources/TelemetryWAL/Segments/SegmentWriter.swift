@@ -1,0 +1,192 @@
+import WALFormat
+import WALStorage
+
+/// Writes tenant segments, one after the other. One thread at a time.
+///
+/// Records come as runs, rows of records as frames hold them, in the order of their numbers. Runs that follow each
+/// other are put together to frames of about 256 KiB, small enough to be read for a few records and large enough to
+/// compress well, and frames to writes of some MiB. A segment that fits into one is one write. The file has a temporary
+/// name until whoever asked for it publishes it, several at a time: whatever goes wrong before leaves nothing of it.
+final class SegmentWriter<Storage: JournalStorage> {
+    /// Raw bytes of a frame, unless one run is longer.
+    private static var frameLength: Int { 256 << 10 }
+    /// Encoded bytes that wait to be written.
+    private static var writeLength: Int { 4 << 20 }
+    /// A body that shrinks by less than a sixteenth is not worth a reader's decompression.
+    private static var leastSaving: Int { 16 }
+
+    private let storage: Storage
+    private let format: RootFormat
+    private let compressor = LZ4FrameCompressor()
+    /// What is encoded and not written, from `written` in the file on.
+    private let buffer: AlignedBuffer
+    private var filled = 0
+    private var written: UInt64 = 0
+    private var file: Storage.File?
+    private var tenant: TenantName?
+    private var temporaryName = ""
+    private var index = SegmentIndex()
+    /// Records of the next frame.
+    private var raw: [UInt8] = []
+    private var run: Run?
+
+    /// A row of records with consecutive numbers.
+    struct Run {
+        var sequences: ClosedRange<UInt64>
+        var kinds: RecordKindSet
+        var lowestTimestamp: UInt64
+        var highestTimestamp: UInt64
+
+        var count: Int { Int(sequences.upperBound - sequences.lowerBound) + 1 }
+    }
+
+    init(storage: Storage, format: RootFormat) {
+        self.storage = storage
+        self.format = format
+        buffer = AlignedBuffer(capacity: 1 << 20, alignment: max(4096, format.blockSize))
+        raw.reserveCapacity(Self.frameLength)
+    }
+
+    /// Begins a segment of a tenant's records from a number on. What was begun before and not finished is given up.
+    func begin(_ tenant: TenantName, from sequence: UInt64) {
+        self.tenant = tenant
+        temporaryName = SegmentName.temporary(of: tenant, from: sequence)
+        index = SegmentIndex()
+        raw.removeAll(keepingCapacity: true)
+        run = nil
+        file = nil
+        // The summary's place; it is known last.
+        filled = format.blockSize
+        written = 0
+        buffer.withMutableBytes { $0.zero(0..<format.blockSize) }
+    }
+
+    /// Numbers, behind all that were given so far, whose records are lost.
+    func addLost(_ sequences: ClosedRange<UInt64>, cause: SegmentIndex.LostRange.Cause) {
+        if let last = index.lostRanges.last, last.cause == cause, last.sequences.upperBound + 1 == sequences.lowerBound
+        {
+            index.lostRanges[index.lostRanges.count - 1].sequences = last.sequences.lowerBound...sequences.upperBound
+        } else {
+            index.lostRanges.append(.init(sequences: sequences, cause: cause))
+        }
+    }
+
+    /// Adds records behind all that were given so far. Their number and order are the caller's word.
+    func add(_ records: RawSpan, _ next: Run) throws(StorageError) {
+        if let run, !Self.joins(run, next) || raw.count + records.byteCount > Self.frameLength { try flushFrame() }
+        raw += records.array(0..<records.byteCount)
+        guard let before = run else {
+            run = next
+            return
+        }
+        run = Run(
+            sequences: before.sequences.lowerBound...next.sequences.upperBound,
+            kinds: before.kinds.union(next.kinds),
+            lowestTimestamp: min(before.lowestTimestamp, next.lowestTimestamp),
+            highestTimestamp: max(before.highestTimestamp, next.highestTimestamp))
+    }
+
+    private static func joins(_ before: Run, _ next: Run) -> Bool {
+        before.sequences.upperBound + 1 == next.sequences.lowerBound
+            && before.count + next.count <= FormatLimits.maximumRecordCount
+    }
+
+    /// Whether another frame or lost range has a place in the index.
+    var hasRoom: Bool {
+        index.frames.count + 1 < FormatLimits.maximumSegmentFrameCount
+            && index.lostRanges.count < FormatLimits.maximumSegmentFrameCount
+            && written + UInt64(filled) < FormatLimits.maximumSegmentLength / 2
+    }
+
+    private func flushFrame() throws(StorageError) {
+        guard let run, let tenant else { return }
+        let headerLength = FrameHeader.length(tenantLength: tenant.utf8.count)
+        buffer.reserve(filled + headerLength + LZ4FrameCompressor.bound(rawLength: raw.count) + 8, keeping: filled)
+        var header = FrameHeader(
+            tenant: tenant, kinds: run.kinds, codec: .raw, firstSequence: run.sequences.lowerBound,
+            recordCount: run.count, storedLength: raw.count, rawLength: raw.count, bodyChecksum: 0,
+            lowestTimestamp: run.lowestTimestamp, highestTimestamp: run.highestTimestamp)
+        let (start, body) = (filled, filled + headerLength)
+        let (raw, compressor) = (self.raw, self.compressor)
+        let checksum = buffer.withMutableBytes { (bytes: inout MutableRawSpan) -> UInt32 in
+            let compressed = raw.withRawSpan { try? compressor.compress($0, into: &bytes, at: body) }
+            if let compressed, compressed <= raw.count - raw.count / Self.leastSaving {
+                (header.codec, header.storedLength) = (.lz4, compressed)
+            } else {
+                bytes.store(raw, at: body)
+            }
+            let end = body + header.storedLength
+            header.bodyChecksum = CRC32C.checksum(bytes.bytes.extracting(body..<end))
+            bytes.zero(end..<end.roundedUp(toMultipleOf: SegmentSummary.alignment))
+            return header.encode(into: &bytes, at: start)
+        }
+        index.frames.append(
+            .init(
+                offset: written + UInt64(start), firstSequence: run.sequences.lowerBound, recordCount: run.count,
+                storedLength: headerLength + header.storedLength, lowestTimestamp: run.lowestTimestamp,
+                highestTimestamp: run.highestTimestamp, headerChecksum: checksum, rawLength: raw.count,
+                kinds: run.kinds))
+        filled = (body + header.storedLength).roundedUp(toMultipleOf: SegmentSummary.alignment)
+        self.raw.removeAll(keepingCapacity: true)
+        self.run = nil
+        if filled >= Self.writeLength { try writeWholeBlocks() }
+    }
+
+    /// Writes what fills whole blocks; the rest begins the next write.
+    private func writeWholeBlocks() throws(StorageError) {
+        let length = filled & ~(format.blockSize - 1)
+        if file == nil { file = try storage.createTemporary(temporaryName) }
+        try file?.write(buffer, at: 0, length: length, to: written, durability: .processCrash)
+        buffer.moveToFront(length..<filled)
+        written += UInt64(length)
+        filled -= length
+    }
+
+    /// Ends the segment, which covers these numbers. When this returns it is on stable storage, under its temporary
+    /// name.
+    func finish(covering sequences: ClosedRange<UInt64>, created: UInt64) throws(StorageError) -> Finished {
+        guard let tenant else { preconditionFailure("no segment was begun") }
+        try flushFrame()
+        let blockSize = format.blockSize
+        let indexStart = filled
+        let summaryStart = (indexStart + index.length).roundedUp(toMultipleOf: blockSize)
+        let end = summaryStart + blockSize
+        buffer.reserve(end, keeping: filled)
+        let index = self.index
+        let checksum = buffer.withMutableBytes { (bytes: inout MutableRawSpan) -> UInt32 in
+            bytes.zero(indexStart..<end)
+            return index.encode(into: &bytes, at: indexStart)
+        }
+        let summary = SegmentSummary(
+            logIdentifier: format.logIdentifier, blockSize: blockSize, tenant: tenant, created: created,
+            covered: sequences, length: written + UInt64(end), indexOffset: written + UInt64(indexStart),
+            indexChecksum: checksum, frameCount: index.frames.count, lostRangeCount: index.lostRanges.count,
+            recordCount: index.frames.reduce(0) { $0 + UInt64($1.recordCount) },
+            rawLength: index.frames.reduce(0) { $0 + UInt64($1.rawLength) },
+            lowestTimestamp: index.frames.map(\.lowestTimestamp).min() ?? 0,
+            highestTimestamp: index.frames.map(\.highestTimestamp).max() ?? 0)
+        let isWhole = written == 0
+        buffer.withMutableBytes { (bytes: inout MutableRawSpan) in
+            summary.encode(into: &bytes, at: summaryStart)
+            if isWhole { summary.encode(into: &bytes, at: 0) }
+        }
+        let file: Storage.File
+        if let begun = self.file { file = begun } else { file = try storage.createTemporary(temporaryName) }
+        try file.write(buffer, at: 0, length: end, to: written, durability: .processCrash)
+        if !isWhole { try file.write(buffer, at: summaryStart, length: blockSize, to: 0, durability: .processCrash) }
+        try file.synchronize()
+        self.file = nil
+        self.tenant = nil
+        if buffer.capacity > 2 * Self.writeLength { buffer.shrink(to: 1 << 20) }
+        return Finished(
+            summary: summary,
+            rename: (temporaryName, SegmentName.directory(of: tenant) + "/" + SegmentName.name(covering: sequences)))
+    }
+
+    /// A segment that waits for its name.
+    struct Finished {
+        var summary: SegmentSummary
+        /// What `JournalStorage.publish` is to do.
+        var rename: (temporary: String, name: String)
+    }
+}
