@@ -52,7 +52,8 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
         case .failed(let error): "writing failed, the log refuses appends until it is opened again: \(error)"
         case .closed: "the log is closed"
         case .notALog(let path, let reason): "\(path): no telemetry WAL: \(reason)"
-        case .unsupportedFormat(let path, let reason): "\(path): \(reason); use the version of this software that wrote it"
+        case .unsupportedFormat(let path, let reason):
+            "\(path): \(reason); use the version of this software that wrote it"
         case .damaged(let path, let offset, let reason): "\(path): offset \(offset): \(reason); run walctl verify"
         case .invalidOption(let reason): "option out of range: \(reason)"
         }

@@ -60,7 +60,8 @@ public struct JournalImage: Sendable {
         return bytes.withRawSpan { span in
             for offset in stride(from: end, to: span.byteCount, by: Self.blockSize) {
                 if case .valid(let header) = CommitHeader.read(span, at: offset, of: self.header.log),
-                    header.epoch != self.header.epoch {
+                    header.epoch != self.header.epoch
+                {
                     return true
                 }
             }

@@ -179,4 +179,31 @@ import WALStorage
         }
         #expect(events == ["0", "damaged", "2"])
     }
+
+    /// A file that everybody has was begun anew, and the write failed in parts: no reader need hear of it. One that
+    /// somebody has not, he must.
+    @Test(arguments: [true, false]) func damageInADeliveredFileIsNoNews(_ isDelivered: Bool) throws {
+        let log = try StandardLog(at: directory.path)
+        let first = log.files[0]
+        var highest: [TenantName: UInt64] = [:]
+        for record in first.commits.flatMap(\.records) { highest[record.tenant] = record.sequence }
+        let opened = try openPatiently(at: directory.path)
+        for (tenant, through) in highest {
+            opened.acknowledge(
+                through: isDelivered || tenant != "alpha" ? through : through - 1, of: tenant, subscriber: "collector")
+        }
+        try opened.flushAcknowledgementsBlocking()
+        try opened.closeBlocking()
+        var file = try #require(JournalImage(name: first.name, in: directory.path))
+        file.zero(file.commits[3].range)
+        try file.save()
+        var records = try WriteAheadLogReader(at: directory.path).records()
+        var damaged = 0
+        while true {
+            do throws(WALError) {
+                guard try records.next() != nil else { break }
+            } catch { damaged += 1 }
+        }
+        #expect(damaged == (isDelivered ? 0 : 1))
+    }
 }

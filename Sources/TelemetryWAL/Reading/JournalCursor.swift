@@ -12,6 +12,9 @@ struct ReadableFile: Sendable {
     var isDamageNews = false
     /// Bodies of damaged frames that everybody has: not worth an error.
     var excusedFrames: [Range<UInt64>] = []
+    /// Every subscriber has all that the file holds: what is damaged in it is not worth an error. Its new life's first
+    /// write may have failed in parts.
+    var isDelivered = false
 }
 
 /// Reads batches in the journal's order from a list of files. One thread at a time.
@@ -86,7 +89,7 @@ struct JournalCursor<Storage: JournalStorage> {
             if let damage = current.damage.first(where: { $0.contains(position.offset) }) {
                 let offset = position.offset
                 position.offset = damage.upperBound
-                if current.isDamageNews {
+                if current.isDamageNews, !current.isDelivered {
                     throw .damaged(path: path(of: current), offset: offset, reason: Self.nothingBegins)
                 }
                 continue
@@ -165,7 +168,7 @@ struct JournalCursor<Storage: JournalStorage> {
         of header: CommitHeader, _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
     ) throws(FormatError) -> [RecordBatch] {
         guard let window else { return [] }
-        let excused = files.first?.excusedFrames ?? []
+        let (isDelivered, excused) = (files.first?.isDelivered ?? false, files.first?.excusedFrames ?? [])
         var faults: [(index: Int, fault: FrameFault)] = []
         let batches = try window.withBytes { (window: RawSpan) throws(FormatError) in
             let bytes = window.extracting(0..<header.commitLength)
@@ -181,7 +184,7 @@ struct JournalCursor<Storage: JournalStorage> {
                         try batch(frame, in: bytes, tenant: tenant, from: from, commitNumber: header.commitNumber))
                 } catch {
                     let offset = header.offset + UInt64(frame.body.lowerBound)
-                    if excused.contains(where: { $0.contains(offset) }) { continue }
+                    if isDelivered || excused.contains(where: { $0.contains(offset) }) { continue }
                     let records = "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant)"
                     faults.append((batches.count, FrameFault(offset: offset, reason: "\(records): \(error)")))
                 }
@@ -253,6 +256,7 @@ struct JournalCursor<Storage: JournalStorage> {
         let damaged = position.offset
         let isUnreadable = window?.unreadable.contains { $0.contains(damaged) } ?? false
         try seekNextCommit(current)
+        if current.isDelivered { return }
         throw .damaged(
             path: path(of: current), offset: damaged,
             reason: isUnreadable ? "the device fails to read it; see the kernel's log" : reason)

@@ -80,7 +80,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
         var files: [ReadableFile] = []
         let index = tenant.flatMap { recovered.state.index(of: $0) }
         if tenant == nil || index != nil {
-            files = recovered.files.compactMap { file in
+            files = recovered.files.indices.compactMap { place in
+                let file = recovered.files[place]
                 var start = file.header.commitsStart
                 if let index {
                     guard let extent = file.extents[index], extent.lastSequence >= sequence else { return nil }
@@ -89,7 +90,9 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 guard start < file.endOffset else { return nil }
                 return ReadableFile(
                     name: file.name, header: file.header, range: start..<file.endOffset, damage: file.damage,
-                    excusedFrames: file.excusedFrames)
+                    excusedFrames: file.excusedFrames,
+                    isDelivered: place + 1 < recovered.files.count && !recovered.state.cursors.isEmpty
+                        && file.isDelivered(in: recovered.state))
             }
         }
         return StoredRecords(

@@ -63,7 +63,10 @@ struct CheckpointSummary {
             let start = link.header.commitsStart
             var count = try file.read(
                 into: buffer, at: 0, length: min(buffer.capacity, Int(link.header.capacity - start)), from: start)
-            guard case .valid(let header) = buffer.withBytes({ CommitHeader.read($0.extracting(0..<count), at: 0, of: format) }),
+            guard
+                case .valid(let header) = buffer.withBytes({
+                    CommitHeader.read($0.extracting(0..<count), at: 0, of: format)
+                }),
                 header.epoch == link.header.epoch, header.fileSequence == link.header.fileSequence,
                 header.offset == start, header.commitNumber == link.header.firstCommit,
                 header.flags.contains(.checkpoint), header.previousChecksum == link.header.previous.lastChecksum,
