@@ -7,6 +7,8 @@ public struct RecordBatch: Sendable {
     public let sequences: ClosedRange<UInt64>
     /// Kinds that occur in the batch.
     public let kinds: RecordKindSet
+    /// No record of the batch is earlier, none later; nanoseconds since 1970 (UTC).
+    public let timestamps: ClosedRange<UInt64>
     /// Number of the commit that made the records durable; 0 where they come out of a tenant segment.
     public let commitNumber: UInt64
     /// The frame's raw body, and where in it the batch's records begin.
@@ -23,6 +25,7 @@ public struct RecordBatch: Sendable {
         self.tenant = tenant
         self.commitNumber = commitNumber
         kinds = header.kinds
+        timestamps = header.lowestTimestamp...max(header.lowestTimestamp, header.highestTimestamp)
         sequences = max(from, header.firstSequence)...header.lastSequence
         body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
         start = try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
@@ -37,10 +40,35 @@ public struct RecordBatch: Sendable {
         }
     }
 
+    /// The batch without the records before a number; nil where none is left.
+    func from(_ sequence: UInt64) -> RecordBatch? {
+        if sequence <= sequences.lowerBound { return self }
+        guard sequence <= sequences.upperBound else { return nil }
+        var rest = Records.Iterator(batch: self, offset: start, sequence: sequences.lowerBound)
+        while rest.sequence < sequence, rest.next() != nil {}
+        return RecordBatch(self, sequences: sequence...sequences.upperBound, start: rest.offset)
+    }
+
+    private init(_ whole: RecordBatch, sequences: ClosedRange<UInt64>, start: Int) {
+        (tenant, kinds, timestamps) = (whole.tenant, whole.kinds, whole.timestamps)
+        (commitNumber, body) = (whole.commitNumber, whole.body)
+        self.sequences = sequences
+        self.start = start
+    }
+
     /// Number of records, at least 1.
     public var count: Int { Int(sequences.upperBound - sequences.lowerBound) + 1 }
     /// Bytes of the records, their headers included.
     public var byteCount: Int { body.count - start }
+
+    /// Lets a closure read the records as they are encoded, headers included.
+    func withEncodedRecords<Result, Failure: Error>(
+        _ body: (RawSpan) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try self.body.withRawSpan { (bytes: RawSpan) throws(Failure) in
+            try body(bytes.extracting(start..<bytes.byteCount))
+        }
+    }
 
     /// The records, in order. Payloads are slices of the batch's memory; nothing is copied.
     public var records: Records { Records(batch: self) }

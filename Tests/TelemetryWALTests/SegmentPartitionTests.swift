@@ -1,0 +1,128 @@
+import Foundation
+import TestSupport
+import Testing
+import WALFormat
+import WALStorage
+
+@testable import TelemetryWAL
+
+/// Journal files' records, partitioned into tenants' segments.
+@Suite struct SegmentPartitionTests {
+    let directory = TemporaryDirectory()
+    let plan = FaultPlan()
+
+    private var storage: FaultyStorage { FaultyStorage(at: directory.path, plan: plan) }
+
+    private func partition(
+        _ format: RootFormat, budget: Int, _ firstNeeded: @escaping (TenantName) -> UInt64 = { _ in 1 }
+    ) -> SegmentPartition<FaultyStorage> {
+        SegmentPartition(storage: storage, format: format, budget: budget, firstNeeded: firstNeeded)
+    }
+
+    /// Adds all that a log holds; flushes whenever the budget is reached, and at the end.
+    private func compact(
+        _ partition: SegmentPartition<FaultyStorage>, _ view: WriteAheadLogReader<DirectStorage>
+    ) throws -> [SegmentPartition<FaultyStorage>.Published] {
+        var published: [SegmentPartition<FaultyStorage>.Published] = []
+        var records = view.records()
+        while true {
+            do throws(WALError) {
+                guard let batch = try records.next() else { break }
+                partition.add(batch)
+            } catch { guard case .damaged = error else { throw error } }
+            if partition.isFull { published += try partition.flush(created: 9) }
+        }
+        return published + (try partition.flush(created: 9))
+    }
+
+    /// What the segments hold and miss.
+    private func read(
+        _ published: [SegmentPartition<FaultyStorage>.Published], _ format: RootFormat
+    ) throws -> (records: [RecordName: [UInt8]], lost: Set<RecordName>) {
+        var records: [RecordName: [UInt8]] = [:]
+        var lost: Set<RecordName> = []
+        for segment in published {
+            let name = SegmentName.name(covering: segment.covered)
+            let file = try SegmentFile(name, of: segment.tenant, in: storage, format: format)
+            #expect(file.fault == nil)
+            for number in file.index.frames.indices {
+                for record in try file.batch(ofFrame: number).records {
+                    let name = RecordName(segment.tenant, record.sequence)
+                    #expect(records[name] == nil, "\(name) is there twice")
+                    records[name] = Array(record.payload)
+                }
+            }
+            for range in file.index.lostRanges {
+                for sequence in range.sequences { lost.insert(RecordName(segment.tenant, sequence)) }
+            }
+        }
+        return (records, lost)
+    }
+
+    /// Whatever the budget: all records, each once, in segments that follow each other.
+    @Test(arguments: [1, 20_000, 1 << 30]) func everythingGoesToItsTenant(budget: Int) throws {
+        let log = try StandardLog(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path)
+        let published = try compact(partition(view.format, budget: budget), view)
+        let (records, lost) = try read(published, view.format)
+        #expect(records == log.ledger.records && lost.isEmpty)
+        for tenant in StandardLog.tenants {
+            var next: UInt64 = 1
+            for segment in published where segment.tenant == tenant {
+                #expect(segment.covered.lowerBound == next)
+                next = segment.covered.upperBound + 1
+            }
+            #expect(next == log.ledger.highest[tenant]! + 1)
+        }
+        if budget == 1 << 30 { #expect(published.count == StandardLog.tenants.count) }
+    }
+
+    /// What everybody has is left out, from the middle of a batch on, too.
+    @Test func deliveredRecordsAreLeftOut() throws {
+        var ledger = Ledger()
+        let log = try openPatiently(at: directory.path)
+        for _ in 0..<4 { try ledger.append(to: log, "alpha", length: 50) }
+        let batch = (0..<6).map { numberedRecord(500 + $0) }
+        let receipt = try log.appendBlocking(contentsOf: batch, tenant: "alpha")
+        for (offset, record) in batch.enumerated() {
+            ledger.note(RecordName("alpha", receipt.sequences.lowerBound + UInt64(offset)), record.payload)
+        }
+        try ledger.append(to: log, "beta")
+        try log.closeBlocking()
+        let view = try WriteAheadLogReader(at: directory.path)
+        let published = try compact(partition(view.format, budget: 1 << 20) { $0 == "alpha" ? 20 : 5 }, view)
+        #expect(published.map(\.tenant) == ["alpha"] && published[0].covered == 20...22)
+        #expect(published[0].recordCount == 3)
+        #expect(try read(published, view.format).records == ledger.records.filter { $0.key.sequence >= 20 })
+    }
+
+    /// A loss in the journal is a lost range in the segment.
+    @Test func lossesAreTold() throws {
+        let log = try StandardLog(at: directory.path)
+        var file = log.files[1]
+        let hit = file.commits[3]
+        file.zero(hit.range)
+        try file.save()
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
+        let (records, lost) = try read(try compact(partition(view.format, budget: 1 << 20), view), view.format)
+        #expect(lost == Set(hit.records))
+        #expect(records == log.ledger.records.filter { !lost.contains($0.key) })
+    }
+
+    /// Nothing is taken out of memory before the segments have their names: another attempt writes the same.
+    @Test func failedFlushMayBeRepeated() throws {
+        let log = try StandardLog(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path)
+        let partition = partition(view.format, budget: 1 << 30)
+        var records = view.records()
+        while let batch = try records.next() { partition.add(batch) }
+        let left = Counter(2)
+        plan.setCreate { _ in left.next() >= 0 ? nil : .noSpace }
+        #expect(throws: StorageError.self) { _ = try partition.flush(created: 9) }
+        let tenants = try FileManager.default.subpathsOfDirectory(atPath: directory.path + "/tenants")
+        #expect(!tenants.contains { $0.hasSuffix(".segment") })
+        plan.setCreate(nil)
+        #expect(try read(try partition.flush(created: 9), view.format).records == log.ledger.records)
+        #expect(try partition.flush(created: 9).isEmpty)
+    }
+}
