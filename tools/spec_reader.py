@@ -39,7 +39,6 @@ def require(condition):
         raise ValueError("damaged")
 
 def attempt(decode, *arguments):
-    """What a decoder makes of bytes, or None where they fail its checks."""
     try:
         return decode(*arguments)
     except DAMAGE:
@@ -147,7 +146,7 @@ class JournalFile:
         self.header = max(filter(None, self.copies), key=lambda header: header.sequence, default=None)
         self.stand_in = self.missing = None  # the commit for a header that is lost; number of a missing file before it
         self.end = self.start  # behind the last commit that was accepted or passed over as damaged
-        self.holds_loss, self.is_accepted, self.first_numbers = False, False, {}  # the first that can be read
+        self.holds_loss, self.is_accepted, self.first_numbers, self.latest = False, False, {}, 0  # its highest life
 
     def life(self, number=None, taken=(), length=MAX_FILE):
         """The commits that prove themselves, inside others too, of one life: this number's, or the highest free."""
@@ -161,6 +160,7 @@ class JournalFile:
         found, at, limit = [], self.start, min(len(self.data), self.header.capacity)
         while at + self.block <= limit:
             commit = attempt(parse_commit, self.data, at, self.block, self.log)
+            self.latest = max(self.latest, commit.sequence if commit else 0)
             if commit and commit[3:5] == self.header[1:3] and commit.end <= limit:
                 found.append((commit, attempt(parse_frames, self.data, commit)))
                 at = commit.end
@@ -182,10 +182,10 @@ class Recovery:
         self.is_known = self.expected == 1  # whether sequence numbers are known, so that a jump means loss
         for file, behind in zip(self.files, self.files[1:] + [None]):
             self.walk(file, behind)
-        # Cases fileMissingDelivered and damagedDelivered: what all subscribers have is no loss.
-        delivered = [file for place, file in enumerate(self.files) if file.holds_loss and self.is_delivered(place + 1)]
-        excused = [file.missing for place, file in enumerate(self.files) if self.is_delivered(place)]
-        excused += [file.header.sequence for file in delivered]
+        self.accepted = [file.header.sequence for file in self.files if file.is_accepted]
+        excused = [file.missing for place, file in enumerate(self.files) if self.is_delivered(place)]  # no loss
+        excused += [file.header.sequence for place, file in enumerate(self.files) if file.holds_loss and (
+            file.latest > max(self.accepted, default=MAX_NUMBER) or self.is_delivered(place + 1))]
         self.findings = [found for found in self.findings if not found["loss"] or found["fileSequence"] not in excused]
 
     def report(self, case, file, first, end, number=None):
@@ -344,7 +344,6 @@ class Recovery:
         for tenant, number in self.tenants.items() if self.cursors else ():
             through = [row.get(tenant, 0) for row in self.cursors.values()]
             following = max(number + max(0, self.records - self.named), max(through) + 1)
-            # Where nothing of it is behind, its next number counts, which no record that is lost may have.
             behind = [file.first_numbers[tenant] for file in self.files[place:] if tenant in file.first_numbers]
             if min(through) + 1 < (behind + [following])[0]:
                 return False
@@ -352,17 +351,19 @@ class Recovery:
 
     def disproved(self):
         """Files whose headers the log proves wrong, with the sequence numbers that they have instead."""
-        files = self.files[:-1] + [file for file in self.files[-1:] if file.end > file.start or file.holds_loss]
-        numbers, proved = [file.header.sequence for file in files], {}
-        missing = [found["fileSequence"] for found in self.findings if found["case"] == "fileMissing"]
+        told = [found["fileSequence"] for found in self.findings if found["case"] == "fileMissing"]
+        missing = [(file.missing, file.header.prev_epoch) for file in self.files if file.missing in told]
+        proved = {}  # by number, of its best claimant offset and path
         for file in (file for file in self.all if file.header and not file.stand_in and not file.is_accepted):
-            claims = [commits[0] for commits in map(file.life, missing) if commits]
+            claims = [c for number, epoch in missing for c in file.life(number) if c.epoch == epoch]
             life = file.life(length=PROOF_LENGTH)
-            if life and life[0].sequence > file.header.sequence and (life[-1].durable >= self.expected or (
-                    numbers and numbers[0] < life[0].sequence < numbers[-1] and life[-1].durable >= life[0].number)):
-                claims.append(life[0])
-            proved.update({file.path: commit.sequence for commit in claims[:1]})
-        return proved
+            if not claims and life and file.header.sequence < life[0].sequence not in self.accepted and (
+                    life[-1].durable >= self.expected or life[-1].durable >= life[0].number
+                    and self.accepted and self.accepted[0] < life[0].sequence < self.accepted[-1]):
+                claims = life if dict(missing).get(life[-1].sequence, life[-1].epoch) == life[-1].epoch else []
+            for claim in sorted(claims, key=lambda commit: commit.offset)[:1]:
+                proved[claim.sequence] = min(proved.get(claim.sequence, (MAX_FILE,)), (claim.offset, file.path))
+        return {path: number for number, (_, path) in proved.items()}
 
 def recover(root):
     """Recovery, begun again while the rest of the log proves headers wrong."""
@@ -392,8 +393,7 @@ def main():
     for (tenant, sequence), (kind, time, payload) in recovery.rows.items():
         print(json.dumps(dict(tenant=tenant, sequence=sequence, kind=KINDS[kind], timestamp=time,
                               payload=base64.b64encode(payload).decode())))
-    for finding in recovery.findings:
-        print(json.dumps(finding), file=sys.stderr)
+    sys.stderr.writelines(json.dumps(finding) + "\n" for finding in recovery.findings)
     return int(bool(recovery.findings))
 
 if __name__ == "__main__":

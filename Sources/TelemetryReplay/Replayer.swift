@@ -61,6 +61,8 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
         /// To whom nothing more is sent.
         var halted: Set<TenantName> = []
         var delivered: Set<TenantName> = []
+        /// Damage that an earlier pass has counted.
+        var unreadable: Set<String> = []
     }
 
     /// What a record takes in memory beside its payload.
@@ -112,8 +114,11 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
                     let batch: RecordBatch?
                     do throws(WALError) { batch = try await iterator.next() } catch {
                         if case .damaged = error {
-                            account.unreadablePlaces += 1
-                            account.note("\(error)")
+                            // Each pass comes by the same places.
+                            if after.unreadable.insert("\(error)").inserted {
+                                account.unreadablePlaces += 1
+                                account.note("\(error)")
+                            }
                             continue
                         }
                         // What is under way is still waited for, and acknowledged.

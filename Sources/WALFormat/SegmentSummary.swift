@@ -157,6 +157,7 @@ public struct SegmentSummary: Equatable, Sendable {
             && UInt64(indexLength) <= length - block - indexOffset
             && recordCount <= covered.upperBound - covered.lowerBound + 1 && recordCount >= UInt64(frameCount)
             && (recordCount == 0) == (frameCount == 0)
+            && recordCount <= UInt64(frameCount) * UInt64(FormatLimits.maximumRecordCount)
             && rawLength >= UInt64(RecordHeader.length) * recordCount && rawLength <= FormatLimits.maximumNumber
             && lowestTimestamp <= highestTimestamp
     }

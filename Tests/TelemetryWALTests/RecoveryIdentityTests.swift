@@ -87,6 +87,35 @@ import WALStorage
         try checkRecovery(of: directory.path, expected)
     }
 
+    /// A file is gone, and a spare has commits of its number that were never acknowledged: a begin of another epoch, torn
+    /// by a crash. They are not taken for it.
+    @Test func commitsOfAnotherEpochAreNotTheFileThatIsGone() throws {
+        let log = try StandardLog(at: directory.path, files: 4)
+        let gone = log.files[2]
+        var spare = try JournalImage.spares(in: directory.path)[0]
+        var (offset, checksum) = (UInt64(8192), log.files[1].commits[log.files[1].commits.count - 1].header.checksum)
+        for step in 0...1 as ClosedRange<UInt64> {
+            let number = gone.header.firstCommit + step
+            let bytes = CraftedFrame.commit(
+                [CraftedFrame("mallory", step + 1, [[6, 6, 6]])], of: gone.header.log,
+                CommitPlacement(
+                    epoch: gone.header.epoch ^ 1, fileSequence: gone.sequence, offset: offset, commitNumber: number,
+                    durableThrough: number - 1, recordsBefore: gone.header.recordsBefore + step,
+                    previousChecksum: checksum))
+            spare.put(bytes, at: Int(offset))
+            offset += UInt64(bytes.count)
+            checksum = bytes[8..<12].reversed().reduce(0) { $0 << 8 | UInt32($1) }
+        }
+        try spare.save()
+        try FileManager.default.removeItem(atPath: gone.path)
+        var expected = log.expectation
+        expected.lost = Set(gone.commits.flatMap(\.records))
+        expected.finding = .init(
+            what: .fileMissing, file: "(sequence \(gone.sequence))", byteRange: 0..<gone.bytes.count,
+            commits: gone.commits[0].header.commitNumber...gone.commits[gone.commits.count - 1].header.commitNumber)
+        try checkRecovery(of: directory.path, expected)
+    }
+
     /// Opening skipped numbers, since the log's end could not be read. The checkpoint that told of it is lost, with all
     /// records behind it; the header still tells.
     @Test func skippedNumbersAreKnownByTheHeader() throws {
@@ -107,6 +136,34 @@ import WALStorage
             #expect(try again.appendBlocking(numberedRecord(2), tenant: tenant).sequence > given)
         }
         try again.closeBlocking()
+    }
+
+    /// A file that had left the log was begun anew, and the write failed in parts: nobody subscribes any more, yet what
+    /// it held is no loss.
+    @Test func fileBegunAnewInPartsIsNoLoss() throws {
+        let log = try StandardLog(at: directory.path)
+        let opened = try openPatiently(at: directory.path)
+        for (tenant, through) in log.ledger.highest {
+            opened.acknowledge(through: through, of: tenant, subscriber: "collector")
+        }
+        try opened.flushAcknowledgementsBlocking()
+        opened.unregister(subscriber: "collector")
+        try opened.flushAcknowledgementsBlocking()
+        try opened.closeBlocking()
+        var file = try #require(JournalImage(name: log.files[0].name, in: directory.path))
+        let hit = file.commits[2]
+        let bytes = CraftedFrame.commit(
+            [CraftedFrame("alpha", 900, [[1]])], of: file.header.log,
+            CommitPlacement(
+                epoch: 77, fileSequence: log.files[2].sequence + 1, offset: UInt64(hit.start), commitNumber: 5000,
+                durableThrough: 4998, recordsBefore: 900, previousChecksum: 1))
+        file.put(bytes, at: hit.start)
+        try file.save()
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
+        #expect(!view.report.hasLoss && view.report.cases[.damagedDelivered] == 1)
+        // Not walked, either.
+        var records = try WriteAheadLogReader(at: directory.path).records()
+        while try records.next() != nil {}
     }
 
     /// Both the headers and the checkpoint are gone; a record behind them shows how far the numbers had come.
@@ -133,22 +190,32 @@ import WALStorage
     @Test func everyReaderIsToldOfDamageFoundLater() throws {
         let log = try StandardLog(at: directory.path)
         var file = log.files[0]
-        file.zero(file.commits[3].range)
+        // A tenant's first records in the file: whoever reads that tenant must not begin behind them.
+        let hit = file.commits[1]
+        let tenant = try #require(hit.frames.compactMap(\.header.tenant).first)
+        file.zero(hit.range)
         try file.save()
         var options = quietOptions()
         options.recoveryScope = .sinceCheckpoint
         let opened = try openPatiently(at: directory.path, options: options)
         #expect(!opened.recoveryReport.hasLoss)
-        for subscriber in ["collector", "collector", "archive"] as [TenantName] {
-            var walk = opened.records(subscriber: subscriber).makeBlockingIterator()
+        for (subscriber, tenant) in [
+            ("collector", nil), ("collector", nil), ("collector", tenant), ("archive", nil), ("archive", tenant),
+        ] as [(TenantName, TenantName?)] {
+            var walk =
+                (tenant.map { opened.records(of: $0, subscriber: subscriber) }
+                ?? opened.records(subscriber: subscriber)).makeBlockingIterator()
             var (damaged, records) = (0, 0)
             while true {
-                do {
+                do throws(WALError) {
                     guard let batch = try walk.next() else { break }
                     records += batch.count
-                } catch WALError.damaged { damaged += 1 }
+                } catch {
+                    guard case .damaged = error else { throw error }
+                    damaged += 1
+                }
             }
-            #expect(damaged == 1 && records > 0)
+            #expect(damaged == 1 && records > 0, "\(subscriber), \(tenant?.description ?? "all")")
         }
         try opened.closeBlocking()
     }

@@ -88,6 +88,14 @@ import WALFormat
         for count in [0, 22, 65537, .max] as [UInt32] { #expect(summaryCause { $0.put(count, at: 84) } == .field) }
         #expect(summaryCause { $0.put(UInt32(65537), at: 88) } == .field)
         for count in [0, 1, 42, .max] as [UInt64] { #expect(summaryCause { $0.put(count, at: 96) } == .field) }
+        for count in [1 << 21, 1 << 60] as [UInt64] {
+            let found = summaryCause {
+                $0.put(FormatLimits.maximumNumber - 1, at: 56)
+                $0.put(count + 1, at: 96)
+                $0.put(FormatLimits.maximumNumber, at: 104)
+            }
+            #expect(found == .field)
+        }
         #expect(summaryCause { $0.put(UInt64(21 * 16 - 1), at: 104) } == .field)
         #expect(summaryCause { $0.put(FormatLimits.maximumNumber + 1, at: 104) } == .field)
         #expect(summaryCause { $0.put(UInt64(4), at: 120) } == .field)

@@ -12,7 +12,9 @@ extension LogCore {
             var start = file.header.commitsStart
             var end = file.endOffset
             if let tenantIndex {
-                guard let extent = file.extents[tenantIndex], extent.lastSequence >= sequence else { return nil }
+                guard let extent = (file.summarisedExtents ?? file.extents)[tenantIndex],
+                    extent.lastSequence >= sequence
+                else { return nil }
                 start = extent.firstOffset
                 end = max(end, start)
             }
@@ -23,7 +25,10 @@ extension LogCore {
             guard start < end else { return nil }
             return ReadableFile(
                 name: file.name, header: file.header, range: start..<end, damage: file.damage,
-                isDamageNews: file.isDamageNews, excusedFrames: file.excusedFrames)
+                isDamageNews: file.isDamageNews, excusedFrames: file.excusedFrames,
+                // Of a file that was read what can be read is delivered; of one that was not, all.
+                isDelivered: file.isSummarised && file.sequence != files.last?.sequence && !state.cursors.isEmpty
+                    && file.isDelivered(in: state))
         }
     }
 
@@ -54,6 +59,7 @@ extension LogCore {
                 .examine(file, next: next, state: state)
             lock.withLock {
                 guard let index = files.firstIndex(where: { $0.sequence == fileSequence }) else { return }
+                files[index].summarisedExtents = files[index].extents
                 files[index].extents = examined.extents
                 files[index].damage = examined.damage
                 files[index].isDamageNews = true

@@ -24,11 +24,16 @@ struct LiveFile {
     var extents = TenantExtents()
     /// Whether any commit of it is part of the log.
     var hasAcceptedCommit = false
+    /// Highest file sequence number in its commits, those of other lives included.
+    var latestSequence: UInt64 = 0
     /// Byte ranges that are damaged or could not be read; readers pass over them.
     var damage: [Range<UInt64>] = []
     /// The damage was found by a reader after the log had been opened: no report of recovery tells of it, so each
     /// reader is told.
     var isDamageNews = false
+    /// What the checkpoints said that the file holds, kept beside `extents` when reading it found less: what is missing
+    /// must be told where it stood.
+    var summarisedExtents: TenantExtents?
     /// Bodies of frames that are damaged and that every subscriber had before: readers pass over them in silence.
     var excusedFrames: [Range<UInt64>] = []
     /// What it holds was taken from checkpoints: damage in it is not known yet.

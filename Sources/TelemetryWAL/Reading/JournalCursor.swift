@@ -39,6 +39,10 @@ struct JournalCursor<Storage: JournalStorage> {
     /// What is left of a commit with frames that failed their checks, in its order: who is handed a tenant's batch has
     /// been told of what is missing before it.
     private var pending: [Result<RecordBatch, FrameFault>] = []
+    /// The highest file sequence number of all that is read, and whether the place that is looked at has a higher one:
+    /// the file had left the log and was begun anew, with a write that failed in parts.
+    private var newestSequence: UInt64 = 0
+    private var hasBegunAnew = false
     /// Where the next commit is expected, with the file's sequence number.
     private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
 
@@ -51,6 +55,7 @@ struct JournalCursor<Storage: JournalStorage> {
         self.files = files
         self.throughCommit = throughCommit
         if let first = files.first { position = (first.header.fileSequence, first.range.lowerBound) }
+        newestSequence = files.last?.header.fileSequence ?? .max
     }
 
     private var blockSize: Int { format.blockSize }
@@ -60,6 +65,7 @@ struct JournalCursor<Storage: JournalStorage> {
     mutating func extend(_ files: [ReadableFile], throughCommit: UInt64) {
         self.files = files
         self.throughCommit = throughCommit
+        newestSequence = files.last?.header.fileSequence ?? .max
         ahead = nil
         file = nil
         window = nil
@@ -67,7 +73,8 @@ struct JournalCursor<Storage: JournalStorage> {
 
     /// The batches of the next commit that has any for `selects`; nil at the end. `selects` is asked for each
     /// frame's tenant and sequence numbers and says from which sequence number on it is wanted. Throws `.damaged` once
-    /// for each place whose bytes fail their checks; the next call goes on behind it.
+    /// for each place whose bytes fail their checks and that is worth telling (see `ReadableFile`); the next call goes on
+    /// behind it.
     mutating func next(
         _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
     ) throws(WALError) -> [RecordBatch]? {
@@ -152,7 +159,7 @@ struct JournalCursor<Storage: JournalStorage> {
     private mutating func handleEnd(of current: ReadableFile) throws(WALError) {
         let end = position.offset
         try handleUnexpected(current, "the file ends here")
-        if position.fileSequence == current.header.fileSequence, position.offset == end { leaveFile() }
+        if position.fileSequence == current.header.fileSequence, position.offset == end, !files.isEmpty { leaveFile() }
     }
 
     private mutating func leaveFile() {
@@ -254,9 +261,10 @@ struct JournalCursor<Storage: JournalStorage> {
             return
         }
         let damaged = position.offset
+        hasBegunAnew = false
         let isUnreadable = window?.unreadable.contains { $0.contains(damaged) } ?? false
         try seekNextCommit(current)
-        if current.isDelivered { return }
+        if current.isDelivered || hasBegunAnew { return }
         throw .damaged(
             path: path(of: current), offset: damaged,
             reason: isUnreadable ? "the device fails to read it; see the kernel's log" : reason)
@@ -281,7 +289,18 @@ struct JournalCursor<Storage: JournalStorage> {
         } catch { throw .storage(error) }
     }
 
+    /// Whether a commit of a file's present life stands at the position. Notes one of a life that is later than all
+    /// that is read.
+    private mutating func lookForCommit(of current: ReadableFile) -> Bool {
+        guard case .valid(let header)? = window?.withBytes({ CommitHeader.read($0, at: 0, of: format) }),
+            header.offset == position.offset
+        else { return false }
+        hasBegunAnew = hasBegunAnew || header.fileSequence > newestSequence
+        return header.epoch == current.header.epoch
+    }
+
     private mutating func seekNextCommit(_ current: ReadableFile) throws(WALError) {
+        _ = lookForCommit(of: current)
         position.offset += UInt64(blockSize)
         while position.offset < current.range.upperBound {
             do throws(StorageError) {
@@ -290,11 +309,7 @@ struct JournalCursor<Storage: JournalStorage> {
                     return
                 }
             } catch { throw .storage(error) }
-            if case .valid(let header)? = window?.withBytes({ CommitHeader.read($0, at: 0, of: format) }),
-                header.epoch == current.header.epoch, header.offset == position.offset
-            {
-                return
-            }
+            if lookForCommit(of: current) { return }
             position.offset += UInt64(blockSize)
         }
     }

@@ -91,8 +91,9 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 return ReadableFile(
                     name: file.name, header: file.header, range: start..<file.endOffset, damage: file.damage,
                     excusedFrames: file.excusedFrames,
-                    isDelivered: place + 1 < recovered.files.count && !recovered.state.cursors.isEmpty
-                        && file.isDelivered(in: recovered.state))
+                    // Of a file that was read what can be read is delivered; of one that was not, all.
+                    isDelivered: file.isSummarised && place + 1 < recovered.files.count
+                        && !recovered.state.cursors.isEmpty && file.isDelivered(in: recovered.state))
             }
         }
         return StoredRecords(
@@ -136,8 +137,9 @@ public struct StoredRecords<Storage: JournalStorage> {
         self.from = from
     }
 
-    /// The next batch, nil at the end. Throws `.damaged` once for each place whose bytes fail their checks, and goes
-    /// on behind it with the next call; `.storage` where the device fails.
+    /// The next batch, nil at the end. Throws `.damaged` once for each place whose bytes fail their checks, unless every
+    /// subscriber has what stood there or the view's report tells of it, and goes on behind it with the next call;
+    /// `.storage` where the device fails.
     public mutating func next() throws(WALError) -> RecordBatch? {
         while pending.isEmpty {
             let (tenant, from, given) = (tenant, from, given)

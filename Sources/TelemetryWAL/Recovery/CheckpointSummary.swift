@@ -34,6 +34,7 @@ struct CheckpointSummary {
                 guard index == links.count - 1, states.count > 1 else { return nil }
                 break
             }
+            guard state.sequenceFloor == link.header.sequenceFloor else { return nil }
             if let before = states.last {
                 // Numbers that were skipped after a loss are no records: then only the files tell what they hold.
                 let records = link.header.recordsBefore - links[index - 1].header.recordsBefore

@@ -15,6 +15,10 @@ struct FoundFile {
     var latestHeader: JournalFileHeader? {
         copies.compactMap { try? $0.get() }.max { $0.fileSequence < $1.fileSequence }
     }
+    /// Whether a whole copy names another log: then the file is that one's, whatever the other copy says.
+    func isForeign(to log: LogIdentifier) -> Bool {
+        copies.contains { if case .success(let header) = $0 { header.logIdentifier != log } else { false } }
+    }
     /// Highest commit of the present life; looked for only where two files claim one place in the log.
     var lastCommit: UInt64 = 0
 }
@@ -37,7 +41,8 @@ struct JournalChain {
     /// Files that are free for use, by name.
     private(set) var reusable: [ReusableFile] = []
     /// Sequence numbers that the chain names and no file has, each with the index in `links` of the file behind it.
-    private(set) var missing: [(sequence: UInt64, before: Int)] = []
+    /// And with its epoch, as the link tells it.
+    private(set) var missing: [(sequence: UInt64, epoch: UInt64, before: Int)] = []
     private(set) var highestSequence: UInt64 = 0
 
     /// A chain of files that are known to follow each other.
@@ -157,12 +162,12 @@ struct JournalChain {
             if wanted < oldestLive { break }
             next = bySequence[wanted]
             if next == nil {
-                missing.append((wanted, links.count - 1))
+                missing.append((wanted, link.header.previous.epoch, links.count - 1))
                 next = earlier.filter { $0 < wanted }.max().flatMap { bySequence[$0] }
             }
         }
         links.reverse()
-        missing = missing.map { ($0.sequence, links.count - 1 - $0.before) }
+        missing = missing.map { ($0.sequence, $0.epoch, links.count - 1 - $0.before) }
     }
 }
 

@@ -45,6 +45,9 @@ struct JournalFileScanner {
     private(set) var offset: UInt64
     private(set) var events: [ScanEvent] = []
     private(set) var staleCommits: UInt64 = 0
+    /// Highest file sequence number in a commit that stands in its place: above the log's own where the file was begun
+    /// anew and the write failed.
+    private(set) var latestSequence: UInt64 = 0
     /// Something whole that a newer version wrote: no damage, and not for this version to judge.
     private(set) var unsupported: FormatError?
     private let decompressor = LZ4FrameDecompressor()
@@ -82,6 +85,7 @@ struct JournalFileScanner {
                 markUnusable(claimsEpoch: claimed == epoch)
                 position += blockSize
             case .valid(let header):
+                if header.offset == offset { latestSequence = max(latestSequence, header.fileSequence) }
                 #if Simulation
                     let epoch = DeliberateBug.isActive(.ignoreEpochs) ? header.epoch : epoch
                     let fileSequence = DeliberateBug.isActive(.ignoreEpochs) ? header.fileSequence : fileSequence

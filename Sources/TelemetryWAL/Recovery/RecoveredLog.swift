@@ -19,6 +19,8 @@ struct RecoveredLog {
     var machine: CommitterMachine
     /// Whether damage may have swallowed the names of subscribers.
     var mayLackSubscribers: Bool
+    /// The epochs of the files that are missing, by sequence number.
+    var missing: [UInt64: UInt64]
     var report: RecoveryReport
 
     /// Which of the log's numbers has come so near to the format's limit that a writer might pass it; nil if none has.

@@ -76,41 +76,48 @@ struct Recovery<Storage: JournalStorage> {
     /// later life than the header, and vouch for each other or for more than the log without them has. (The first
     /// write of a new life that was torn leaves such commits as well, but they vouch for nothing new.)
     private func headersDisproved(by recovered: RecoveredLog) throws(StorageError) -> [String: UInt64] {
-        let missing = Set(recovered.report.findings.filter { $0.what == .fileMissing }.map(\.fileSequence))
         // A file of the log without a commit may be another one whose headers were written over.
         let names = Set(recovered.files.lazy.filter(\.hasAcceptedCommit).map(\.name))
-        let sequences = recovered.files.map(\.sequence)
-        var disproved: [String: UInt64] = [:]
+        var claims: [UInt64: (name: String, offset: UInt64)] = [:]
         let buffer = AlignedBuffer(capacity: Self.windowLength, alignment: max(4096, format.blockSize))
-        for name in try storage.entries(of: "journal") where JournalFileName.number(of: name) != nil {
+        for name in try storage.entries(of: "journal").sorted() where JournalFileName.number(of: name) != nil {
             if names.contains(name) { continue }
             let found = try look(at: name, buffer: buffer)
-            guard let header = found.latestHeader, header.logIdentifier == format.logIdentifier else { continue }
-            let file = try storage.open("journal/" + name, forWriting: false)
-            if !missing.isEmpty {
-                let lost = try commit(in: file, size: found.size, buffer: buffer) {
-                    missing.contains($0.fileSequence) && !missing.contains($1.fileSequence)
-                }
-                if let lost, missing.contains(lost.fileSequence) {
-                    disproved[name] = lost.fileSequence
-                    continue
-                }
-            }
-            // A life's first commits stand at the file's beginning.
-            let size = min(found.size, UInt64(Self.windowLength))
-            let last = try commit(in: file, size: size, buffer: buffer, CommitHeader.isOfLaterLifeOrLater)
-            guard let last, last.fileSequence > header.fileSequence else { continue }
-            let first = try commit(in: file, size: size, buffer: buffer) { $0.fileSequence > $1.fileSequence }
-            let isBetween =
-                sequences.first.map { $0 < last.fileSequence } ?? false
-                && sequences.last.map { $0 > last.fileSequence } ?? false
-            if last.durableThrough > recovered.lastCommit
-                || (isBetween && last.durableThrough >= first?.commitNumber ?? .max)
-            {
-                disproved[name] = last.fileSequence
+            guard let header = found.latestHeader, !found.isForeign(to: format.logIdentifier),
+                let claim = try claim(of: found, header, beside: recovered, buffer: buffer)
+            else { continue }
+            // Of several that claim one number, the one whose commits begin where a file's do.
+            if claim.offset < claims[claim.fileSequence]?.offset ?? .max {
+                claims[claim.fileSequence] = (name, claim.offset)
             }
         }
-        return disproved
+        return Dictionary(uniqueKeysWithValues: claims.map { ($1.name, $0) })
+    }
+
+    /// The first of the commits that prove a file's headers wrong; nil if none does.
+    private func claim(
+        of found: FoundFile, _ header: JournalFileHeader, beside recovered: RecoveredLog, buffer: AlignedBuffer
+    ) throws(StorageError) -> CommitHeader? {
+        let file = try storage.open("journal/" + found.name, forWriting: false)
+        let missing = recovered.missing
+        if !missing.isEmpty {
+            func isMissing(_ commit: CommitHeader) -> Bool { missing[commit.fileSequence] == commit.epoch }
+            let lost = try commit(in: file, size: found.size, buffer: buffer) { isMissing($0) && !isMissing($1) }
+            if let lost, isMissing(lost) { return lost }
+        }
+        let live = recovered.files.filter(\.hasAcceptedCommit).map(\.sequence)
+        // A life's first commits stand at the file's beginning.
+        let size = min(found.size, UInt64(Self.windowLength))
+        let last = try commit(in: file, size: size, buffer: buffer, CommitHeader.isOfLaterLifeOrLater)
+        guard let last, last.fileSequence > header.fileSequence,
+            !live.contains(last.fileSequence), missing[last.fileSequence].map({ $0 == last.epoch }) ?? true,
+            let first = try commit(in: file, size: size, buffer: buffer, { $0.fileSequence > $1.fileSequence })
+        else { return nil }
+        let isBetween =
+            live.first.map { $0 < last.fileSequence } ?? false && live.last.map { $0 > last.fileSequence } ?? false
+        let provesMore =
+            last.durableThrough > recovered.lastCommit || (isBetween && last.durableThrough >= first.commitNumber)
+        return provesMore ? first : nil
     }
 
     private func disprove(_ found: inout FoundFile, _ sequence: UInt64) throws(StorageError) {
@@ -233,7 +240,7 @@ struct Recovery<Storage: JournalStorage> {
     /// the highest sequence number. A number that another file has is not meant: the device put that one's commit here.
     private func proveByCommits(_ found: inout [FoundFile]) throws(StorageError) {
         var taken = Set(
-            found.compactMap(\.latestHeader).lazy.filter { $0.logIdentifier == format.logIdentifier }
+            found.lazy.filter { !$0.isForeign(to: format.logIdentifier) }.compactMap(\.latestHeader)
                 .map(\.fileSequence))
         taken.formUnion(found.compactMap { $0.firstCommit?.fileSequence })
         var open = found.indices.filter { found[$0].latestHeader == nil && found[$0].firstCommit == nil }

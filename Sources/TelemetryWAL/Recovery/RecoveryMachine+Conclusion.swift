@@ -32,7 +32,15 @@ extension RecoveryMachine {
         return RecoveredLog(
             state: state, files: files, reusable: reusable, nextFileNumber: nextFileNumber, lastCommit: lastCommit,
             durableThrough: durableThrough, machine: machine,
-            mayLackSubscribers: mayLackSubscribers, report: report)
+            mayLackSubscribers: mayLackSubscribers,
+            missing: missingEpochs, report: report)
+    }
+
+    /// Of the files whose loss is told, the epochs.
+    private var missingEpochs: [UInt64: UInt64] {
+        let told = Set(report.findings.lazy.filter { $0.what == .fileMissing }.map(\.fileSequence))
+        return Dictionary(
+            chain.missing.filter { told.contains($0.sequence) }.map { ($0.sequence, $0.epoch) }, uniquingKeysWith: max)
     }
 
     /// Whether every subscriber has everything that stood before a file.
@@ -45,12 +53,14 @@ extension RecoveryMachine {
     }
 
     /// What is missing or damaged and was delivered to everyone is no loss: a file that was being used again when the
-    /// power went, for one.
+    /// power went, for one. Where its new life's commits show that, it does not matter who subscribes now.
     private mutating func excuseDeliveredFiles() {
-        for (sequence, before) in chain.missing where isDelivered(before: before) {
+        for (sequence, _, before) in chain.missing where isDelivered(before: before) {
             excuse(sequence, as: .fileMissingDelivered) { $0 == .fileMissing }
         }
-        for index in files.indices where files[index].holdsLoss && isDelivered(before: index + 1) {
+        let newest = files.last(where: \.hasAcceptedCommit)?.sequence ?? .max
+        for index in files.indices
+        where files[index].holdsLoss && (files[index].latestSequence > newest || isDelivered(before: index + 1)) {
             let sequence = files[index].sequence
             excuse(sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
             files[index].excusedFrames = damagedFrames[sequence] ?? []

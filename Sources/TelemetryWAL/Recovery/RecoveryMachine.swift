@@ -56,6 +56,7 @@ struct RecoveryMachine {
         enter(link, index: index)
 
         var file = LiveFile(name: link.name, header: link.header, endOffset: link.header.commitsStart)
+        file.latestSequence = scanner.latestSequence
         if link.isHeaderLost, !link.isHeadWhole, index == 0 {
             damage(&file, link.header.commitsStart..<link.firstOffset, commits: nil, unreadable: unreadable)
             file.endOffset = link.firstOffset

@@ -5,7 +5,7 @@ import WALStorage
 /// by time. One thread at a time.
 ///
 /// What the summary or the index should say and cannot, since the disk spoiled them, is taken from the frames, as far
-/// as each leads to the next; the rest counts as lost.
+/// as each leads to the next; all numbers that are in none of them count as lost then.
 package final class SegmentFile<Storage: JournalStorage> {
     package let path: String
     package let tenant: TenantName
@@ -140,7 +140,6 @@ private struct Contents<File: StorageFile> {
         guard summary.length <= size else {
             return .failure(FormatError(.truncated, "the segment has \(size) of \(summary.length) bytes"))
         }
-        if summary.indexLength == 0 { return .success(SegmentIndex()) }
         let range = summary.indexOffset..<summary.indexOffset + UInt64(summary.indexLength)
         let start: Int
         let count: Int
@@ -176,6 +175,9 @@ private struct Contents<File: StorageFile> {
             guard let (header, checksum) = found, header.tenant == tenant, header.firstSequence >= next,
                 header.lastSequence <= covered.upperBound
             else { break }
+            if header.firstSequence > next {
+                index.lostRanges.append(.init(sequences: next...header.firstSequence - 1, cause: .damaged))
+            }
             index.frames.append(
                 .init(
                     offset: offset, firstSequence: header.firstSequence, recordCount: header.recordCount,
@@ -186,9 +188,9 @@ private struct Contents<File: StorageFile> {
             offset += UInt64(
                 (header.length + header.storedLength).roundedUp(toMultipleOf: SegmentSummary.alignment))
         }
-        // What the frames between had is not known, nor whether somebody lacked it.
+        // What stood between and behind them is not known, nor whether somebody lacked it.
         if next <= covered.upperBound {
-            index.lostRanges = [.init(sequences: next...covered.upperBound, cause: .damaged)]
+            index.lostRanges.append(.init(sequences: next...covered.upperBound, cause: .damaged))
         }
         return index
     }
