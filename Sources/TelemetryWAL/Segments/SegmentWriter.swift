@@ -6,7 +6,8 @@ import WALStorage
 /// Records come as runs, rows of records as frames hold them, in the order of their numbers. Runs that follow each
 /// other are put together to frames of about 256 KiB, small enough to be read for a few records and large enough to
 /// compress well, and frames to writes of some MiB. A segment that fits into one is one write. The file has a temporary
-/// name until whoever asked for it publishes it, several at a time: whatever goes wrong before leaves nothing of it.
+/// name until whoever asked for it publishes it, several at a time: what goes wrong before leaves at most a file that is
+/// nobody's.
 final class SegmentWriter<Storage: JournalStorage> {
     /// Raw bytes of a frame, unless one run is longer.
     private static var frameLength: Int { 256 << 10 }
