@@ -41,7 +41,16 @@ struct Course: AsyncParsableCommand {
                     }
                     // Which numbers they get a ticket does not say: they count as appended and not as owed.
                     var last: Ticket?
-                    for _ in 0..<Self.enqueued { last = try log.enqueue(CrashLedger.record(next()), tenant: tenant) }
+                    for _ in 0..<Self.enqueued {
+                        let number = next()
+                        do { last = try log.enqueue(CrashLedger.record(number), tenant: tenant) } catch {
+                            // Refused at once while the next journal file is being made, as documented. Whether
+                            // there will be one is what an append waits for.
+                            guard case .journalFull = error else { throw error }
+                            let receipt = try await log.append(CrashLedger.record(number), tenant: tenant)
+                            say(["a \(tenant) \(receipt.sequence) \(number)"])
+                        }
+                    }
                     if let last { try await log.durable(through: last) }
                 }
                 if round % 2 == 1 { try await acknowledgeAll(of: log) }

@@ -133,8 +133,7 @@ class CrashLog:
 
 
 def tells_full(error):
-    """Whether a writer's error says that there is no room. What is enqueued is refused also while a file is being made
-    for it, which only the next call would find impossible."""
+    """Whether a writer's error says that there is no room."""
     return "No space left" in error or "the journal is full" in error
 
 
