@@ -27,7 +27,9 @@ struct MemoryStorage: JournalStorage {
 
     func exists(_ name: String) throws(StorageError) -> Bool {
         if name.isEmpty || name == "journal" { return true }
-        return directory.files.withLock { $0[name] != nil }
+        return directory.files.withLock { files in
+            files[name] != nil || files.keys.contains { $0.hasPrefix(name + "/") }
+        }
     }
 
     func entries(of name: String) throws(StorageError) -> [String] {
@@ -68,6 +70,10 @@ struct MemoryStorage: JournalStorage {
         directory.files.withLock { files in
             for (temporary, name) in renames { files[name] = files.removeValue(forKey: temporary + ".tmp") }
         }
+    }
+
+    func discard(_ names: [String]) throws(StorageError) {
+        directory.files.withLock { files in for name in names { files[name] = nil } }
     }
 
     func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8] {

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -154,4 +155,13 @@ void cwal_sharpen_timers(void) {
     if (current) return;
 #endif
     prctl(PR_SET_TIMERSLACK, 1UL);
+}
+
+void cwal_lower_priority(void) {
+#ifdef CWAL_SIMULATION
+    if (current) return;
+#endif
+    // linux/ioprio.h is not everywhere: who 1 is a process, class 2 best effort, in bits 13 and up; 0 the caller.
+    syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 7);
+    setpriority(PRIO_PROCESS, 0, 10);
 }

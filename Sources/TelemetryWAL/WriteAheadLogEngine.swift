@@ -34,7 +34,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         let options = try options.checked()
         let (format, lock) = try LogRoot(storage: storage, logger: options.logger).openForWriting()
         let recovered = try Recovery(
-            storage: storage, format: format, scope: options.recoveryScope, progress: progress
+            storage: storage, format: format, scope: options.recoveryScope, measuresSegments: true, progress: progress
         ).run()
         if let numbers = recovered.exhaustedNumbers {
             throw .unsupportedFormat(
@@ -46,6 +46,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
             for name in try storage.entries(of: "journal") where name.hasSuffix(".tmp") {
                 try storage.remove("journal/" + name)
             }
+            try storage.discard(recovered.leftovers.superseded + recovered.leftovers.temporary)
             file = try recovered.machine.current.map { (current) throws(StorageError) in
                 try storage.open("journal/" + current.name, forWriting: true)
             }
@@ -178,12 +179,18 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     public var writePath: WritePath { core.queue == nil ? .plain : .ring }
     /// The log's UUID.
     public var identifier: LogIdentifier { core.format.logIdentifier }
+    /// Counters of compaction since opening.
+    public var compactionStatistics: CompactionStatistics { core.lock.withLock { core.compactionStatistics } }
+    /// Bytes of all tenant segments.
+    public var segmentLength: UInt64 { core.lock.withLock { core.segments.length } }
+    /// Number of tenant segments.
+    public var segmentCount: Int { core.lock.withLock { core.segments.count } }
     /// Number of the last durable commit.
     public var durableCommit: UInt64 { core.lock.withLock { core.durableThrough } }
     /// Tenants in the order in which they came, with sequence numbers and cursors.
     public var tenants: [TenantStatus] {
-        let (state, files) = core.lock.withLock { (core.state, core.files) }
-        return TenantStatus.all(in: state, files: files)
+        let (state, files, segments) = core.lock.withLock { (core.state, core.files, core.segments) }
+        return TenantStatus.all(in: state, files: files, segments: segments)
     }
     /// Subscribers, by name.
     public var subscribers: [TenantName] { core.lock.withLock { core.state.subscribers } }
@@ -222,18 +229,19 @@ public struct TenantStatus: Sendable {
     public let name: TenantName
     /// The number that the next record gets: as many as were ever appended, plus one.
     public let nextSequence: UInt64
-    /// Sequence numbers that the journal still holds, nil where it holds none.
+    /// Sequence numbers that journal and segments still hold, nil where they hold none.
     public let held: ClosedRange<UInt64>?
     /// Per subscriber, through which sequence number it has acknowledged.
     public let acknowledgedThrough: [TenantName: UInt64]
 
-    static func all(in state: LogState, files: [LiveFile]) -> [TenantStatus] {
+    static func all(in state: LogState, files: [LiveFile], segments: SegmentCatalog) -> [TenantStatus] {
         state.tenants.enumerated().map { index, tenant in
             let extents = files.compactMap { $0.extents[index] }
+            let entries = segments.entries(of: tenant.name)
+            let firsts = extents.map(\.firstSequence) + entries.prefix(1).map(\.covered.lowerBound)
+            let lasts = extents.map(\.lastSequence) + entries.suffix(1).map(\.covered.upperBound)
             var held: ClosedRange<UInt64>?
-            if let first = extents.map(\.firstSequence).min(), let last = extents.map(\.lastSequence).max() {
-                held = first...max(first, last)
-            }
+            if let first = firsts.min(), let last = lasts.max() { held = first...max(first, last) }
             return TenantStatus(
                 name: tenant.name, nextSequence: tenant.nextSequence, held: held,
                 acknowledgedThrough: Dictionary(

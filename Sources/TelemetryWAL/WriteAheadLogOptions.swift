@@ -17,6 +17,12 @@ public struct WriteAheadLogOptions: Sendable {
     /// Most bytes that all journal files together may take; appends are refused (`journalFull`) before it is passed.
     /// At least four files.
     public var journalLimit: UInt64 = 8 << 30
+    /// Bytes of journal files that wait for subscribers before the oldest of them move into tenant segments. Half the
+    /// `journalLimit` at most; so much is kept in any case. While subscribers are less behind, nothing is written twice.
+    public var compactionThreshold: UInt64 = 1 << 30
+    /// Most bytes that tenant segments may take: at this length none is added, and then the journal fills up to its
+    /// own limit. 0: records stay in the journal until every subscriber has them.
+    public var segmentLimit: UInt64 = 64 << 30
     /// Files held ready ahead of need, at least 2: one for appends, one that only acknowledgements may use.
     public var spareFiles = 2
     /// Most bytes of records that may wait to be written, 1 MiB or more.

@@ -75,6 +75,32 @@ public struct TenantName: Hashable, Sendable, Comparable, CustomStringConvertibl
         if last.hasPrefix(".") { last = "%2E" + last.dropFirst() }
         return components + [last]
     }
+
+    /// The name whose path this is; nil for a path that is no name's.
+    public init?(pathComponents components: [String]) {
+        var escaped: [UInt8] = []
+        for (place, component) in components.enumerated() {
+            let isLast = place == components.count - 1
+            guard component.hasSuffix("~") != isLast else { return nil }
+            escaped += component.utf8.dropLast(isLast ? 0 : 1)
+        }
+        var bytes: [UInt8] = []
+        var rest = escaped[...]
+        while let byte = rest.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                bytes.append(byte)
+                continue
+            }
+            guard rest.count >= 2, let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) else {
+                return nil
+            }
+            bytes.append(value)
+            rest = rest.dropFirst(2)
+        }
+        // Other spellings of the same bytes are nobody's path.
+        guard let name = try? TenantName(utf8: bytes), name.pathComponents == components else { return nil }
+        self = name
+    }
 }
 
 extension TenantName: ExpressibleByStringLiteral {

@@ -44,6 +44,16 @@
         case giveUpAtUnreadableBlock
         /// A reader beside the writer shows commits that may be under way.
         case showCommitsUnderWay
+        /// A journal file is used again although the segments that hold its records have no name yet.
+        case skipRenameOfSegments
+        /// A merge puts the records of its last segment first.
+        case reorderInMerge
+        /// A merge drops frames that nobody has acknowledged.
+        case dropUnacknowledgedInMerge
+        /// Segments are removed when one subscriber has their records.
+        case removeSegmentsOfOthers
+        /// Records that are lost in a journal file do not show in the segments made of it.
+        case forgetLossInSegments
 
         /// The one that is switched on. Set before a simulation begins, by its only thread.
         package nonisolated(unsafe) static var active: DeliberateBug?

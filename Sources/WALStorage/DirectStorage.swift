@@ -265,7 +265,7 @@ public struct DirectStorage: JournalStorage {
 
     public func move(_ name: String, to target: String) throws(StorageError) {
         let directory = FilePath(path(target)).removingLastComponent()
-        if !isPresent(directory.string) { try makeDirectory(directory) }
+        if !isPresent(directory.string) { try makeDirectories(to: directory) }
         try rename(path(name), to: path(target))
         try synchronizeDirectory(FilePath(path(name)).removingLastComponent().string)
     }
@@ -275,6 +275,15 @@ public struct DirectStorage: JournalStorage {
         let result = SystemCalls.unlink(path)
         if result != 0 { throw StorageError(negatedErrno: Int(result), operation: "remove", path: path) }
         try synchronizeDirectory(FilePath(path).removingLastComponent().string)
+    }
+
+    public func discard(_ names: [String]) throws(StorageError) {
+        for name in names {
+            let result = SystemCalls.unlink(path(name))
+            if result != 0, result != -ENOENT {
+                throw StorageError(negatedErrno: Int(result), operation: "remove", path: path(name))
+            }
+        }
     }
 
     public func makeWriteQueue(depth: Int) throws(StorageError) -> RingWriteQueue { try RingWriteQueue(depth: depth) }

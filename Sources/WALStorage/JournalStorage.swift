@@ -40,6 +40,9 @@ public protocol JournalStorage: Sendable {
     func move(_ name: String, to target: String) throws(StorageError)
     /// Removes a file, durably.
     func remove(_ name: String) throws(StorageError)
+    /// Removes files that nobody needs, those that are not there left out. Their names may come back with a loss of
+    /// power.
+    func discard(_ names: [String]) throws(StorageError)
     /// A queue for as many as `depth` writes at a time. Throws where the storage has none to give; writes then go one
     /// by one on threads that wait for them.
     func makeWriteQueue(depth: Int) throws(StorageError) -> Queue

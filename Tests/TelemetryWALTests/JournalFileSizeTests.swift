@@ -130,6 +130,7 @@ import WALFormat
         let delivered = try #require(ledger.highest["alpha"])
         var options = quietOptions(fileSize: 512 << 10)
         options.journalLimit = 2 << 20
+        options.segmentLimit = 0
         let log = try openPatiently(at: directory.path, options: options)
         #expect {
             try ledger.append(to: log, "alpha", length: 3000)

@@ -13,26 +13,26 @@ import WALStorage
 
     private var storage: FaultyStorage { FaultyStorage(at: directory.path, plan: plan) }
 
-    private func partition(
-        _ format: RootFormat, budget: Int, _ firstNeeded: @escaping (TenantName) -> UInt64 = { _ in 1 }
-    ) -> SegmentPartition<FaultyStorage> {
-        SegmentPartition(storage: storage, format: format, budget: budget, firstNeeded: firstNeeded)
+    private func partition(_ format: RootFormat, budget: Int) -> SegmentPartition<FaultyStorage> {
+        SegmentPartition(storage: storage, format: format, budget: budget)
     }
 
     /// Adds all that a log holds; flushes whenever the budget is reached, and at the end.
     private func compact(
-        _ partition: SegmentPartition<FaultyStorage>, _ view: WriteAheadLogReader<DirectStorage>
+        _ partition: SegmentPartition<FaultyStorage>, _ view: WriteAheadLogReader<DirectStorage>,
+        _ bounds: (TenantName) -> SegmentPartition<FaultyStorage>.Bounds = { _ in .init() }
     ) throws -> [SegmentPartition<FaultyStorage>.Published] {
+        if view.report.hasLoss { partition.noteDamage() }
         var published: [SegmentPartition<FaultyStorage>.Published] = []
         var records = view.records()
         while true {
             do throws(WALError) {
                 guard let batch = try records.next() else { break }
-                partition.add(batch)
+                partition.add(batch, bounds(batch.tenant))
             } catch { guard case .damaged = error else { throw error } }
-            if partition.isFull { published += try partition.flush(created: 9) }
+            if partition.isFull { published += try #require(try partition.flush(created: 9)) }
         }
-        return published + (try partition.flush(created: 9))
+        return try published + #require(try partition.flush(created: 9))
     }
 
     /// What the segments hold and miss.
@@ -90,7 +90,9 @@ import WALStorage
         try ledger.append(to: log, "beta")
         try log.closeBlocking()
         let view = try WriteAheadLogReader(at: directory.path)
-        let published = try compact(partition(view.format, budget: 1 << 20) { $0 == "alpha" ? 20 : 5 }, view)
+        let published = try compact(partition(view.format, budget: 1 << 20), view) {
+            .init(acknowledged: $0 == "alpha" ? 19 : 4)
+        }
         #expect(published.map(\.tenant) == ["alpha"] && published[0].covered == 20...22)
         #expect(published[0].recordCount == 3)
         #expect(try read(published, view.format).records == ledger.records.filter { $0.key.sequence >= 20 })
@@ -115,14 +117,51 @@ import WALStorage
         let view = try WriteAheadLogReader(at: directory.path)
         let partition = partition(view.format, budget: 1 << 30)
         var records = view.records()
-        while let batch = try records.next() { partition.add(batch) }
+        while let batch = try records.next() { partition.add(batch, .init()) }
         let left = Counter(2)
         plan.setCreate { _ in left.next() >= 0 ? nil : .noSpace }
         #expect(throws: StorageError.self) { _ = try partition.flush(created: 9) }
         let tenants = try FileManager.default.subpathsOfDirectory(atPath: directory.path + "/tenants")
-        #expect(!tenants.contains { $0.hasSuffix(".segment") })
+        #expect(!tenants.contains { $0.hasSuffix(".segment") || $0.hasSuffix(".tmp") }, "\(tenants)")
         plan.setCreate(nil)
-        #expect(try read(try partition.flush(created: 9), view.format).records == log.ledger.records)
-        #expect(try partition.flush(created: 9).isEmpty)
+        #expect(try read(#require(try partition.flush(created: 9)), view.format).records == log.ledger.records)
+        #expect(try partition.flush(created: 9)?.isEmpty == true)
+    }
+
+    /// Asked to stop, it leaves nothing behind, and goes on when asked again.
+    @Test func interruptedFlush() throws {
+        let log = try StandardLog(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path)
+        let partition = partition(view.format, budget: 1 << 30)
+        var records = view.records()
+        while let batch = try records.next() { partition.add(batch, .init()) }
+        var asked = 0
+        let published = try partition.flush(created: 9) {
+            asked += 1
+            return asked < 3
+        }
+        #expect(published == nil)
+        let left = try FileManager.default.subpathsOfDirectory(atPath: directory.path + "/tenants")
+        #expect(!left.contains { $0.hasSuffix(".segment") || $0.hasSuffix(".tmp") }, "\(left)")
+        #expect(try read(#require(try partition.flush(created: 9)), view.format).records == log.ledger.records)
+    }
+
+    /// Segments cover a tenant's numbers without a gap, whatever was acknowledged, and what a damaged file lacks at its
+    /// end is lost, too.
+    @Test func coveredNumbersHaveNoGap() throws {
+        _ = try StandardLog(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path)
+        let partition = partition(view.format, budget: 1 << 30)
+        var records = view.records(of: "alpha", from: 5)
+        while let batch = try records.next(), batch.sequences.lowerBound < 20 {
+            partition.add(batch, .init(acknowledged: 6, covered: 3))
+        }
+        partition.finish("alpha", through: 40, .init(acknowledged: 6, covered: 3))
+        partition.finish("beta", through: 7, .init(acknowledged: 7, covered: 3))
+        let published = try #require(try partition.flush(created: 9))
+        #expect(published.map(\.covered) == [4...40])
+        let (found, lost) = try read(published, view.format)
+        #expect(found.keys.map(\.sequence).min() == 7)
+        #expect(lost.count + found.count == 34)
     }
 }

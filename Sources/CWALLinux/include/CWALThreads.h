@@ -37,5 +37,8 @@ void cwal_futex_wake(const void *word);
 
 /// Lets the calling thread's timed waits end on time, not up to 50 µs later.
 void cwal_sharpen_timers(void);
+/// Has the calling thread step back behind others: processor time at nice 10, I/O at the lowest priority of the
+/// best-effort class. What the system refuses is left as it was.
+void cwal_lower_priority(void);
 
 #endif

@@ -264,7 +264,7 @@ extension LogCore {
         var after = state
         for record in turn.control { after.apply(record) }
         guard !mayLackSubscribers, let oldest = files.first else { return false }
-        return oldest.pins == 0 && !oldest.holdsLoss && oldest.isDelivered(in: after)
+        return !oldest.holdsLoss && oldest.isSettled(in: after)
     }
 
     /// Whether a spare takes a checkpoint and a commit of at most `bound` bytes. One of the right size does. Under the

@@ -79,6 +79,7 @@ extension LogCore {
             retired += retiredLater
             retiredLater = []
             preparerWake.signal()
+            wakeCompactor()
         }
         let file = files.count - 1
         files[file].endOffset = last.offset + UInt64(last.commitLength)
@@ -91,8 +92,9 @@ extension LogCore {
         }
         // Subscribers were applied when they came and went; only cursors wait for the disk.
         for record in turn.control {
-            if case .cursor(let subscriber, _, _) = record, !turn.departed.contains(subscriber) {
+            if case .cursor(let subscriber, let tenant, _) = record, !turn.departed.contains(subscriber) {
                 state.apply(record)
+                if segments.count > 0, let index = state.index(of: tenant) { noteRelease(ofTenant: index) }
             }
         }
         if turn.acknowledgementNumber != 0 { acknowledgementsDurable = turn.acknowledgementNumber }

@@ -8,11 +8,11 @@ extension LogCore {
 
     /// Whether a file may leave the log. Under the lock.
     func mayLeave(_ file: LiveFile) -> Bool {
-        !mayLackSubscribers && file.pins == 0 && file.isDelivered(in: state)
+        !mayLackSubscribers && file.isSettled(in: state)
     }
 
-    /// Takes files out of the log, oldest first, whose records every subscriber has, and hands them to the preparer.
-    /// Under the lock. A file that a reader is in stays.
+    /// Takes files out of the log, oldest first, whose records every subscriber has or segments hold, and hands them
+    /// to the preparer. Under the lock. A reader that is in one finds out.
     func reclaim() {
         var freed = false
         while files.count > 1, mayLeave(files[0]) {
@@ -104,7 +104,7 @@ extension LogCore {
             return
         }
         if case .quarantine = file.fate {
-            // Since it was asked for, a reader may have entered the file, or a subscriber have come.
+            // Since it was asked for, a subscriber may have come.
             guard let index = files.firstIndex(where: { $0.name == file.name }), mayLeave(files[index]) else {
                 for index in files.indices where files[index].name == file.name {
                     files[index].isBeingSetAside = false
@@ -224,6 +224,7 @@ extension LogCore {
         if case .journalFull = error, giveUpLargerSpare() { return }
         if preparerFailure == nil { logLater(.warning, "no journal file could be made ready", ["error": "\(error)"]) }
         preparerFailure = error
+        wakeCompactor()
         if rotationMakesRoom {
             wantsRotation = true
             wakeCommitter()

@@ -3,12 +3,61 @@ import WALFormat
 import WALStorage
 
 extension LogCore {
-    /// The files that hold a tenant's records (or anyone's, for nil), from a sequence number on, or from a place in
-    /// the journal on. Under the lock.
+    /// Where a subscriber's walk gets what it reads: all that is durable, of one tenant or of all.
+    func walkSource(of tenant: TenantName?, for subscriber: TenantName) -> WalkSource<Storage> {
+        var generation = UInt64.max
+        return WalkSource(
+            supply: { [self] (place, given, _) in
+                lock.withLock { supply(of: tenant, for: subscriber, behind: place, given, since: &generation) }
+            },
+            segment: { [self] (tenant, sequence, _) in
+                lock.withLock { segments.entry(of: tenant, above: sequence)?.name }
+            },
+            floor: { [self] tenant in
+                lock.withLock {
+                    state.index(of: tenant).map { state.acknowledgedThrough(subscriber, tenant: $0) } ?? 0
+                }
+            },
+            hasLeft: { [self] readable in
+                lock.withLock {
+                    !files.contains { $0.sequence == readable.header.fileSequence && !$0.isCompacted }
+                }
+            })
+    }
+
+    /// What there is behind a place in the journal, and in segments that came since a generation of them. Under the
+    /// lock.
+    private func supply(
+        of tenant: TenantName?, for subscriber: TenantName, behind place: WalkSource<Storage>.Place?,
+        _ given: [TenantName: UInt64], since generation: inout UInt64
+    ) -> WalkSource<Storage>.Supply {
+        var supply = WalkSource<Storage>.Supply(throughCommit: durableThrough)
+        func through(_ index: Int) -> UInt64 {
+            given[state.tenants[index].name] ?? state.acknowledgedThrough(subscriber, tenant: index)
+        }
+        var index: Int?
+        if let tenant {
+            guard let known = state.index(of: tenant) else { return supply }
+            index = known
+        }
+        if generation != segmentGeneration {
+            generation = segmentGeneration
+            let candidates = index.map { $0..<$0 + 1 } ?? state.tenants.indices
+            supply.tenants = candidates.filter { state.tenants[$0].segmentedThrough > through($0) }
+                .map { state.tenants[$0].name }
+        }
+        let from = index.map { max(through($0), state.tenants[$0].segmentedThrough) + 1 } ?? 1
+        supply.files = readableFiles(tenantIndex: index, from: from, behind: place)
+        return supply
+    }
+
+    /// The files that hold a tenant's records (or anyone's, for nil) that are in no segment, from a sequence number on,
+    /// or from a place in the journal on. Under the lock.
     func readableFiles(
         tenantIndex: Int?, from sequence: UInt64, behind position: (fileSequence: UInt64, offset: UInt64)?
     ) -> [ReadableFile] {
         files.compactMap { file in
+            if file.isCompacted { return nil }
             var start = file.header.commitsStart
             var end = file.endOffset
             if let tenantIndex {
@@ -23,19 +72,18 @@ extension LogCore {
                 if file.sequence == position.fileSequence { start = max(start, position.offset) }
             }
             guard start < end else { return nil }
-            return ReadableFile(
-                name: file.name, header: file.header, range: start..<end, damage: file.damage,
-                isDamageNews: file.isDamageNews, excusedFrames: file.excusedFrames,
-                // Of a file that was read what can be read is delivered; of one that was not, all.
-                isDelivered: file.isSummarised && file.sequence != files.last?.sequence && !state.cursors.isEmpty
-                    && file.isDelivered(in: state))
+            return readable(file, range: start..<end)
         }
     }
 
-    /// Keeps files from being used again while a reader is in them. Under the lock.
-    func pin(_ sequences: [UInt64], by change: Int) {
-        for index in files.indices where sequences.contains(files[index].sequence) { files[index].pins += change }
-        if change < 0 { reclaim() }
+    /// A stretch of a file as readers go through it. Under the lock.
+    func readable(_ file: LiveFile, range: Range<UInt64>) -> ReadableFile {
+        ReadableFile(
+            name: file.name, header: file.header, range: range, damage: file.damage,
+            isDamageNews: file.isDamageNews, excusedFrames: file.excusedFrames,
+            // Of a file that was read what can be read is delivered; of one that was not, all.
+            isDelivered: file.isSummarised && file.sequence != files.last?.sequence && !state.cursors.isEmpty
+                && file.isDelivered(in: state))
     }
 
     /// A reader met damage in a file that was not read when the log was opened: it is read now, so that the log knows
@@ -100,6 +148,7 @@ extension LogCore {
         for slot in slotsUnderWay { slot.turn.departed.insert(subscriber) }
         for index in turnsToRepeat.indices { turnsToRepeat[index].departed.insert(subscriber) }
         pendingCursors = pendingCursors.filter { $0.key.subscriber != subscriber }
+        noteRelease(ofTenant: nil)
         controlIsBlocked = false
         wakeCommitter()
     }
@@ -218,6 +267,7 @@ extension LogCore {
         committerWake.broadcast()
         interruptCommitter()
         preparerWake.broadcast()
+        compactorWake.broadcast()
         wakeRoomWaiters()
         endAllGroups()
         tellEndedGroups()

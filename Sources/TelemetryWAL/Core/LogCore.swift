@@ -10,7 +10,8 @@ import WALStorage
 /// end in any order and are acknowledged in theirs (`LogCore+Ending`). Encoding the next overlaps the I/O of those.
 /// Where the storage has no queue there are two committer's threads, which write and wait.
 ///
-/// **Files.** A thread of its own makes them ahead of need (`LogCore+Files`).
+/// **Files.** A thread of its own makes them ahead of need (`LogCore+Files`). Another moves what the oldest ones hold and
+/// somebody lacks into tenant segments (`LogCore+Compaction`).
 ///
 /// What is decided, as opposed to done, is in plain values without I/O: `CommitterMachine`, `AdmissionControl`,
 /// `LogState`.
@@ -59,6 +60,19 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     let mayLackSubscribers: Bool
     @LockGuarded var lastActivity = MonotonicTime.now
     @LockGuarded var needsWatermark = false
+    @LockGuarded var compactor: CompactorMachine
+    /// The tenants' segments. Only the compactor's thread adds any, or takes any out.
+    var segments: SegmentCatalog
+    /// Counts how often records moved into segments.
+    var segmentGeneration: UInt64 = 0
+    /// Tenants some of whose segments everybody may have, and such whose segments may have to be merged.
+    var releaseCandidates: Set<TenantName>
+    var mergeCandidates: Set<TenantName>
+    /// When a compaction that failed is tried again.
+    var compactorRetry: MonotonicTime?
+    var compactionStatistics = CompactionStatistics()
+    /// The compactor's thread sleeps here.
+    let compactorWake = Condition()
     /// `close` is through, lock file and all.
     var isReleased = false
     var closeFailure: WALError?
@@ -115,6 +129,11 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         mayLackSubscribers = recovered.mayLackSubscribers
         nextFileNumber = recovered.nextFileNumber
         durableThrough = recovered.lastCommit
+        segments = recovered.segments
+        releaseCandidates = Set(recovered.segments.tenants.keys)
+        mergeCandidates = releaseCandidates
+        compactor = CompactorMachine(
+            threshold: min(options.compactionThreshold, options.journalLimit / 2), limit: options.segmentLimit)
         machine = recovered.machine
         self.currentFile = currentFile
         self.storageLock = storageLock
@@ -160,6 +179,13 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
             && (isPreparing || !retired.isEmpty || (regularSpareCount < options.spareFiles && preparerFailure == nil))
     }
 
+    override var compactionMakesRoom: Bool {
+        !isStopped && !mayLackSubscribers && compactorRetry == nil
+            && compactor.makesRoom(sealedFiles, segmentLength: segments.length)
+    }
+
+    override func wakeCompactor() { compactorWake.signal() }
+
     /// Files of another size than the options ask for have left the log, and room for one of theirs is missing: those
     /// go once the next file's header does not count them any more, for which others of them serve.
     override var rotationMakesRoom: Bool {
@@ -176,7 +202,10 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     /// Starts the threads: one committer with a queue, two that write themselves without.
     func start() {
         lock.withLock {
-            threads = [WorkerThread(name: "wal-preparer") { self.runPreparer() }]
+            threads = [
+                WorkerThread(name: "wal-preparer") { self.runPreparer() },
+                WorkerThread(name: "wal-compactor") { self.runCompactor() },
+            ]
             for _ in 0..<(queue == nil ? min(2, options.commitsUnderWay) : 1) {
                 threads.append(WorkerThread(name: "wal-committer") { self.runCommitter() })
             }

@@ -38,8 +38,8 @@ struct LiveFile {
     var excusedFrames: [Range<UInt64>] = []
     /// What it holds was taken from checkpoints: damage in it is not known yet.
     var isSummarised = false
-    /// Readers that are inside the file at the moment.
-    var pins = 0
+    /// Segments hold what of the file can be read and somebody may lack.
+    var isCompacted = false
     /// A write to the file failed: it is removed and not used again when its records are delivered.
     var isSuspect = false
     /// Acknowledged records in the file are damaged or cannot be read: it is set aside and never overwritten.
@@ -59,11 +59,14 @@ struct LiveFile {
     /// Whether every subscriber has everything in the file that can be read. What cannot be read counts as
     /// undelivered while nobody subscribes.
     func isDelivered(in state: LogState) -> Bool {
-        if holdsLoss, state.cursors.isEmpty { return false }
-        return isDeliveredWhereReadable(in: state)
+        if state.cursors.isEmpty { return extents.isEmpty && !holdsLoss }
+        return extents.allSatisfy { $1.lastSequence <= state.acknowledgedByAll(tenant: $0) }
     }
 
-    private func isDeliveredWhereReadable(in state: LogState) -> Bool {
-        extents.allSatisfy { $1.lastSequence <= state.acknowledgedByAll(tenant: $0) }
+    /// Whether the log can do without the file: everything in it that can be read is delivered, or in segments.
+    func isSettled(in state: LogState) -> Bool {
+        if isCompacted { return true }
+        if holdsLoss, state.cursors.isEmpty { return false }
+        return extents.allSatisfy { $1.lastSequence <= state.settledThrough(tenant: $0) }
     }
 }

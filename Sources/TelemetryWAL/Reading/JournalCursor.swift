@@ -19,15 +19,17 @@ struct ReadableFile: Sendable {
 
 /// Reads batches in the journal's order from a list of files. One thread at a time.
 ///
-/// What it meets is checked again commit by commit: a file may have been taken out of the log and begun a new life
-/// under a reader in another process. Its epoch then tells, and the reader moves on to the next file: everything in
-/// the old life was delivered.
+/// Nothing keeps a file from leaving the log and beginning a new life under a reader: what is met is checked commit by
+/// commit, and where something else stands the cursor finds out whether the file has left. Then it goes on with the next
+/// one, and says so (`hasMissedFile`): what it has not given of the old life was delivered, or is in segments.
 struct JournalCursor<Storage: JournalStorage> {
     let storage: Storage
     let format: RootFormat
-    /// The log that is read keeps the files as they are until the cursor has left them: one that is gone, or begins
-    /// like a later life of itself, is damaged. Taken for a new life it would be left and offered again without end.
-    let filesArePinned: Bool
+    /// Tells whether a file has left the log, where the log is this process's own; else the file's header tells. Asked
+    /// only when a file is not as expected, and after it was read: one that is still there then was there before.
+    private let hasLeft: ((ReadableFile) -> Bool)?
+    /// A file left the log before the cursor was through with it. Ends reading until there is more to read (`extend`).
+    private(set) var hasMissedFile = false
     /// The last commit that may be shown.
     var throughCommit: UInt64
     private(set) var files: [ReadableFile]
@@ -47,9 +49,10 @@ struct JournalCursor<Storage: JournalStorage> {
     private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
 
     init(
-        storage: Storage, format: RootFormat, files: [ReadableFile], throughCommit: UInt64, filesArePinned: Bool = false
+        storage: Storage, format: RootFormat, files: [ReadableFile], throughCommit: UInt64,
+        hasLeft: ((ReadableFile) -> Bool)? = nil
     ) {
-        self.filesArePinned = filesArePinned
+        self.hasLeft = hasLeft
         self.storage = storage
         self.format = format
         self.files = files
@@ -61,24 +64,26 @@ struct JournalCursor<Storage: JournalStorage> {
     private var blockSize: Int { format.blockSize }
     private static var nothingBegins: String { "no commit begins here" }
 
-    /// Gives the cursor more to read: what has been written since.
+    /// Gives the cursor something else to read: what has been written since.
     mutating func extend(_ files: [ReadableFile], throughCommit: UInt64) {
         self.files = files
         self.throughCommit = throughCommit
+        hasMissedFile = false
+        if let first = files.first { position = (first.header.fileSequence, first.range.lowerBound) }
         newestSequence = files.last?.header.fileSequence ?? .max
         ahead = nil
         file = nil
         window = nil
     }
 
-    /// The batches of the next commit that has any for `selects`; nil at the end. `selects` is asked for each
+    /// The batches of the next commit that has any for `selects`; nil at the end, or where a file was missed. `selects` is asked for each
     /// frame's tenant and sequence numbers and says from which sequence number on it is wanted. Throws `.damaged` once
     /// for each place whose bytes fail their checks and that is worth telling (see `ReadableFile`); the next call goes on
     /// behind it.
     mutating func next(
         _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
     ) throws(WALError) -> [RecordBatch]? {
-        while let current = files.first {
+        while !hasMissedFile, let current = files.first {
             switch pending.first {
             case .failure(let fault):
                 pending.removeFirst()
@@ -106,12 +111,11 @@ struct JournalCursor<Storage: JournalStorage> {
                 available = try fill(current, atLeast: blockSize)
             } catch {
                 guard error.code == .notFound else { throw .storage(error) }
-                if filesArePinned {
+                guard hasLeft?(current) ?? true else {
                     position.offset = current.range.upperBound
                     throw .damaged(path: path(of: current), offset: 0, reason: "the file is gone")
                 }
-                // A living writer removes files whose records were delivered.
-                leaveFile()
+                miss()
                 continue
             }
             guard available >= blockSize else {
@@ -141,6 +145,7 @@ struct JournalCursor<Storage: JournalStorage> {
                 try handleUnexpected(current, error.description)
                 continue
             }
+            if hasMissedFile { return nil }
             position.offset += UInt64(header.commitLength)
             if pending.isEmpty, !batches.isEmpty { return batches }
         }
@@ -155,11 +160,17 @@ struct JournalCursor<Storage: JournalStorage> {
 
     private func path(of file: ReadableFile) -> String { "\(storage.rootDescription)/journal/\(file.name)" }
 
+    /// The file has left the log.
+    private mutating func miss() {
+        hasMissedFile = true
+        leaveFile()
+    }
+
     /// The file ends before the log does: it was cut off since it was opened, or began a new life.
     private mutating func handleEnd(of current: ReadableFile) throws(WALError) {
         let end = position.offset
         try handleUnexpected(current, "the file ends here")
-        if position.fileSequence == current.header.fileSequence, position.offset == end, !files.isEmpty { leaveFile() }
+        if !hasMissedFile, position.offset == end { leaveFile() }
     }
 
     private mutating func leaveFile() {
@@ -199,6 +210,10 @@ struct JournalCursor<Storage: JournalStorage> {
             return batches
         }
         if !faults.isEmpty {
+            if let current = files.first, hasLeft?(current) ?? false {
+                miss()
+                return []
+            }
             pending = batches.map { .success($0) }
             for (index, fault) in faults.reversed() { pending.insert(.failure(fault), at: index) }
         }
@@ -256,8 +271,10 @@ struct JournalCursor<Storage: JournalStorage> {
 
     /// The expected commit is not there: the file has begun a new life, or it is damaged.
     private mutating func handleUnexpected(_ current: ReadableFile, _ reason: String) throws(WALError) {
-        if !filesArePinned, try beginsNewLife(current) {
-            leaveFile()
+        let isLeft: Bool
+        if let hasLeft { isLeft = hasLeft(current) } else { isLeft = try beginsNewLife(current) }
+        if isLeft {
+            miss()
             return
         }
         let damaged = position.offset

@@ -22,6 +22,32 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     private struct Contents: Sendable {
         let state: LogState
         let files: [LiveFile]
+        let segments: SegmentCatalog
+
+        /// The files with records of a tenant, or of anybody for nil, from a number on, behind a place.
+        func readableFiles(
+            tenantIndex: Int?, from sequence: UInt64, behind place: (fileSequence: UInt64, offset: UInt64)?
+        ) -> [ReadableFile] {
+            files.indices.compactMap { number in
+                let file = files[number]
+                var start = file.header.commitsStart
+                if let tenantIndex {
+                    guard let extent = file.extents[tenantIndex], extent.lastSequence >= sequence else { return nil }
+                    start = extent.firstOffset
+                }
+                if let place {
+                    if file.sequence < place.fileSequence { return nil }
+                    if file.sequence == place.fileSequence { start = max(start, place.offset) }
+                }
+                guard start < file.endOffset else { return nil }
+                return ReadableFile(
+                    name: file.name, header: file.header, range: start..<file.endOffset, damage: file.damage,
+                    excusedFrames: file.excusedFrames,
+                    // Of a file that was read what can be read is delivered; of one that was not, all.
+                    isDelivered: file.isSummarised && number + 1 < files.count && !state.cursors.isEmpty
+                        && file.isDelivered(in: state))
+            }
+        }
     }
 
     /// Opens a view of the log in a storage. Reads of the journal what `scope` says; blocks meanwhile. `opensBodies`
@@ -62,44 +88,63 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 if DeliberateBug.isActive(.showCommitsUnderWay) { hasWriter = false }
             #endif
             lastCommit = hasWriter ? recovered.durableThrough : recovered.lastCommit
-            self.recovered = Contents(state: recovered.state, files: recovered.files)
+            self.recovered = Contents(
+                state: recovered.state, files: recovered.files, segments: recovered.segments)
             return
         }
     }
 
     /// Tenants in the order in which they came.
-    public var tenants: [TenantStatus] { TenantStatus.all(in: recovered.state, files: recovered.files) }
+    public var tenants: [TenantStatus] {
+        TenantStatus.all(in: recovered.state, files: recovered.files, segments: recovered.segments)
+    }
     /// Subscribers, by name.
     public var subscribers: [TenantName] { recovered.state.subscribers }
     /// The log's journal files, oldest first.
     public var journalFiles: [JournalFileStatus] { recovered.files.map(JournalFileStatus.init) }
 
-    /// The records of a tenant, or of all tenants for nil, in the journal's order, from a sequence number on. An
-    /// unknown tenant has none.
-    public func records(of tenant: TenantName? = nil, from sequence: UInt64 = 1) -> StoredRecords<Storage> {
-        var files: [ReadableFile] = []
-        let index = tenant.flatMap { recovered.state.index(of: $0) }
-        if tenant == nil || index != nil {
-            files = recovered.files.indices.compactMap { place in
-                let file = recovered.files[place]
-                var start = file.header.commitsStart
-                if let index {
-                    guard let extent = file.extents[index], extent.lastSequence >= sequence else { return nil }
-                    start = extent.firstOffset
-                }
-                guard start < file.endOffset else { return nil }
-                return ReadableFile(
-                    name: file.name, header: file.header, range: start..<file.endOffset, damage: file.damage,
-                    excusedFrames: file.excusedFrames,
-                    // Of a file that was read what can be read is delivered; of one that was not, all.
-                    isDelivered: file.isSummarised && place + 1 < recovered.files.count
-                        && !recovered.state.cursors.isEmpty && file.isDelivered(in: recovered.state))
-            }
+    /// Segments of a tenant, in the order of their numbers.
+    public func segments(of tenant: TenantName) -> [SegmentStatus] {
+        recovered.segments.entries(of: tenant).map {
+            SegmentStatus(tenant: tenant, covered: $0.covered)
         }
-        return StoredRecords(
-            cursor: JournalCursor(
-                storage: storage, format: format, files: files, throughCommit: lastCommit),
-            tenant: tenant, from: sequence)
+    }
+
+    /// The records of a tenant, or of all tenants for nil, from a sequence number on: each tenant's in the order of their
+    /// numbers, those in segments first. An unknown tenant has none.
+    public func records(of tenant: TenantName? = nil, from sequence: UInt64 = 1) -> StoredRecords<Storage> {
+        let contents = recovered
+        let index = tenant.flatMap { contents.state.index(of: $0) }
+        if tenant != nil, index == nil { return StoredRecords(nil) }
+        // What a living writer moves into segments meanwhile is looked for there.
+        var segments = contents.segments
+        let storage = storage
+        func readAgain() throws(WALError) {
+            var leftovers = SegmentCatalog.Leftovers()
+            do throws(StorageError) {
+                segments = try SegmentCatalog(of: storage, measures: false, leftovers: &leftovers)
+            } catch { throw .storage(error) }
+        }
+        let lastCommit = lastCommit
+        let source = WalkSource<Storage>(
+            supply: { (place, given, hasMissedFile) throws(WALError) in
+                var supply = WalkSource<Storage>.Supply(throughCommit: lastCommit)
+                if place != nil, !hasMissedFile { return supply }
+                if hasMissedFile { try readAgain() }
+                for known in contents.state.tenants where tenant == nil || tenant == known.name {
+                    if segments.coveredThrough(known.name) > given[known.name] ?? (sequence - 1) {
+                        supply.tenants.append(known.name)
+                    }
+                }
+                supply.files = contents.readableFiles(tenantIndex: index, from: sequence, behind: place)
+                return supply
+            },
+            segment: { (tenant, sequence, again) throws(WALError) in
+                if again { try readAgain() }
+                return segments.entry(of: tenant, above: sequence)?.name
+            },
+            floor: { _ in sequence - 1 })
+        return StoredRecords(RecordWalk(storage: storage, format: format, tenant: tenant, source: source))
     }
 
     /// The commits of a journal file, damaged places left out, for tools that show a log's structure.
@@ -121,39 +166,25 @@ extension WriteAheadLogReader where Storage == DirectStorage {
     }
 }
 
-/// Batches read one after the other. One thread at a time.
+/// Batches read one after the other. One thread at a time; copies share their place.
 public struct StoredRecords<Storage: JournalStorage> {
-    private var cursor: JournalCursor<Storage>
-    private let tenant: TenantName?
-    private let from: UInt64
-    private var pending: [RecordBatch] = []
-    /// By tenant, the last number given: a commit whose write failed may be there as well as its repetition in the
-    /// next file, if damage took the seal that rules it out.
-    private var given: [TenantName: UInt64] = [:]
+    private let walk: RecordWalk<Storage>?
 
-    init(cursor: JournalCursor<Storage>, tenant: TenantName?, from: UInt64) {
-        self.cursor = cursor
-        self.tenant = tenant
-        self.from = from
-    }
+    init(_ walk: RecordWalk<Storage>?) { self.walk = walk }
 
     /// The next batch, nil at the end. Throws `.damaged` once for each place whose bytes fail their checks, unless every
     /// subscriber has what stood there or the view's report tells of it, and goes on behind it with the next call;
     /// `.storage` where the device fails.
-    public mutating func next() throws(WALError) -> RecordBatch? {
-        while pending.isEmpty {
-            let (tenant, from, given) = (tenant, from, given)
-            let batches = try cursor.next { name, sequences, _ in
-                guard tenant == nil || tenant == name else { return nil }
-                let next = max(from, (given[name] ?? 0) + 1)
-                return next <= sequences.upperBound ? next : nil
-            }
-            guard let batches else { return nil }
-            for batch in batches { self.given[batch.tenant] = batch.sequences.upperBound }
-            pending = batches.reversed()
-        }
-        return pending.popLast()
-    }
+    public mutating func next() throws(WALError) -> RecordBatch? { try walk?.next() }
+}
+
+/// A tenant segment, as tools show it.
+public struct SegmentStatus: Sendable {
+    public let tenant: TenantName
+    /// The numbers that it stands for.
+    public let covered: ClosedRange<UInt64>
+    /// Path below the log's root.
+    public var path: String { SegmentName.directory(of: tenant) + "/" + SegmentName.name(covering: covered) }
 }
 
 /// A journal file, as tools show it.

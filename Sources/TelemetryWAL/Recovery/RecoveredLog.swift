@@ -10,6 +10,9 @@ struct ReusableFile {
 /// What recovery hands to the engine.
 struct RecoveredLog {
     var state: LogState
+    var segments: SegmentCatalog
+    /// What lies beside the segments and is part of no log.
+    var leftovers: SegmentCatalog.Leftovers
     var files: [LiveFile]
     var reusable: [ReusableFile]
     var nextFileNumber: UInt64

@@ -9,6 +9,8 @@ struct Recovery<Storage: JournalStorage> {
     var scope = RecoveryScope.wholeJournal
     /// Whether every frame is decompressed and its records walked.
     var opensBodies = false
+    /// Whether the lengths of segments are wanted.
+    var measuresSegments = false
     /// Told now and then how many bytes of how many are read.
     var progress: (@Sendable (UInt64, UInt64) -> Void)?
 
@@ -198,8 +200,12 @@ struct Recovery<Storage: JournalStorage> {
             read += min(link.size, link.header.capacity)
             machine.take(scanner, unreadable: unreadable)
         }
+        // Behind the look at the headers: what has left the journal since is not missed, and what had left is in here.
+        var leftovers = SegmentCatalog.Leftovers()
+        let segments = try SegmentCatalog(of: storage, measures: measuresSegments, leftovers: &leftovers)
         let numbers = found.compactMap { JournalFileName.number(of: $0.name) }
-        var recovered = machine.finish(nextFileNumber: JournalFileName.next(behind: numbers))
+        var recovered = machine.finish(
+            segments: segments, leftovers: leftovers, nextFileNumber: JournalFileName.next(behind: numbers))
         recovered.report.bytesRead = read
         recovered.report.duration = .nanoseconds(Int64(MonotonicTime.now.since(start)))
         return .success(recovered)

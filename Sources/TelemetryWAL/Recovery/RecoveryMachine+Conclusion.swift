@@ -3,7 +3,12 @@ import WALFormat
 /// What only the whole log shows: losses that are none, numbers that must not be given again, where the log goes on.
 extension RecoveryMachine {
     /// Concludes after the last file: settles what only the whole shows, and says where the log goes on.
-    mutating func finish(nextFileNumber: UInt64) -> RecoveredLog {
+    mutating func finish(
+        segments: SegmentCatalog, leftovers: SegmentCatalog.Leftovers, nextFileNumber: UInt64
+    ) -> RecoveredLog {
+        for tenant in segments.tenants.keys.sorted() {
+            state.setSegmented(tenant, through: segments.coveredThrough(tenant))
+        }
         guardSequenceNumbers()
         // A subscriber that came after the last checkpoint is known by one record, which damage may have swallowed.
         let mayLackSubscribers =
@@ -30,7 +35,7 @@ extension RecoveryMachine {
             current: current, lastCommit: lastCommit, lastChecksum: previous.lastChecksum,
             recordsBefore: recordsSoFar, previous: previous, lastFileSequence: chain.highestSequence)
         return RecoveredLog(
-            state: state, files: files, reusable: reusable, nextFileNumber: nextFileNumber, lastCommit: lastCommit,
+            state: state, segments: segments, leftovers: leftovers, files: files, reusable: reusable, nextFileNumber: nextFileNumber, lastCommit: lastCommit,
             durableThrough: durableThrough, machine: machine,
             mayLackSubscribers: mayLackSubscribers,
             missing: missingEpochs, report: report)
@@ -43,24 +48,24 @@ extension RecoveryMachine {
             chain.missing.filter { told.contains($0.sequence) }.map { ($0.sequence, $0.epoch) }, uniquingKeysWith: max)
     }
 
-    /// Whether every subscriber has everything that stood before a file.
-    private func isDelivered(before index: Int) -> Bool {
-        guard index < files.count, !state.cursors.isEmpty else { return false }
+    /// Whether every subscriber has everything that stood before a file, or segments hold it.
+    private func isSettled(before index: Int) -> Bool {
+        guard index < files.count, !state.cursors.isEmpty || state.hasSegments else { return false }
         return state.tenants.indices.allSatisfy { tenant in
             let next = files[index...].lazy.compactMap { $0.extents[tenant]?.firstSequence }.first
-            return state.acknowledgedByAll(tenant: tenant) + 1 >= next ?? state.tenants[tenant].nextSequence
+            return state.settledThrough(tenant: tenant) + 1 >= next ?? state.tenants[tenant].nextSequence
         }
     }
 
-    /// What is missing or damaged and was delivered to everyone is no loss: a file that was being used again when the
+    /// What is missing or damaged and was delivered to everyone, or is in segments, is no loss: a file that was being used again when the
     /// power went, for one. Where its new life's commits show that, it does not matter who subscribes now.
     private mutating func excuseDeliveredFiles() {
-        for (sequence, _, before) in chain.missing where isDelivered(before: before) {
+        for (sequence, _, before) in chain.missing where isSettled(before: before) {
             excuse(sequence, as: .fileMissingDelivered) { $0 == .fileMissing }
         }
         let newest = files.last(where: \.hasAcceptedCommit)?.sequence ?? .max
         for index in files.indices
-        where files[index].holdsLoss && (files[index].latestSequence > newest || isDelivered(before: index + 1)) {
+        where files[index].holdsLoss && (files[index].latestSequence > newest || isSettled(before: index + 1)) {
             let sequence = files[index].sequence
             excuse(sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
             files[index].excusedFrames = damagedFrames[sequence] ?? []

@@ -70,38 +70,72 @@ package final class SegmentFile<Storage: JournalStorage> {
     /// A frame's records from a number on. Throws `.damaged` where the frame is not what the index says, `.storage`.
     package func batch(ofFrame number: Int, from sequence: UInt64 = 0) throws(WALError) -> RecordBatch {
         let frame = index.frames[number]
+        precondition(sequence <= frame.lastSequence, "the frame has a record of that number or above")
+        let range = try read(frame)
+        do throws(FormatError) {
+            return try buffer.withBytes { (bytes: RawSpan) throws(FormatError) in
+                let bytes = bytes.extracting(range)
+                return try RecordBatch(
+                    tenant: tenant, frame: try locate(frame, in: bytes), in: bytes, from: sequence, commitNumber: 0,
+                    decompressor: decompressor)
+            }
+        } catch { throw damage(frame, error) }
+    }
+
+    /// Lets a closure read a frame as it is stored, header included; its checksums hold. Throws like `batch`, and
+    /// `.storage` for what the closure throws.
+    func withEncodedFrame(
+        _ number: Int, _ body: (RawSpan) throws(StorageError) -> Void
+    ) throws(WALError) {
+        let frame = index.frames[number]
+        let range = try read(frame)
+        let result = buffer.withBytes { (bytes: RawSpan) -> Result<Void, WALError> in
+            let bytes = bytes.extracting(range)
+            do throws(FormatError) {
+                guard try locate(frame, in: bytes).isIntact else {
+                    throw FormatError(.checksum, "its body fails its CRC32C")
+                }
+            } catch { return .failure(damage(frame, error)) }
+            do throws(StorageError) { return .success(try body(bytes)) } catch { return .failure(.storage(error)) }
+        }
+        try result.get()
+    }
+
+    private func damage(_ frame: SegmentIndex.Frame, _ error: FormatError) -> WALError {
+        .damaged(
+            path: path, offset: frame.offset,
+            reason: "records \(frame.firstSequence) to \(frame.lastSequence) of tenant \(tenant): \(error)")
+    }
+
+    /// Reads a frame into the buffer. Returns where it stands there.
+    private func read(_ frame: SegmentIndex.Frame) throws(WALError) -> Range<Int> {
         let start: Int
         let length: Int
         do throws(StorageError) {
             (start, length) = try file.readAligned(
                 frame.offset..<frame.end, into: buffer, blockSize: format.blockSize)
-        } catch { throw .storage(error) }
-        do throws(FormatError) {
-            guard length >= frame.storedLength else { throw FormatError(.truncated, "the segment ends here") }
-            return try buffer.withBytes { (bytes: RawSpan) throws(FormatError) in
-                try batch(of: frame, in: bytes.extracting(start..<start + frame.storedLength), from: sequence)
-            }
         } catch {
-            throw .damaged(
-                path: path, offset: frame.offset,
-                reason: "records \(frame.firstSequence) to \(frame.lastSequence) of tenant \(tenant): \(error)")
+            // Tried three times: as in the journal, that is a loss to be told and passed, not the end of reading.
+            guard error.code == .ioFailure else { throw .storage(error) }
+            throw damage(frame, FormatError(.truncated, "the device fails to read it; see the kernel's log"))
         }
+        guard length >= frame.storedLength else {
+            throw damage(frame, FormatError(.truncated, "the segment ends here"))
+        }
+        return start..<start + frame.storedLength
     }
 
-    private func batch(
-        of frame: SegmentIndex.Frame, in bytes: RawSpan, from sequence: UInt64
-    ) throws(FormatError) -> RecordBatch {
+    /// The frame's header and body, held against what the index says.
+    private func locate(_ frame: SegmentIndex.Frame, in bytes: RawSpan) throws(FormatError) -> LocatedFrame {
         let header = try FrameHeader.decode(bytes, at: 0)
         guard header.checksum(in: bytes) == frame.headerChecksum, header.tenant == tenant,
             header.firstSequence == frame.firstSequence, header.recordCount == frame.recordCount,
             header.length + header.storedLength == frame.storedLength
         else { throw FormatError(.field, "another frame stands here") }
         let body = bytes.extracting(header.length..<frame.storedLength)
-        let located = LocatedFrame(
+        return LocatedFrame(
             header: header, body: header.length..<frame.storedLength,
             isIntact: CRC32C.checksum(body) == header.bodyChecksum)
-        return try RecordBatch(
-            tenant: tenant, frame: located, in: bytes, from: sequence, commitNumber: 0, decompressor: decompressor)
     }
 }
 

@@ -4,6 +4,8 @@ import WALFormat
 package enum SegmentName {
     static let suffix = ".segment"
     static let root = "tenants"
+    /// Ends the name of a file that the storage has not published.
+    static let temporarySuffix = ".tmp"
 
     /// The directory of a tenant's segments, below the log's root.
     package static func directory(of tenant: TenantName) -> String {
@@ -17,6 +19,11 @@ package enum SegmentName {
     /// What a segment goes by while it is made, without the storage's suffix.
     static func temporary(of tenant: TenantName, from sequence: UInt64) -> String {
         directory(of: tenant) + "/" + digits(sequence)
+    }
+
+    /// Whether a file of this name is a segment in the making.
+    static func isTemporary(_ name: String) -> Bool {
+        name.hasSuffix(temporarySuffix) && number(name.dropLast(temporarySuffix.count)) != nil
     }
 
     /// The numbers that a file of this name covers; nil for any other name.

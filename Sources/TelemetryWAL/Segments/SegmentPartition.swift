@@ -13,18 +13,35 @@ final class SegmentPartition<Storage: JournalStorage> {
     private let writer: SegmentWriter<Storage>
     /// Bytes of records, headers included, that may wait.
     private let budget: Int
-    /// Of a tenant, the first number that no segment covers yet and somebody may lack.
-    private let firstNeeded: (TenantName) -> UInt64
     private var tenants: [TenantName: Waiting] = [:]
     /// In the order in which they came, so that the same journal gives the same segments.
     private var order: [TenantName] = []
+    /// Bytes of memory that what waits keeps.
     private(set) var byteCount = 0
+    /// Numbers that are missing in a damaged file, or next behind one, are lost; others were never given to a record.
+    private var isDamaged = false
+    private var damageCount = 0
 
     /// What a tenant has waiting.
     private struct Waiting {
         /// The first number that the next segment covers.
         var next: UInt64
-        var batches: [RecordBatch] = []
+        /// The number behind the last one that was taken.
+        var end: UInt64
+        var damageCount = 0
+        var items: [Item] = []
+    }
+
+    private enum Item {
+        case batch(RecordBatch)
+        case lost(ClosedRange<UInt64>)
+
+        var sequences: ClosedRange<UInt64> {
+            switch self {
+            case .batch(let batch): batch.sequences
+            case .lost(let sequences): sequences
+            }
+        }
     }
 
     /// A segment that has its name.
@@ -34,80 +51,156 @@ final class SegmentPartition<Storage: JournalStorage> {
         /// Bytes of the file.
         var length: UInt64
         var recordCount: UInt64
+        var lostCount: UInt64
     }
 
-    init(
-        storage: Storage, format: RootFormat, budget: Int, firstNeeded: @escaping (TenantName) -> UInt64
-    ) {
+    /// A tenant's numbers that matter to what is added.
+    struct Bounds {
+        /// Every subscriber has the records through this number.
+        var acknowledged: UInt64 = 0
+        /// The last number that a segment covers; 0 for none.
+        var covered: UInt64 = 0
+    }
+
+    init(storage: Storage, format: RootFormat, budget: Int) {
         self.storage = storage
         self.budget = budget
-        self.firstNeeded = firstNeeded
         writer = SegmentWriter(storage: storage, format: format)
     }
 
     /// Whether what waits should be written before more is added.
     var isFull: Bool { byteCount >= budget }
+    var isEmpty: Bool { order.isEmpty }
+
+    /// Damage was met in the journal file that is being read.
+    func noteDamage() { isDamaged = true }
+
+    /// What comes next is another file's.
+    func endFile() {
+        if isDamaged { damageCount += 1 }
+        isDamaged = false
+    }
 
     /// Takes records, in the order of each tenant's numbers. Those that nobody needs any more are passed over.
-    func add(_ batch: RecordBatch) {
-        if tenants[batch.tenant] == nil { tenants[batch.tenant] = Waiting(next: firstNeeded(batch.tenant)) }
-        guard var waiting = tenants[batch.tenant] else { return }
-        let last = waiting.batches.last.map { $0.sequences.upperBound + 1 } ?? waiting.next
-        guard batch.sequences.upperBound >= last, let batch = batch.from(last) else { return }
-        if waiting.batches.isEmpty { order.append(batch.tenant) }
-        waiting.batches.append(batch)
+    func add(_ batch: RecordBatch, _ bounds: Bounds) {
+        let last = batch.sequences.upperBound
+        guard last > bounds.acknowledged else { return }
+        var waiting = waiting(batch.tenant, bounds)
+        let first = max(waiting.end, bounds.acknowledged + 1)
+        guard last >= first, let rest = batch.from(first) else { return }
+        if rest.sequences.lowerBound > first, isDamaged || waiting.damageCount != damageCount {
+            lose(first...rest.sequences.lowerBound - 1, from: &waiting, of: batch.tenant)
+        }
+        waiting.damageCount = damageCount
+        append(.batch(rest), to: &waiting, of: batch.tenant)
         tenants[batch.tenant] = waiting
-        byteCount += batch.byteCount
+        byteCount += rest.memoryCount
+    }
+
+    /// A journal file is through that had a tenant's records through a number: what did not come of them is lost.
+    func finish(_ tenant: TenantName, through last: UInt64, _ bounds: Bounds) {
+        guard last > bounds.acknowledged else { return }
+        var waiting = waiting(tenant, bounds)
+        let first = max(waiting.end, bounds.acknowledged + 1)
+        guard last >= first else { return }
+        lose(first...last, from: &waiting, of: tenant)
+        tenants[tenant] = waiting
+    }
+
+    private func lose(_ sequences: ClosedRange<UInt64>, from waiting: inout Waiting, of tenant: TenantName) {
+        #if Simulation
+            if DeliberateBug.isActive(.forgetLossInSegments) {
+                waiting.end = sequences.upperBound + 1
+                return
+            }
+        #endif
+        append(.lost(sequences), to: &waiting, of: tenant)
+    }
+
+    private func waiting(_ tenant: TenantName, _ bounds: Bounds) -> Waiting {
+        if let known = tenants[tenant] { return known }
+        // Segments of a tenant cover its numbers without a gap, whether anybody still lacks the records or not.
+        let next = (bounds.covered > 0 ? bounds.covered : bounds.acknowledged) + 1
+        return Waiting(next: next, end: next)
+    }
+
+    private func append(_ item: Item, to waiting: inout Waiting, of tenant: TenantName) {
+        if waiting.items.isEmpty { order.append(tenant) }
+        waiting.items.append(item)
+        waiting.end = item.sequences.upperBound + 1
+    }
+
+    /// Lets go of all that waits.
+    func removeAll() {
+        tenants = [:]
+        order = []
+        byteCount = 0
     }
 
     /// Writes a segment, or several where one is not enough, for each tenant that has records waiting, and gives them
-    /// their names. When it throws, any of them may have its name, and what waits stays.
-    func flush(created: UInt64) throws(StorageError) -> [Published] {
+    /// their names. When it throws, any of them may have its name, and what waits stays. `goesOn` is asked before each
+    /// segment; nil if it said no.
+    func flush(created: UInt64, while goesOn: () -> Bool = { true }) throws(StorageError) -> [Published]? {
         var finished: [SegmentWriter<Storage>.Finished] = []
-        var next: [TenantName: UInt64] = [:]
+        do throws(StorageError) {
+            for tenant in order {
+                guard goesOn() else {
+                    discard(finished)
+                    return nil
+                }
+                guard let waiting = tenants[tenant] else { continue }
+                try write(waiting, of: tenant, created: created, &finished)
+            }
+            #if Simulation
+                if DeliberateBug.isActive(.skipRenameOfSegments) { return publish(finished) }
+            #endif
+            try storage.publish(finished.map(\.rename))
+        } catch {
+            writer.discard()
+            discard(finished)
+            throw error
+        }
+        return publish(finished)
+    }
+
+    private func publish(_ finished: [SegmentWriter<Storage>.Finished]) -> [Published] {
         for tenant in order {
             guard let waiting = tenants[tenant] else { continue }
-            next[tenant] = try write(waiting, of: tenant, created: created, &finished)
+            tenants[tenant] = Waiting(next: waiting.end, end: waiting.end, damageCount: waiting.damageCount)
         }
-        try storage.publish(finished.map(\.rename))
-        for (tenant, next) in next { tenants[tenant] = Waiting(next: next) }
         order = []
         byteCount = 0
         return finished.map {
             Published(
                 tenant: $0.summary.tenant, covered: $0.summary.covered, length: $0.summary.length,
-                recordCount: $0.summary.recordCount)
+                recordCount: $0.summary.recordCount, lostCount: $0.lostCount)
         }
     }
 
-    /// Returns the number behind the last one covered.
+    /// Removes what has no name yet. What cannot be removed is removed when the log is opened.
+    private func discard(_ finished: [SegmentWriter<Storage>.Finished]) {
+        try? storage.discard(finished.map { $0.rename.temporary + SegmentName.temporarySuffix })
+    }
+
     private func write(
         _ waiting: Waiting, of tenant: TenantName, created: UInt64,
         _ finished: inout [SegmentWriter<Storage>.Finished]
-    ) throws(StorageError) -> UInt64 {
+    ) throws(StorageError) {
         var first = waiting.next
         var next = first
         writer.begin(tenant, from: first)
-        for batch in waiting.batches {
+        for item in waiting.items {
             if !writer.hasRoom, next > first {
                 finished.append(try writer.finish(covering: first...next - 1, created: created))
                 first = next
                 writer.begin(tenant, from: first)
             }
-            // Numbers have no gaps but those of losses.
-            if batch.sequences.lowerBound > next {
-                writer.addLost(next...batch.sequences.lowerBound - 1, cause: .damaged)
+            switch item {
+            case .lost(let sequences): writer.addLost(sequences, cause: .damaged)
+            case .batch(let batch): try writer.add(batch)
             }
-            try batch.withEncodedRecords { (records: RawSpan) throws(StorageError) in
-                try writer.add(
-                    records,
-                    .init(
-                        sequences: batch.sequences, kinds: batch.kinds, lowestTimestamp: batch.timestamps.lowerBound,
-                        highestTimestamp: batch.timestamps.upperBound))
-            }
-            next = batch.sequences.upperBound + 1
+            next = item.sequences.upperBound + 1
         }
         finished.append(try writer.finish(covering: first...next - 1, created: created))
-        return next
     }
 }

@@ -87,9 +87,44 @@ final class SegmentWriter<Storage: JournalStorage> {
             highestTimestamp: max(before.highestTimestamp, next.highestTimestamp))
     }
 
+    /// Adds a batch's records.
+    func add(_ batch: RecordBatch) throws(StorageError) {
+        let run = Run(
+            sequences: batch.sequences, kinds: batch.kinds, lowestTimestamp: batch.timestamps.lowerBound,
+            highestTimestamp: batch.timestamps.upperBound)
+        try batch.withEncodedRecords { (records: RawSpan) throws(StorageError) in try add(records, run) }
+    }
+
+    /// Adds a frame as another segment of the tenant has it, behind all that was given so far.
+    func add(_ frame: SegmentIndex.Frame, encoded bytes: RawSpan) throws(StorageError) {
+        try flushFrame()
+        let end = filled + bytes.byteCount
+        buffer.reserve(end + SegmentSummary.alignment, keeping: filled)
+        let start = filled
+        filled = end.roundedUp(toMultipleOf: SegmentSummary.alignment)
+        buffer.withMutableBytes { (target: inout MutableRawSpan) in
+            target.store(bytes, at: start)
+            target.zero(end..<filled)
+        }
+        var frame = frame
+        frame.offset = written + UInt64(start)
+        index.frames.append(frame)
+        if filled >= Self.writeLength { try writeWholeBlocks() }
+    }
+
+    /// Whether a frame is long enough to be taken over as it is.
+    static func isWorthKeeping(_ frame: SegmentIndex.Frame) -> Bool { frame.rawLength >= frameLength / 2 }
+
     private static func joins(_ before: Run, _ next: Run) -> Bool {
         before.sequences.upperBound + 1 == next.sequences.lowerBound
             && before.count + next.count <= FormatLimits.maximumRecordCount
+    }
+
+    /// Gives up what was begun, and removes its file.
+    func discard() {
+        if file != nil { try? storage.discard([temporaryName + SegmentName.temporarySuffix]) }
+        file = nil
+        tenant = nil
     }
 
     /// Whether another frame or lost range has a place in the index.
@@ -180,13 +215,15 @@ final class SegmentWriter<Storage: JournalStorage> {
         self.tenant = nil
         if buffer.capacity > 2 * Self.writeLength { buffer.shrink(to: 1 << 20) }
         return Finished(
-            summary: summary,
+            summary: summary, lostCount: index.lostRanges.reduce(0) { $0 + UInt64($1.sequences.count) },
             rename: (temporaryName, SegmentName.directory(of: tenant) + "/" + SegmentName.name(covering: sequences)))
     }
 
     /// A segment that waits for its name.
     struct Finished {
         var summary: SegmentSummary
+        /// Numbers whose records are lost.
+        var lostCount: UInt64
         /// What `JournalStorage.publish` is to do.
         var rename: (temporary: String, name: String)
     }

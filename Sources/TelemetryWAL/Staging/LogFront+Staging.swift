@@ -133,7 +133,11 @@ extension LogFront {
             if let failure = preparerFailure, !preparerHasWork {
                 wantsRotation = true
                 wakeCommitter()
-                if !rotationMakesRoom { throw failure }
+                if compactionMakesRoom {
+                    wakeCompactor()
+                } else if !rotationMakesRoom {
+                    throw failure
+                }
                 // The preparer has nothing to do before that: called, it would only call back.
             } else {
                 preparerWake.signal()

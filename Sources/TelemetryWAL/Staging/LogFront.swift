@@ -118,6 +118,11 @@ class LogFront: @unchecked Sendable {
     /// Whether the preparer is busy or about to be, so that waiting for it makes sense. Under the lock.
     var preparerHasWork: Bool { preconditionFailure("overridden") }
 
+    /// Whether compaction is about to free room in the journal. Under the lock.
+    var compactionMakesRoom: Bool { preconditionFailure("overridden") }
+    /// Has the compactor look for work. Under the lock.
+    func wakeCompactor() { preconditionFailure("overridden") }
+
     /// Whether beginning the next file frees room for another. Under the lock.
     var rotationMakesRoom: Bool { preconditionFailure("overridden") }
 

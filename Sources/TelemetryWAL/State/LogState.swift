@@ -9,6 +9,9 @@ package struct LogState: Sendable {
         package let name: TenantName
         /// The number that the tenant's next durable record gets; numbers begin at 1.
         package var nextSequence: UInt64 = 1
+        /// Segments hold the tenant's records through this number, as far as somebody may lack them; 0: there are
+        /// none. The directories say it, not the checkpoint.
+        package var segmentedThrough: UInt64 = 0
     }
 
     package private(set) var tenants: [Tenant] = []
@@ -52,6 +55,22 @@ package struct LogState: Sendable {
     /// Through which sequence number every subscriber has a tenant's records; 0 while there is no subscriber.
     func acknowledgedByAll(tenant index: Int) -> UInt64 {
         cursors.values.lazy.map { index < $0.count ? $0[index] : 0 }.min() ?? 0
+    }
+
+    /// Through which sequence number the journal need not keep a tenant's records: every subscriber has them, or
+    /// segments do.
+    func settledThrough(tenant index: Int) -> UInt64 {
+        max(acknowledgedByAll(tenant: index), tenants[index].segmentedThrough)
+    }
+
+    package var hasSegments: Bool { tenants.contains { $0.segmentedThrough > 0 } }
+
+    /// Segments hold a tenant's records through a number. The tenant becomes known if it is not, and is given no number
+    /// again that a segment has.
+    mutating func setSegmented(_ tenant: TenantName, through sequence: UInt64) {
+        let index = makeIndex(of: tenant)
+        tenants[index].segmentedThrough = max(tenants[index].segmentedThrough, sequence)
+        tenants[index].nextSequence = max(tenants[index].nextSequence, sequence + 1)
     }
 
     /// Takes a control record in. Cursors and sequence numbers only ever move forward.

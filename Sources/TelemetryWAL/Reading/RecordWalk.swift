@@ -1,0 +1,210 @@
+import WALFormat
+import WALStorage
+
+/// Where a walk gets what it reads: a living log, or what a view found of one.
+struct WalkSource<Storage: JournalStorage> {
+    /// What there is to read at one moment.
+    struct Supply {
+        /// Tenants with segments that may hold records behind those that were given.
+        var tenants: [TenantName] = []
+        /// Journal files with all records that are in no segment.
+        var files: [ReadableFile] = []
+        var throughCommit: UInt64 = 0
+
+        var isEmpty: Bool { tenants.isEmpty && files.isEmpty }
+    }
+
+    /// A place in the journal behind which nothing was read yet.
+    typealias Place = (fileSequence: UInt64, offset: UInt64)
+
+    /// What there is behind a place in the journal; all for nil. `given` is by tenant the last number that was given.
+    /// `hasMissedFile`: some of it may have moved on to segments since the last time.
+    var supply:
+        (_ place: Place?, _ given: [TenantName: UInt64], _ hasMissedFile: Bool) throws(WALError) -> Supply
+    /// The name of the segment with a tenant's next number above one; nil if there is none. `again`: the one named last
+    /// is gone.
+    var segment: (_ tenant: TenantName, _ sequence: UInt64, _ again: Bool) throws(WALError) -> String?
+    /// Through which number nothing of a tenant is wanted.
+    var floor: (TenantName) -> UInt64
+    /// See `JournalCursor`.
+    var hasLeft: ((ReadableFile) -> Bool)?
+}
+
+/// Reads records out of segments and journal as one stream: each tenant's in the order of their numbers, each once. One
+/// thread at a time.
+///
+/// Records move from the journal into segments while they are read, segments are merged and removed, and no reader keeps
+/// any of that from happening. What holds the walk together is the number of the record that each tenant was given
+/// last. It reads the segments that go on from there, tenant by tenant, then the journal files that were live before it
+/// began with them. Where a file or a segment is gone when its turn comes, it asks again for what goes on from there.
+final class RecordWalk<Storage: JournalStorage> {
+    private let storage: Storage
+    private let format: RootFormat
+    /// Whose records are wanted; nil: everybody's.
+    private let tenant: TenantName?
+    private let source: WalkSource<Storage>
+    /// By tenant, the last number given, or passed over for good. A commit whose write failed may be there as well as
+    /// its repetition in the next file, if damage took the seal that rules it out.
+    private var given: [TenantName: UInt64] = [:]
+    /// Whose segments are still to be read, the next one last.
+    private var tenants: [TenantName] = []
+    private var segment: OpenSegment?
+    /// The tenant and the name of the segment in which damage was met last.
+    private(set) var damagedSegment: (tenant: TenantName, name: String)?
+    private var cursor: JournalCursor<Storage>
+    private var pending: [RecordBatch] = []
+    private var hasBegun = false
+
+    /// A segment that is being read, and what comes next in it.
+    private struct OpenSegment {
+        let file: SegmentFile<Storage>
+        var frame: Int
+        var lostRange = 0
+    }
+
+    init(storage: Storage, format: RootFormat, tenant: TenantName?, source: WalkSource<Storage>) {
+        self.storage = storage
+        self.format = format
+        self.tenant = tenant
+        self.source = source
+        cursor = JournalCursor(
+            storage: storage, format: format, files: [], throughCommit: 0, hasLeft: source.hasLeft)
+    }
+
+    /// The journal file in which the walk is, if it is in one.
+    var fileSequence: UInt64? { tenants.isEmpty ? cursor.files.first?.header.fileSequence : nil }
+
+    /// The next batch, nil at the end. Throws `.damaged` once for each place where records are lost, and goes on behind
+    /// it with the next call; `.storage` where the device fails.
+    func next() throws(WALError) -> RecordBatch? {
+        while true {
+            if let batch = pending.popLast() { return batch }
+            if let tenant = tenants.last {
+                damagedSegment = nil
+                if let batch = try nextOfSegments(of: tenant) { return batch }
+                tenants.removeLast()
+                continue
+            }
+            if let batches = try nextOfJournal() {
+                for batch in batches { given[batch.tenant] = batch.sequences.upperBound }
+                pending = batches.reversed()
+                continue
+            }
+            guard try resupply() else { return nil }
+        }
+    }
+
+    /// Asks for more. Returns whether there is any.
+    private func resupply() throws(WALError) -> Bool {
+        let position = cursor.position
+        let place = hasBegun && position.fileSequence != 0 ? position : nil
+        let supply = try source.supply(place, given, cursor.hasMissedFile)
+        hasBegun = true
+        tenants = supply.tenants.reversed()
+        cursor.extend(supply.files, throughCommit: supply.throughCommit)
+        return !supply.isEmpty
+    }
+
+    private func through(_ tenant: TenantName) -> UInt64 {
+        if let known = given[tenant] { return known }
+        let through = source.floor(tenant)
+        given[tenant] = through
+        return through
+    }
+
+    // MARK: - The journal
+
+    private func nextOfJournal() throws(WALError) -> [RecordBatch]? {
+        try cursor.next { [unowned self] name, sequences, _ in
+            guard tenant == nil || tenant == name else { return nil }
+            let through = through(name)
+            return sequences.upperBound > through ? through + 1 : nil
+        }
+    }
+
+    // MARK: - Segments
+
+    /// The next batch of a tenant's segments; nil when there is none behind what was given.
+    private func nextOfSegments(of tenant: TenantName) throws(WALError) -> RecordBatch? {
+        while true {
+            guard var open = segment else {
+                guard try openSegment(of: tenant) else { return nil }
+                continue
+            }
+            let through = through(tenant)
+            let index = open.file.index
+            let frame = open.frame < index.frames.count ? index.frames[open.frame] : nil
+            if open.lostRange < index.lostRanges.count {
+                let lost = index.lostRanges[open.lostRange]
+                if frame.map({ lost.sequences.upperBound < $0.firstSequence }) ?? true {
+                    open.lostRange += 1
+                    segment = open
+                    try pass(lost, of: tenant, in: open.file)
+                    continue
+                }
+            }
+            guard let frame else {
+                given[tenant] = max(through, open.file.covered.upperBound)
+                segment = nil
+                continue
+            }
+            open.frame += 1
+            segment = open
+            if frame.lastSequence <= through { continue }
+            do throws(WALError) {
+                let batch = try open.file.batch(ofFrame: open.frame - 1, from: through + 1)
+                given[tenant] = batch.sequences.upperBound
+                return batch
+            } catch {
+                // Damage is passed, what the device failed to read is tried again.
+                if case .damaged = error {
+                    given[tenant] = frame.lastSequence
+                    damagedSegment = (tenant, SegmentName.name(covering: open.file.covered))
+                } else {
+                    segment?.frame -= 1
+                }
+                throw error
+            }
+        }
+    }
+
+    /// Tells of records that were lost before they came into a segment.
+    private func pass(
+        _ lost: SegmentIndex.LostRange, of tenant: TenantName, in file: SegmentFile<Storage>
+    ) throws(WALError) {
+        let first = max(through(tenant) + 1, lost.sequences.lowerBound)
+        guard first <= lost.sequences.upperBound else { return }
+        given[tenant] = lost.sequences.upperBound
+        guard lost.cause == .damaged else { return }
+        throw .damaged(
+            path: file.path, offset: 0,
+            reason: "records \(first) to \(lost.sequences.upperBound) of tenant \(tenant) were lost before they came here")
+    }
+
+    /// Opens the segment that goes on from what was given. Returns false if there is none.
+    private func openSegment(of tenant: TenantName) throws(WALError) -> Bool {
+        var missing: String?
+        while let name = try source.segment(tenant, through(tenant), missing != nil) {
+            do throws(WALError) {
+                let file = try SegmentFile(name, of: tenant, in: storage, format: format)
+                segment = OpenSegment(file: file, frame: file.index.firstFrame(from: through(tenant) + 1))
+                return true
+            } catch {
+                switch error {
+                case .storage(let cause) where cause.code == .notFound && missing != name:
+                    // It was merged with others, or removed, since it was named.
+                    missing = name
+                case .storage(let cause) where cause.code == .notFound:
+                    given[tenant] = SegmentName.sequences(of: name)?.upperBound ?? .max
+                    throw .damaged(path: cause.path, offset: 0, reason: "the segment is gone")
+                case .damaged:
+                    given[tenant] = SegmentName.sequences(of: name)?.upperBound ?? .max
+                    damagedSegment = (tenant, name)
+                    throw error
+                default: throw error
+                }
+            }
+        }
+        return false
+    }
+}

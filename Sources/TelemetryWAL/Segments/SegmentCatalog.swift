@@ -1,0 +1,152 @@
+import WALFormat
+import WALStorage
+
+/// Which segments there are: of each tenant, in the order of the numbers that they cover. A plain value.
+///
+/// Nothing but the directories keeps it: a segment's name says what it covers, so that opening a log with thousands of
+/// segments reads none of them.
+package struct SegmentCatalog: Sendable {
+    /// A segment that is part of the log.
+    package struct Entry: Sendable, Equatable {
+        package var covered: ClosedRange<UInt64>
+        /// Bytes of the file; 0 where nobody asked.
+        package var length: UInt64
+        /// Damage was met in it: it is not merged, and set aside instead of removed.
+        package var isDamaged = false
+
+        package var name: String { SegmentName.name(covering: covered) }
+    }
+
+    package private(set) var tenants: [TenantName: [Entry]] = [:]
+    /// Bytes of all segments.
+    package private(set) var length: UInt64 = 0
+    package private(set) var count = 0
+
+    package init() {}
+
+    // MARK: - From the directories
+
+    /// What lies in the directories, and is no segment of the log: paths below the root.
+    struct Leftovers {
+        /// Segments that another one covers: a merge that was interrupted left them.
+        var superseded: [String] = []
+        /// Files in the making.
+        var temporary: [String] = []
+    }
+
+    /// Reads the directories. `measures`: whether the files' lengths are wanted, which costs opening each. Changes
+    /// nothing.
+    init<Storage: JournalStorage>(
+        of storage: Storage, measures: Bool, leftovers: inout Leftovers
+    ) throws(StorageError) {
+        guard try storage.exists(SegmentName.root) else { return }
+        var waiting: [[String]] = try Self.names(in: SegmentName.root, storage).map { [$0] }
+        while let components = waiting.popLast() {
+            let directory = SegmentName.root + "/" + components.joined(separator: "/")
+            if components[components.count - 1].hasSuffix("~") {
+                // A name has 255 bytes at most, of three characters each at most: four pieces.
+                if components.count < 4 { waiting += try Self.names(in: directory, storage).map { components + [$0] } }
+                continue
+            }
+            guard let tenant = TenantName(pathComponents: components) else { continue }
+            var entries: [Entry] = []
+            for name in try Self.names(in: directory, storage) {
+                if let covered = SegmentName.sequences(of: name) {
+                    entries.append(Entry(covered: covered, length: 0))
+                } else if SegmentName.isTemporary(name) {
+                    leftovers.temporary.append(directory + "/" + name)
+                }
+            }
+            for superseded in Self.arrange(&entries) { leftovers.superseded.append(directory + "/" + superseded.name) }
+            for index in entries.indices where measures {
+                entries[index].length =
+                    try storage.open(directory + "/" + entries[index].name, forWriting: false).size()
+            }
+            for entry in entries { add(entry, of: tenant) }
+        }
+    }
+
+    /// Names in a directory that may be gone, or be a file.
+    private static func names<Storage: JournalStorage>(
+        in directory: String, _ storage: Storage
+    ) throws(StorageError) -> [String] {
+        do throws(StorageError) { return try storage.entries(of: directory).sorted() } catch {
+            if error.code == .notFound { return [] }
+            throw error
+        }
+    }
+
+    /// Puts entries in order, takes those out that lie within another, and returns them.
+    private static func arrange(_ entries: inout [Entry]) -> [Entry] {
+        entries.sort { ($0.covered.lowerBound, $1.covered.upperBound) < ($1.covered.lowerBound, $0.covered.upperBound) }
+        var end: UInt64 = 0
+        var superseded: [Entry] = []
+        entries.removeAll { entry in
+            if entry.covered.upperBound <= end {
+                superseded.append(entry)
+                return true
+            }
+            end = entry.covered.upperBound
+            return false
+        }
+        return superseded
+    }
+
+    // MARK: - Looking up
+
+    package func entries(of tenant: TenantName) -> [Entry] { tenants[tenant] ?? [] }
+
+    /// Through which number a tenant's segments reach; 0 where it has none.
+    package func coveredThrough(_ tenant: TenantName) -> UInt64 {
+        tenants[tenant]?.last?.covered.upperBound ?? 0
+    }
+
+    /// The first segment of a tenant with a number above the given one.
+    func entry(of tenant: TenantName, above sequence: UInt64) -> Entry? {
+        guard let entries = tenants[tenant] else { return nil }
+        var (low, high) = (0, entries.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if entries[middle].covered.upperBound <= sequence { low = middle + 1 } else { high = middle }
+        }
+        return low < entries.count ? entries[low] : nil
+    }
+
+    // MARK: - Changes
+
+    /// Adds a segment behind all others of its tenant.
+    mutating func add(_ entry: Entry, of tenant: TenantName) {
+        tenants[tenant, default: []].append(entry)
+        length += entry.length
+        count += 1
+    }
+
+    /// Takes the first segments of a tenant out, as far as they cover no number above the given one. Returns them.
+    mutating func removeFirst(of tenant: TenantName, through sequence: UInt64) -> [Entry] {
+        let removed = (tenants[tenant] ?? []).prefix { $0.covered.upperBound <= sequence }
+        guard !removed.isEmpty else { return [] }
+        tenants[tenant]?.removeFirst(removed.count)
+        if tenants[tenant]?.isEmpty == true { tenants[tenant] = nil }
+        for entry in removed { length -= entry.length }
+        count -= removed.count
+        return Array(removed)
+    }
+
+    /// Notes that damage was met in a segment.
+    mutating func markDamaged(_ name: String, of tenant: TenantName) {
+        guard let place = tenants[tenant]?.firstIndex(where: { $0.name == name }) else { return }
+        tenants[tenant]?[place].isDamaged = true
+    }
+
+    /// Puts segments in the place of those that they cover together, as far as these are still there: some may have
+    /// been taken out meanwhile.
+    mutating func replace(_ old: [Entry], of tenant: TenantName, with new: [Entry]) {
+        guard var entries = tenants[tenant], let place = entries.firstIndex(where: { old.contains($0) }) else { return }
+        let replaced = entries.filter { old.contains($0) }
+        entries.removeAll { old.contains($0) }
+        entries.insert(contentsOf: new, at: place)
+        tenants[tenant] = entries
+        length = length - replaced.reduce(0) { $0 + $1.length } + new.reduce(0) { $0 + $1.length }
+        count += new.count - replaced.count
+    }
+}
