@@ -72,6 +72,7 @@ struct MemoryStorage: JournalStorage {
         }
     }
 
+    func synchronize(directories: [String]) throws(StorageError) {}
     func discard(_ names: [String]) throws(StorageError) {
         directory.files.withLock { files in for name in names { files[name] = nil } }
     }

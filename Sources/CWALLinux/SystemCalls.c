@@ -94,6 +94,8 @@ int cwal_fsync(int fd) {
     NEGATED_ERRNO(fsync(fd));
 }
 
+int cwal_syncfs(int fd) { NEGATED_ERRNO(syncfs(fd)); }
+
 int cwal_allocate(int fd, uint64_t length) {
     CWAL_SIMULATED(allocate, fd, length);
     NEGATED_ERRNO(fallocate(fd, 0, 0, (off_t)length));

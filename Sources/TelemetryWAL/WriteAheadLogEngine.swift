@@ -46,6 +46,9 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
             for name in try storage.entries(of: "journal") where name.hasSuffix(".tmp") {
                 try storage.remove("journal/" + name)
             }
+            // A segment's name may be seen and not durable yet, the process before having been killed. What it covers
+            // must not leave the journal, nor a merge's outcome stand for what it was made of, before it is.
+            try storage.synchronize(directories: recovered.segments.directories)
             try storage.discard(recovered.leftovers.superseded + recovered.leftovers.temporary)
             file = try recovered.machine.current.map { (current) throws(StorageError) in
                 try storage.open("journal/" + current.name, forWriting: true)

@@ -146,7 +146,7 @@ final class Actors {
     }
 
     private func register(_ name: TenantName) -> Bool {
-        judge.subscribers[name, default: .init()].isRegistered = true
+        judge.registers(name)
         do throws(WALError) { try log.register(subscriber: name) } catch {
             kernel.note("register: \(error)")
             judge.fail("a subscriber is refused: \(error)")
@@ -185,9 +185,12 @@ final class Actors {
                     if record.sequence <= before {
                         judge.fail("\(name) reads \(batch.tenant)/\(record.sequence) behind \(before)")
                     }
-                    // Numbers are skipped only where damage was told, now or when the log was opened.
+                    // Numbers are skipped only where damage was told, now or when the log was opened, or where it has
+                    // said itself meanwhile that it has them.
+                    let acknowledged = judge.subscribers[name]?.acknowledged[batch.tenant] ?? 0
                     if before > 0, record.sequence != before + 1, !sawDamage, !log.recoveryReport.hasLoss,
-                        !judge.mayHaveSkipped
+                        !judge.mayHaveSkipped, 
+                        record.sequence - 1 > max(acknowledged, judge.reclaimedThrough(batch.tenant))
                     {
                         judge.fail(
                             "\(name) reads \(batch.tenant)/\(record.sequence) behind \(before): some are missing")

@@ -3,13 +3,27 @@ import WALFormat
 /// Where each record was written: the simulator's own account of what the disk was given, with which the judge tells a
 /// loss that the disk made from one that the log made.
 final class CommitRegistry {
-    /// A commit in a file.
-    struct Place {
+    /// A commit in a journal file, or a frame in a segment.
+    final class Place {
         let inode: SimulatedDisk.Inode
         let range: Range<Int>
-        let header: CommitHeader
+        /// nil for a frame in a segment.
+        let header: CommitHeader?
         let hash: Int
+        /// The disk broke its word about a part of it while it stood there.
+        fileprivate(set) var wasSpoiled = false
 
+        init(inode: SimulatedDisk.Inode, range: Range<Int>, header: CommitHeader?, hash: Int) {
+            self.inode = inode
+            self.range = range
+            self.header = header
+            self.hash = hash
+        }
+
+        /// 0 for a segment's: whatever is in one was acknowledged.
+        var commitNumber: UInt64 { header?.commitNumber ?? 0 }
+        /// Whether the file has a name by which the log knows it.
+        var isInLog: Bool { inode.isLinked && !inode.path.hasSuffix(".tmp") }
         /// Whether the file still holds exactly the commit's bytes.
         var isIntact: Bool {
             inode.isLinked && range.upperBound <= inode.content.count && !inode.isUnreadable(range)
@@ -28,6 +42,8 @@ final class CommitRegistry {
     /// By a record's number, all commits that held it.
     private(set) var places: [Int: [Place]] = [:]
     private(set) var commits: [Place] = []
+    /// Frames of segments.
+    private(set) var frames: [Place] = []
     /// The highest commit that one whose write was done vouches for.
     private(set) var vouchedByWritten: UInt64 = 0
     private let decompressor = LZ4FrameDecompressor()
@@ -41,7 +57,9 @@ final class CommitRegistry {
         if path.contains("/FORMAT") {
             log = write.bytes.withUnsafeBytes { try? RootFormat.decode(RawSpan(_unsafeBytes: $0)) } ?? log
         }
-        guard path.hasSuffix(".journal"), let log else { return }
+        guard let log else { return }
+        if path.contains("/tenants/") { noteSegment(write, log) }
+        guard path.hasSuffix(".journal") else { return }
         write.bytes.withUnsafeBytes { buffer in
             let bytes = RawSpan(_unsafeBytes: buffer)
             var position = 0
@@ -63,52 +81,95 @@ final class CommitRegistry {
         }
     }
 
+    /// A whole segment, as short ones are written.
+    private func noteSegment(_ write: SimulatedDisk.Write, _ log: RootFormat) {
+        guard write.offset == 0 else { return }
+        write.bytes.withUnsafeBytes { buffer in
+            let bytes = RawSpan(_unsafeBytes: buffer)
+            guard let summary = try? SegmentSummary.decode(bytes, at: 0, blockSize: log.blockSize),
+                Int(summary.length) == bytes.byteCount
+            else { return }
+            let start = Int(summary.indexOffset)
+            guard let index = try? SegmentIndex.decode(bytes.extracting(start..<start + summary.indexLength), of: summary)
+            else { return }
+            for frame in index.frames {
+                let range = Int(frame.offset)..<Int(frame.end)
+                let place = Place(inode: write.inode, range: range, header: nil, hash: Place.hash(write.bytes[range]))
+                frames.append(place)
+                guard let header = try? FrameHeader.decode(bytes, at: range.lowerBound) else { continue }
+                let body = range.lowerBound + header.length..<range.upperBound
+                note(place, LocatedFrame(header: header, body: body, isIntact: true), bytes)
+            }
+        }
+    }
+
     /// A write was done as asked.
     func noteWritten(_ write: SimulatedDisk.Write) {
         let range = write.offset..<write.offset + write.bytes.count
         for commit in commits.reversed() where commit.inode === write.inode && range.contains(commit.range.lowerBound) {
-            vouchedByWritten = max(vouchedByWritten, commit.header.durableThrough)
+            vouchedByWritten = max(vouchedByWritten, commit.header?.durableThrough ?? 0)
             if commit.range.lowerBound == range.lowerBound { break }
         }
     }
 
     private func note(_ place: Place, _ bytes: RawSpan) {
-        guard let frames = try? CommitDecoder.frames(of: place.header, in: bytes) else { return }
-        for frame in frames where !frame.header.isControl {
-            guard let body = try? CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor) else {
-                continue
+        guard let header = place.header, let frames = try? CommitDecoder.frames(of: header, in: bytes) else { return }
+        for frame in frames where !frame.header.isControl { note(place, frame, bytes) }
+    }
+
+    private func note(_ place: Place, _ frame: LocatedFrame, _ bytes: RawSpan) {
+        guard let body = try? CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor) else { return }
+        var offset = 0
+        while offset < body.count, let header = body.withRawSpan({ try? RecordHeader.decode($0, at: offset) }) {
+            let start = offset + RecordHeader.length
+            if let number = PayloadCode.number(of: body[start..<start + header.payloadLength]) {
+                places[number, default: []].append(place)
             }
-            var offset = 0
-            while offset < body.count, let header = body.withRawSpan({ try? RecordHeader.decode($0, at: offset) }) {
-                let start = offset + RecordHeader.length
-                if let number = PayloadCode.number(of: body[start..<start + header.payloadLength]) {
-                    places[number, default: []].append(place)
-                }
-                offset = start + header.payloadLength
-            }
+            offset = start + header.payloadLength
         }
     }
 
+    /// Where a record stands that the log would look for: the last place that was written and is part of the log.
+    func place(of number: Int) -> Place? { places[number]?.last { $0.isInLog } }
+
+    /// The disk breaks its word about a range of a file: what was written there last is spoiled.
+    func noteDamage(_ inode: SimulatedDisk.Inode, _ range: Range<Int>) {
+        var covered: [Range<Int>] = []
+        for place in commits.reversed() where place.inode === inode {
+            if !covered.contains(where: { $0.overlaps(place.range) }), place.range.overlaps(range) {
+                place.wasSpoiled = true
+            }
+            covered.append(place.range)
+        }
+        for place in frames where place.inode === inode && place.range.overlaps(range) { place.wasSpoiled = true }
+    }
+
+    /// Whether the disk spoiled a record wherever it stood once: it may have been lost on its way into a segment.
+    func wasSpoiled(_ number: Int) -> Bool { places[number]?.contains { $0.wasSpoiled } ?? false }
+
     /// Whether the disk spoiled a commit with one of these numbers.
     func hasSpoiledCommit(in numbers: Range<UInt64>) -> Bool {
-        commits.contains { numbers.contains($0.header.commitNumber) && $0.isDamaged && !$0.isIntact }
+        commits.contains { numbers.contains($0.commitNumber) && $0.isDamaged && !$0.isIntact }
     }
 
     /// Whether a whole commit can't be told from one that was under way beside a torn one: a commit before it is spoiled,
     /// nothing in its own file vouches for that one, and the next file's head, which would, is spoiled, too.
     func looksUnvouched(_ place: Place) -> Bool {
-        let own = commits.filter { $0.inode === place.inode && $0.header.epoch == place.header.epoch }
-        let through = own.lazy.filter(\.isIntact).map(\.header.durableThrough).max() ?? 0
+        guard let header = place.header else { return false }
+        let own = commits.filter { $0.inode === place.inode && $0.header?.epoch == header.epoch }
+        let through = own.lazy.filter(\.isIntact).compactMap { $0.header?.durableThrough }.max() ?? 0
         let isBehindDamage = own.contains {
-            !$0.isIntact && $0.header.commitNumber > through && $0.header.commitNumber < place.header.commitNumber
+            !$0.isIntact && $0.commitNumber > through && $0.commitNumber < place.commitNumber
         }
-        let heads = commits.filter { $0.header.flags.contains(.checkpoint) }
-        let next = heads.first { $0.header.fileSequence > place.header.fileSequence && $0.inode.isLinked }
+        let next = commits.first { commit in
+            commit.inode.isLinked
+                && commit.header.map { $0.flags.contains(.checkpoint) && $0.fileSequence > header.fileSequence } ?? false
+        }
         return isBehindDamage && next.map { !$0.isIntact && $0.isInDamagedFile } ?? false
     }
 
     /// The highest commit that any whole commit on the disk vouches for.
     var vouchedThrough: UInt64 {
-        commits.lazy.filter(\.isIntact).map(\.header.durableThrough).max() ?? 0
+        commits.lazy.filter(\.isIntact).compactMap { $0.header?.durableThrough }.max() ?? 0
     }
 }

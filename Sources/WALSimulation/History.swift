@@ -59,6 +59,7 @@ public final class History {
         judge = Judge(kernel: kernel, registry: registry)
         self.random = random.split()
         kernel.onWrite = { [registry] write, path in registry.note(write, path: path) }
+        disk.onDamage = { [registry] inode, range in registry.noteDamage(inode, range) }
         kernel.onWritten = { [registry] write in registry.noteWritten(write) }
         kernel.note("\(setting)")
     }

@@ -8,10 +8,10 @@ extension Judge {
     func promised() -> [Int] {
         let through = registry.vouchedByWritten
         return attempts.indices.filter { number in
-            guard attempts[number].state == .owed, let place = registry.places[number]?.last, place.isIntact else {
+            guard attempts[number].state == .owed, let place = registry.place(of: number), place.isIntact else {
                 return false
             }
-            return place.header.commitNumber <= through
+            return place.commitNumber <= through
         }
     }
 

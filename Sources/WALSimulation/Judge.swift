@@ -141,7 +141,7 @@ final class Judge {
     /// Where a record that is owed stands on the disk.
     var owedPlace: CommitRegistry.Place? {
         for number in attempts.indices where attempts[number].state == .owed && !mayBeReclaimed(attempts[number]) {
-            if let place = registry.places[number]?.last, place.isIntact { return place }
+            if let place = registry.place(of: number), place.isIntact { return place }
         }
         return nil
     }
@@ -158,8 +158,10 @@ final class Judge {
         if attempts[number].tenant != tenant {
             fail("\(tenant)/\(sequence) is a record of \(attempts[number].tenant)")
         }
-        // Where a file could not be read and an earlier state of it stands beside it, what was given up can come back.
-        if attempts[number].state == .gone, !mediaFaults || kernel.plan.happened(.staleFile) == 0 {
+        // Where a file could not be read and an earlier state of it stands beside it, what was given up can come back; and
+        // where a segment is set aside of which the disk spoiled a part, while the journal still has the records.
+        let mayComeBack = kernel.plan.happened(.staleFile) > 0 || registry.wasSpoiled(number)
+        if attempts[number].state == .gone, !mediaFaults || !mayComeBack {
             fail("\(tenant)/\(sequence), record \(number), had been given up and is back")
         }
         if let known = attempts[number].sequence, known != sequence {
@@ -195,6 +197,14 @@ final class Judge {
         let through = reclaimable[attempt.tenant] ?? 0
         // Where nobody knows a record's number, it may be one of those.
         return attempt.sequence.map { $0 <= through } ?? (through > 0)
+    }
+
+    /// A subscriber is about to come: what all others have by now it may not get.
+    func registers(_ name: TenantName) {
+        if subscribers[name]?.isRegistered != true {
+            mayReclaim(subscribers.values.filter { $0.isRegistered && !$0.mayBeGone }.map(\.acknowledged))
+        }
+        subscribers[name, default: .init()].isRegistered = true
     }
 
     /// A subscriber is about to be taken out: what the others have may be reclaimed from then on, and what all had,
@@ -269,7 +279,7 @@ final class Judge {
     private func checkLosses(_ missing: [Int], tellsLoss: Bool, told: String) {
         // What vouched for a lost record may be lost later: then nobody knows of it any more.
         for number in attempts.indices where attempts[number].isLossTold {
-            let commit = registry.places[number]?.last?.header.commitNumber ?? .max
+            let commit = registry.places[number]?.last?.commitNumber ?? .max
             attempts[number].isLossTold = commit <= registry.vouchedThrough
         }
         if tellsLoss { mayHaveSkipped = true }
@@ -278,13 +288,13 @@ final class Judge {
         for number in missing {
             let name = "record \(number) of \(attempts[number].tenant) (\(attempts[number].sequence ?? 0))"
             // Where a write failed and was repeated in the next file, the last is the one that was acknowledged.
-            let place = registry.places[number]?.last { $0.inode.isLinked }
+            let place = registry.place(of: number)
             let through = vouched ?? registry.vouchedThrough
             vouched = through
             if let place, place.isIntact {
                 // Nothing vouches for it, and one before it is spoiled: it looks like one that was under way beside a
                 // torn one.
-                if registry.hasSpoiledCommit(in: through + 1..<max(through + 1, place.header.commitNumber)) {
+                if registry.hasSpoiledCommit(in: through + 1..<max(through + 1, place.commitNumber)) {
                     attempts[number].state = .lost
                     continue
                 }
@@ -299,21 +309,31 @@ final class Judge {
                     attempts[number].state = .lost
                     continue
                 }
+                // Without its index a segment is read up to the first damage.
+                if tellsLoss, place.header == nil, place.isInDamagedFile {
+                    attempts[number].state = .lost
+                    continue
+                }
                 fail("\(name), acknowledged, is whole in file \(place.inode.number) at \(place.range) and not read")
                 continue
             }
             guard let place, place.isDamaged else {
-                fail("\(name), acknowledged, is lost")
+                if !registry.wasSpoiled(number) {
+                    fail("\(name), acknowledged, is lost")
+                } else if !tellsLoss {
+                    fail("\(name) was lost on its way into a segment, and nobody says so")
+                }
+                attempts[number].state = .lost
                 continue
             }
-            if place.header.commitNumber <= through, !tellsLoss {
+            if place.commitNumber <= through, !tellsLoss {
                 fail(
-                    "\(name) is lost in commit \(place.header.commitNumber), vouched for by \(through), and nobody says so"
+                    "\(name) is lost in commit \(place.commitNumber), vouched for by \(through), and nobody says so"
                 )
             }
             kernel.note("record \(number) was lost by the disk")
             attempts[number].state = .lost
-            attempts[number].isLossTold = place.header.commitNumber <= through
+            attempts[number].isLossTold = place.commitNumber <= through
         }
     }
 

@@ -52,6 +52,13 @@ struct MediaFaults {
     private func placeInCommits(
         _ random: inout SimulationRandom
     ) -> (inode: SimulatedDisk.Inode, offset: Int)? {
+        let frames = registry.frames.filter { $0.isInLog && $0.isIntact }
+        if !frames.isEmpty, random.chance(oneIn: 2) {
+            let frame = random.pick(frames)
+            // Now and then another block: summary or index.
+            if random.chance(oneIn: 4) { return (frame.inode, random.below(frame.inode.content.count)) }
+            return (frame.inode, frame.range.lowerBound + random.below(frame.range.count))
+        }
         let whole = registry.commits.filter(\.isIntact)
         guard !whole.isEmpty else { return nil }
         // Now and then a header, of which there are two copies.

@@ -32,6 +32,9 @@ struct Setting: CustomStringConvertible {
         alignment = random.pick([512, 512, 4096, 4096, 8192])
         logOptions.journalFileSize = 256 << 10
         logOptions.journalLimit = UInt64(random.pick([4, 5, 8, 40])) << 18
+        // From all that moves on at once to a log without segments.
+        logOptions.compactionThreshold = random.pick([0, 256 << 10, 1 << 20])
+        logOptions.segmentLimit = random.pick([0, 256 << 10, 64 << 30, 64 << 30, 64 << 30])
         logOptions.spareFiles = 2
         if logOptions.journalLimit >= 8 << 18, random.chance(oneIn: 4) { logOptions.spareFiles = 3 }
         logOptions.writePath = random.pick([.automatic, .automatic, .plain])
@@ -71,6 +74,7 @@ struct Setting: CustomStringConvertible {
     var description: String {
         "rounds \(rounds), tenants \(tenants.count), producers \(producerCount), tasks \(taskCount), subscribers \(subscribers.count), "
             + "onlooker \(hasOnlooker), alignment \(alignment), limit \(logOptions.journalLimit >> 18) files, spares \(logOptions.spareFiles), "
+            + "compaction from \(logOptions.compactionThreshold >> 10) to \(logOptions.segmentLimit >> 10) KiB, "
             + "path \(logOptions.writePath.rawValue), under way \(logOptions.commitsUnderWay), "
             + "compression \(logOptions.compression.rawValue), scope \(logOptions.recoveryScope), "
             + "durability \(logOptions.durability), idle \(logOptions.idleMilliseconds) ms, capacity \(capacity), "

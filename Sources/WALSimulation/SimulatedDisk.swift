@@ -48,8 +48,9 @@ final class SimulatedDisk {
         var stable: [UInt8] = []
         /// Done and not durable, in order.
         var pending: [Bytes] = []
-        /// Whether it has a name.
+        /// Whether it has a name, and the last one that it had.
         fileprivate(set) var isLinked = true
+        fileprivate(set) var path = ""
         /// The open file that holds the lock.
         var lockHolder: Int?
         /// Where media faults changed what was written, until it is written again.
@@ -86,6 +87,8 @@ final class SimulatedDisk {
     private var nextInode = 1
     /// Bytes that all files together may take.
     var capacity: Int
+    /// Told of the places where the disk breaks its word, before it does or, about a write, after.
+    var onDamage: ((Inode, Range<Int>) -> Void)?
 
     init(capacity: Int) {
         self.capacity = capacity
@@ -104,6 +107,7 @@ final class SimulatedDisk {
     func make(_ path: String, isDirectory: Bool) -> Inode {
         let inode = Inode(number: nextInode, isDirectory: isDirectory)
         nextInode += 1
+        inode.path = path
         entries[path] = inode
         changes.append(.link(path, inode))
         return inode
@@ -121,6 +125,7 @@ final class SimulatedDisk {
         entries[to]?.isLinked = false
         entries[to] = inode
         inode.isLinked = true
+        inode.path = to
         changes.append(.rename(from, to, inode))
     }
 
@@ -323,7 +328,10 @@ final class SimulatedDisk {
         }
         for inode in inodes.values { inode.isLinked = false }
         entries = stableEntries
-        for inode in entries.values { inode.isLinked = true }
+        for (path, inode) in entries {
+            inode.isLinked = true
+            inode.path = path
+        }
     }
 
     /// Differs if any byte of any file does; the lock file, which holds the real process's number, left out.
@@ -341,6 +349,7 @@ final class SimulatedDisk {
 
     /// Changes bytes that were written, without anybody's knowledge.
     func damage(_ inode: Inode, _ range: Range<Int>, with bytes: (Int) -> UInt8) {
+        onDamage?(inode, range)
         for position in range {
             let byte = bytes(position)
             inode.content[position] = byte
@@ -351,8 +360,15 @@ final class SimulatedDisk {
 
     /// Loses what sectors hold, and says so to whoever reads them.
     func makeUnreadable(_ inode: Inode, _ range: Range<Int>) {
+        onDamage?(inode, range)
         inode.unreadable.append(range)
         inode.damage.append(range)
+    }
+
+    /// A write that was acknowledged was not done, or not all of it.
+    func noteLost(_ write: Write) {
+        write.inode.damage.append(write.written.range)
+        onDamage?(write.inode, write.written.range)
     }
 
     /// Changes a byte without noting it, as no disk of this simulation does.

@@ -115,15 +115,14 @@ final class SimulatedKernel {
             // It may be lost in part.
             let keeps = random.below(2) == 0 ? { _ in false } : someSectors()
             disk.end(write, isDurable: true, keeping: keeps)
-            write.inode.damage.append(write.offset..<write.offset + write.bytes.count)
+            disk.noteLost(write)
             return true
         }
         if happens(.misdirectedWrite) {
             let others = disk.entries.values.filter { !$0.isDirectory && $0.content.count >= write.bytes.count }
                 .sorted { $0.number < $1.number }
-            let range = write.offset..<write.offset + write.bytes.count
             disk.end(write, isDurable: true, keeping: { _ in false })
-            write.inode.damage.append(range)
+            disk.noteLost(write)
             if !others.isEmpty {
                 let victim = random.pick(others)
                 let place = random.below((victim.content.count - write.bytes.count) / alignment + 1) * alignment

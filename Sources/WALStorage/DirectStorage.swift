@@ -193,6 +193,7 @@ public struct DirectStorage: JournalStorage {
 
     public func publish(_ renames: [(temporary: String, name: String)]) throws(StorageError) {
         var directories: Set<String> = []
+        // Relative to the root; "" is the root itself.
         for (temporary, name) in renames {
             let final = path(name)
             let temporary = path(temporary) + Self.temporarySuffix
@@ -201,12 +202,31 @@ public struct DirectStorage: JournalStorage {
                 throw StorageError(negatedErrno: Int(result), operation: "rename to \(final)", path: temporary)
             }
             // Those above, too: a process that made them may have been killed before it synced them.
-            var directory = FilePath(final).removingLastComponent()
-            while directories.insert(directory.string).inserted, directory != root {
-                if !directory.removeLastComponent() { break }
+            var directory = FilePath(name).removingLastComponent()
+            while directories.insert(directory.string).inserted, !directory.isEmpty {
+                directory.removeLastComponent()
             }
         }
-        for directory in directories.sorted() { try synchronizeDirectory(directory) }
+        try synchronize(directories: directories.sorted())
+    }
+
+    /// More directories than these are synced by syncing their file system: each by itself would cost a flush.
+    private static var mostDirectorySyncs: Int { 64 }
+
+    public func synchronize(directories: [String]) throws(StorageError) {
+        #if !Simulation
+            if directories.count > Self.mostDirectorySyncs {
+                let descriptor = SystemCalls.open(root.string, CWAL_OPEN_READ | CWAL_OPEN_DIRECTORY)
+                guard descriptor >= 0 else {
+                    throw StorageError(negatedErrno: Int(descriptor), operation: "open directory", path: root.string)
+                }
+                defer { _ = cwal_close(descriptor) }
+                let result = cwal_syncfs(descriptor)
+                if result != 0 { throw StorageError(negatedErrno: Int(result), operation: "syncfs", path: root.string) }
+                return
+            }
+        #endif
+        for directory in directories { try synchronizeDirectory(path(directory)) }
     }
 
     public func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8] {

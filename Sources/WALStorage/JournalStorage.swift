@@ -32,6 +32,8 @@ public protocol JournalStorage: Sendable {
     /// Gives files of `createTemporary`, which are synchronized, names in the same directories, one by one, each in the
     /// place of whatever had it, and makes that durable. When it throws, any of them may have its name.
     func publish(_ renames: [(temporary: String, name: String)]) throws(StorageError)
+    /// Makes the names in directories durable.
+    func synchronize(directories: [String]) throws(StorageError)
     /// Reads a whole small file, at most `limit` bytes of it. A device's error is tried again twice.
     func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8]
     /// Replaces a small file whole: temporary name, sync, rename, directory sync.

@@ -116,6 +116,9 @@ public struct FaultyStorage: JournalStorage {
         try base.replace(name, with: bytes)
     }
     public func remove(_ name: String) throws(StorageError) { try base.remove(name) }
+    public func synchronize(directories: [String]) throws(StorageError) {
+        try base.synchronize(directories: directories)
+    }
     public func discard(_ names: [String]) throws(StorageError) { try base.discard(names) }
     public func move(_ name: String, to target: String) throws(StorageError) { try base.move(name, to: target) }
     public func makeWriteQueue(depth: Int) throws(StorageError) -> FaultyQueue {

@@ -46,6 +46,8 @@ ssize_t cwal_pwrite(int fd, const void *buffer, size_t length, uint64_t offset);
 ssize_t cwal_pwrite_durable(int fd, const void *buffer, size_t length, uint64_t offset);
 int cwal_fdatasync(int fd);
 int cwal_fsync(int fd);
+/// Makes all of a file system durable.
+int cwal_syncfs(int fd);
 /// Reserves blocks and sets the size; the extents stay unwritten until real zeros are written.
 int cwal_allocate(int fd, uint64_t length);
 int cwal_truncate(int fd, uint64_t length);

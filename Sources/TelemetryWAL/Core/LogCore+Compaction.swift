@@ -50,7 +50,7 @@ extension LogCore {
             sealedFiles, isPressed: isPressed, isFull: isFull, segmentLength: segments.length)
     }
 
-    private var isPressed: Bool { if case .journalFull? = preparerFailure { true } else { false } }
+    private var isPressed: Bool { preparerFailure != nil }
 
     /// Files that take no more commits, oldest first. Under the lock.
     var sealedFiles: [CompactorMachine.File] {

@@ -92,6 +92,16 @@ package struct SegmentCatalog: Sendable {
         return superseded
     }
 
+    /// The directories in which segments lie, and those above them.
+    var directories: [String] {
+        var directories: Set<String> = []
+        for tenant in tenants.keys {
+            let components = [SegmentName.root] + tenant.pathComponents
+            for count in 1...components.count { directories.insert(components.prefix(count).joined(separator: "/")) }
+        }
+        return directories.sorted()
+    }
+
     // MARK: - Looking up
 
     package func entries(of tenant: TenantName) -> [Entry] { tenants[tenant] ?? [] }

@@ -131,12 +131,12 @@ extension LogFront {
         guard admission.allows(admission.placing(worst(), at: position)) else {
             statistics.backPressure += 1
             if let failure = preparerFailure, !preparerHasWork {
-                wantsRotation = true
-                wakeCommitter()
                 if compactionMakesRoom {
                     wakeCompactor()
-                } else if !rotationMakesRoom {
-                    throw failure
+                } else {
+                    wantsRotation = true
+                    wakeCommitter()
+                    if !rotationMakesRoom { throw failure }
                 }
                 // The preparer has nothing to do before that: called, it would only call back.
             } else {
