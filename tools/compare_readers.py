@@ -42,6 +42,7 @@ def read_with_second(root):
                              for text in (result.stdout, result.stderr))
     except ValueError:
         raise RuntimeError("spec_reader.py failed: " + result.stderr.strip()[-300:]) from None
+    findings = [f for f in findings if f["case"] != "segmentDamaged"]
     return records, sorted((f["case"], f["fileSequence"], f["first"], f["end"]) for f in findings), result.returncode
 
 

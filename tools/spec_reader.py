@@ -169,11 +169,12 @@ class JournalFile:
         return found
 
 class Recovery:
-    """One attempt at the whole journal. `disproved`: sequence numbers of files whose headers the log proves wrong."""
-    def __init__(self, log, block, paths, disproved):
-        self.log, self.findings, self.rows, self.given = log, [], {}, {}  # given: by tenant, the last number
+    """One attempt at the whole journal. `disproved`: numbers of files whose headers the log proves wrong."""
+    def __init__(self, log, block, paths, disproved, segmented):
+        self.log, self.block, self.findings, self.rows, self.given = log, block, [], {}, {}  # given: the last numbers
         self.is_damaged = False  # whether damage since the last checkpoint explains numbers that jump
         self.tenants, self.cursors, self.floor = {}, {}, 1  # next numbers; by subscriber, its cursors by tenant
+        self.segmented = segmented  # by tenant, the last number that its segments cover
         self.records = self.named = 0  # user records so far, lost ones included, and those of which the tenant is known
         self.all, self.placed = [JournalFile(path, block, log) for path in paths], {}
         self.place(disproved)
@@ -182,6 +183,7 @@ class Recovery:
         self.is_known = self.expected == 1  # whether sequence numbers are known, so that a jump means loss
         for file, behind in zip(self.files, self.files[1:] + [None]):
             self.walk(file, behind)
+        self.tenants |= {name: max(self.tenants.get(name, self.floor), segmented[name] + 1) for name in segmented}
         self.accepted = [file.header.sequence for file in self.files if file.is_accepted]
         excused = [file.missing for place, file in enumerate(self.files) if self.is_delivered(place)]  # no loss
         excused += [file.header.sequence for place, file in enumerate(self.files) if file.holds_loss and (
@@ -280,10 +282,7 @@ class Recovery:
                 self.skip(file, commit.offset, commit.number)
             if torn or vouched < self.expected < commit.number:
                 break  # tornTail
-            if frames:
-                self.accept(file, commit, frames)
-            else:
-                self.skip(file, commit.end, commit.number + 1, commit.checksum)
+            self.accept(file, commit, frames) if frames else self.skip(file, commit.end, commit.number+1, commit.checksum)
         if self.expected <= vouched:
             self.skip(file, max(seal.prev_end if seal else head.capacity, file.end + file.block), vouched + 1)
         if len(file.data) < head.capacity:
@@ -340,14 +339,14 @@ class Recovery:
         file.end, self.expected, self.chain = end, expected, chain
 
     def is_delivered(self, place):
-        """Whether all subscribers have all that stood before a file of the chain."""
-        for tenant, number in self.tenants.items() if self.cursors else ():
-            through = [row.get(tenant, 0) for row in self.cursors.values()]
+        """Whether all subscribers have all that stood before a file of the chain, or segments have it."""
+        for tenant, number in self.tenants.items():
+            through = [row.get(tenant, 0) for row in self.cursors.values()] or [0]
             following = max(number + max(0, self.records - self.named), max(through) + 1)
             behind = [file.first_numbers[tenant] for file in self.files[place:] if tenant in file.first_numbers]
-            if min(through) + 1 < (behind + [following])[0]:
+            if max(min(through), self.segmented.get(tenant, 0)) + 1 < (behind + [following])[0]:
                 return False
-        return bool(self.cursors) and place < len(self.files)
+        return bool(self.cursors or self.segmented) and place < len(self.files)
 
     def disproved(self):
         """Files whose headers the log proves wrong, with the sequence numbers that they have instead."""
@@ -376,12 +375,13 @@ def recover(root):
         found = [(head.log, head.block) for head in heads if head]
     if len({log for log, _ in found}) != 1:
         refuse(f"{root}: no whole FORMAT, and journal files of {'different logs' if found else 'no log'}", status=2)
-    disproved, more = {}, True
+    import spec_segments
+    disproved, more, segments = {}, True, spec_segments.find(root)
     while more:
-        recovery = Recovery(*found[0], paths, disproved)
+        recovery = Recovery(*found[0], paths, disproved, spec_segments.segmented_through(segments))
         more = {path: number for path, number in recovery.disproved().items() if path not in disproved}
         disproved.update(more)
-    return recovery
+    return spec_segments.join(recovery, segments)
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

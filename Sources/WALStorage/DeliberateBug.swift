@@ -46,7 +46,7 @@
         case showCommitsUnderWay
         /// A journal file is used again although the segments that hold its records have no name yet.
         case skipRenameOfSegments
-        /// A merge puts the records of its last segment first.
+        /// A merge puts the records of its second segment first.
         case reorderInMerge
         /// A merge drops frames that nobody has acknowledged.
         case dropUnacknowledgedInMerge

@@ -40,7 +40,8 @@ struct SegmentMerge<Storage: JournalStorage> {
         next = first
         writer.begin(tenant, from: first)
         #if Simulation
-            let entries = DeliberateBug.isActive(.reorderInMerge) ? entries.reversed() : entries
+            var entries = entries
+            if DeliberateBug.isActive(.reorderInMerge) { entries.swapAt(0, 1) }
         #endif
         do throws(WALError) {
             for entry in entries {
@@ -82,10 +83,10 @@ struct SegmentMerge<Storage: JournalStorage> {
                 let batch = try file.batch(ofFrame: number, from: acknowledged + 1)
                 do throws(StorageError) { try writer.add(batch) } catch { throw .storage(error) }
             }
-            next = frame.lastSequence + 1
+            next = max(next, frame.lastSequence + 1)
         }
         addLost(&lost, before: .max)
-        next = entry.covered.upperBound + 1
+        next = max(next, entry.covered.upperBound + 1)
         return true
     }
 
