@@ -16,11 +16,13 @@ struct LogOptions: ParsableArguments {
     @Option(help: "automatic, ring or plain.") var path = "automatic"
     @Option(help: "Most bytes of all journal files, in MiB.") var limit: UInt64 = 256
     @Option(help: "Size of each journal file, in KiB.") var fileKib: UInt64 = 512
+    @Option(help: "What waits beyond so many KiB moves into segments.") var thresholdKib: UInt64 = 1024
 
     var walOptions: WriteAheadLogOptions {
         var options = smallOptions(fileSize: fileKib << 10)
         if let path = WritePath(rawValue: path) { options.writePath = path }
         options.journalLimit = limit << 20
+        options.compactionThreshold = thresholdKib << 10
         return options
     }
 }

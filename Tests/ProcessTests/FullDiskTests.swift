@@ -20,12 +20,20 @@ import Testing
         return true
     }
 
-    @Test(.enabled(if: getuid() == 0, "mounting a small file system needs root"))
-    func fullDiskRefusesAppendsAndLosesNothing() throws {
+    /// With segments and without.
+    @Test(.enabled(if: getuid() == 0, "mounting a small file system needs root"), arguments: ["0", "1024"])
+    func fullDiskRefusesAppendsAndLosesNothing(segmentLimit: String) throws {
         let mounted = try withSmallDisk { mount in
             let root = mount + "/wal"
-            let files = ["--journal-file-mib", "1", "--journal-limit-mib", "64"]
-            let lines = (1...5000).map { "{\"n\":\($0),\"pad\":\"\(String(repeating: "x", count: 400))\"}" }
+            let files = [
+                "--journal-file-mib", "1", "--journal-limit-mib", "64", "--compaction-threshold-mib", "1",
+                "--segment-limit-mib", segmentLimit,
+            ]
+            // Random digits: what compresses well would fit.
+            let lines = (1...20_000).map { number in
+                let pad = (0..<40).map { _ in String(UInt64.random(in: 1 << 60 ... .max), radix: 36) }.joined()
+                return "{\"n\":\(number),\"pad\":\"\(pad)\"}"
+            }
             let full = try run(
                 builtProduct("walctl"), ["append", root, "--format", "ndjson", "--tenant", "acme"] + files,
                 input: Data(lines.joined(separator: "\n").utf8))

@@ -17,6 +17,13 @@ struct WriterOptions: ParsableArguments {
     @Option(help: "Most bytes that the journal may take, in MiB (8192 unless told).")
     var journalLimitMib: UInt64 = 8192
 
+    @Option(
+        help: "Journal files with more undelivered records than so many MiB move into tenant segments (1024 unless told).")
+    var compactionThresholdMib: UInt64 = 1024
+
+    @Option(help: "Most bytes that tenant segments may take, in MiB (65536 unless told); 0: make none.")
+    var segmentLimitMib: UInt64 = 65536
+
     @Flag(help: "Go on without direct I/O where the file system has none.")
     var directIoPreferred = false
 
@@ -24,6 +31,8 @@ struct WriterOptions: ParsableArguments {
         var options = WriteAheadLogOptions()
         options.journalFileSize = journalFileMib.multipliedReportingOverflow(by: 1 << 20).partialValue
         options.journalLimit = journalLimitMib.multipliedReportingOverflow(by: 1 << 20).partialValue
+        options.compactionThreshold = compactionThresholdMib.multipliedReportingOverflow(by: 1 << 20).partialValue
+        options.segmentLimit = segmentLimitMib.multipliedReportingOverflow(by: 1 << 20).partialValue
         options.directIO = directIoPreferred ? .preferred : .required
         return options
     }
