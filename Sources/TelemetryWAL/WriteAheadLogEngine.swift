@@ -174,6 +174,15 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     /// The same as `close`, blocking the calling thread.
     public func closeBlocking() throws(WALError) { try core.close() }
 
+    /// Moves all that some subscriber lacks out of the journal into tenant segments, and merges these, whatever
+    /// `compactionThreshold` says; blocks the calling thread until that is done. Returns the counters since opening.
+    /// Throws `.storage` where segments cannot be written, `.closed`, `.failed`, `.journalFull`.
+    @discardableResult
+    public func compactBlocking() throws(WALError) -> CompactionStatistics {
+        try core.compact()
+        return compactionStatistics
+    }
+
     // MARK: - State
 
     /// Counters since opening.

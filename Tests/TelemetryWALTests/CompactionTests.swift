@@ -219,6 +219,29 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// Asked to, all that is undelivered moves, however little it is.
+    @Test func compactionOnDemand() throws {
+        var ledger = Ledger()
+        let log = try open()
+        try fill(log, &ledger, batches: 3)
+        var statistics = try log.compactBlocking()
+        #expect(statistics.filesCompacted == 1 && statistics.records == UInt64(ledger.records.count))
+        #expect(log.segmentCount == Self.tenants.count)
+        try checkView(ledger)
+        // Nothing is left to move.
+        #expect(try log.compactBlocking() == statistics)
+        try fill(log, &ledger, batches: 1)
+        statistics = try log.compactBlocking()
+        #expect(statistics.records == UInt64(ledger.records.count))
+        plan.setCreate { $0.hasPrefix("tenants/") ? .noSpace : nil }
+        try fill(log, &ledger, batches: 1)
+        #expect(throws: WALError.self) { try log.compactBlocking() }
+        plan.setCreate(nil)
+        try log.closeBlocking()
+        #expect(throws: WALError.self) { try log.compactBlocking() }
+        try checkView(ledger)
+    }
+
     // MARK: - Damage
 
     /// What the journal lost before it moved is told to whoever reads the segments, once.

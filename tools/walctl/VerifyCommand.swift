@@ -8,8 +8,8 @@ struct VerifyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "verify", abstract: "Check every byte of the log; exit 0 if clean, 1 with findings.",
         discussion: """
-            Reads the whole journal: checksums, chain, epochs, every frame decompressed, every record walked. Changes
-            nothing, and works beside a living writer. An unfinished commit at the end, which a crash leaves, is no
+            Reads the whole journal and all tenant segments: checksums, chain, epochs, every frame decompressed, every
+            record walked. Changes nothing, and works beside a living writer. An unfinished commit at the end, which a crash leaves, is no
             finding: it was never acknowledged.
 
             EXAMPLES
@@ -26,9 +26,17 @@ struct VerifyCommand: ParsableCommand {
             try WriteAheadLogReader(at: root.root, opensBodies: true) { bar.update($0, of: $1) }
         }
         bar.finish()
-        let summary = VerifySummary(reader.report, reader: reader)
+        var summary = VerifySummary(reader.report, reader: reader)
+        let segments = reader.segments
+        let segmentBar = ProgressBar("verifying segments")
+        for (number, segment) in segments.enumerated() {
+            let report = try failing { () throws(WALError) in try reader.report(on: segment, opensFrames: true) }
+            if let report { summary.add(report) }
+            segmentBar.update(UInt64(number + 1), of: UInt64(segments.count))
+        }
+        segmentBar.finish()
         if output.format == .json { try printJSON(summary) } else { print(summary, report: reader.report) }
-        if !reader.report.findings.isEmpty { throw ExitStatus.findings }
+        if !summary.findings.isEmpty { throw ExitStatus.findings }
     }
 
     private func print(_ summary: VerifySummary, report: RecoveryReport) {
@@ -36,6 +44,11 @@ struct VerifyCommand: ParsableCommand {
             "\(root.root): \(summary.commits) commits, \(summary.records) records of \(summary.tenants) tenants in "
                 + "\(summary.files) files, \(readable(bytes: summary.bytesRead)) read in "
                 + "\(Int(summary.seconds * 1000)) ms")
+        if summary.segments > 0 {
+            Swift.print(
+                "\(summary.segments) segments, \(summary.segmentRecords) records, "
+                    + "\(readable(bytes: summary.segmentBytes))")
+        }
         if summary.tornTailBytes > 0 {
             Swift.print(
                 "torn tail: \(summary.tornTailBytes) bytes of an unfinished commit, never acknowledged "
@@ -88,7 +101,36 @@ struct VerifySummary: Encodable {
     var wasClosed: Bool
     var seconds: Double
     var cases: [String: Int]
+    /// Tenant segments, their records that can be read, and their bytes.
+    var segments = 0
+    var segmentRecords: UInt64 = 0
+    var segmentBytes: UInt64 = 0
     var findings: [Finding]
+
+    /// Adds what a look into a segment found.
+    mutating func add(_ report: SegmentReport) {
+        segments += 1
+        segmentRecords += report.records
+        segmentBytes += report.length
+        func finding(_ isLoss: Bool, _ detail: String, at offset: UInt64 = 0) -> Finding {
+            Finding(
+                what: "segmentDamaged", isLoss: isLoss, file: report.segment.path, fileSequence: 0, firstByte: offset,
+                endByte: max(offset, report.length), losses: [], detail: detail)
+        }
+        if let fault = report.fault {
+            findings.append(finding(false, "\(fault); its frames were found without"))
+        }
+        for loss in report.losses {
+            var found = finding(true, loss.reason, at: loss.offset)
+            found.recordsLost = loss.sequences.upperBound - loss.sequences.lowerBound + 1
+            found.losses = [
+                Loss(
+                    tenant: readable(name: report.segment.tenant), first: loss.sequences.lowerBound,
+                    last: loss.sequences.upperBound)
+            ]
+            findings.append(found)
+        }
+    }
 
     init(_ report: RecoveryReport, reader: WriteAheadLogReader<DirectStorage>) {
         commits = report.commitsRead

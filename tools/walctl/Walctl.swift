@@ -28,8 +28,8 @@ struct Walctl: AsyncParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            AppendCommand.self, CatCommand.self, DoctorCommand.self, InspectCommand.self, ReplayCommand.self,
-            TenantsCommand.self, VerifyCommand.self,
+            AppendCommand.self, CatCommand.self, CompactCommand.self, DoctorCommand.self, InspectCommand.self,
+            ReplayCommand.self, SegmentsCommand.self, TenantsCommand.self, VerifyCommand.self,
         ])
 
     static func main() async {

@@ -38,6 +38,9 @@ extension LogCore {
             case .publish: publish(partition)
             case .rest:
                 if removeSegments() || mergeSegments() { continue }
+                compactorRests = true
+                roomCondition.broadcast()
+                defer { compactorRests = false }
                 compactorWake.wait(lock)
             }
         }
@@ -57,6 +60,31 @@ extension LogCore {
         files.dropLast().map {
             CompactorMachine.File(
                 sequence: $0.sequence, length: $0.header.capacity, isSettled: $0.isSettled(in: state))
+        }
+    }
+
+    /// Has everything that somebody lacks move into segments, and waits until it has.
+    func compact() throws(WALError) {
+        lock.lock()
+        defer { lock.unlock() }
+        let failures = compactionStatistics.failures
+        // What the present file holds moves, too, if another one can be begun.
+        while isEncoding || !slotsUnderWay.isEmpty || !turnsToRepeat.isEmpty {
+            if let refusal { throw refusal }
+            roomCondition.wait(lock)
+        }
+        if let refusal { throw refusal }
+        if let last = files.last, !last.isSettled(in: state), regularSpareCount >= 2 {
+            try commitControl(freshFile: true).get()
+        }
+        compactor.force()
+        // Until it has looked, what it does now is not what was asked for.
+        compactorRests = false
+        wakeCompactor()
+        while !(compactorRests && !compactor.isForced) {
+            if isStopped { throw refusal ?? .closed }
+            if compactionStatistics.failures > failures, let failure = compactorFailure { throw failure }
+            roomCondition.wait(lock)
         }
     }
 
@@ -151,6 +179,7 @@ extension LogCore {
     /// Under the lock.
     private func giveUpCompaction(_ error: WALError) {
         compactionStatistics.failures += 1
+        compactorFailure = error
         logLater(.error, "compaction failed and is tried again", ["error": "\(error)"])
         compactorRetry = .now + Self.retryTime
         wakeRoomWaiters()

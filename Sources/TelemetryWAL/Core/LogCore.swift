@@ -70,6 +70,9 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     var mergeCandidates: Set<TenantName>
     /// When a compaction that failed is tried again.
     var compactorRetry: MonotonicTime?
+    var compactorFailure: WALError?
+    /// The compactor has nothing to do.
+    var compactorRests = false
     var compactionStatistics = CompactionStatistics()
     /// The compactor's thread sleeps here.
     let compactorWake = Condition()

@@ -15,11 +15,11 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     public let writer: WriterPresence
     /// The last commit that this view shows.
     public let lastCommit: UInt64
-    private let storage: Storage
-    private let recovered: Contents
+    let storage: Storage
+    let recovered: Contents
 
     /// What recovery found, unchanged from then on.
-    private struct Contents: Sendable {
+    struct Contents: Sendable {
         let state: LogState
         let files: [LiveFile]
         let segments: SegmentCatalog
@@ -103,13 +103,6 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     /// The log's journal files, oldest first.
     public var journalFiles: [JournalFileStatus] { recovered.files.map(JournalFileStatus.init) }
 
-    /// Segments of a tenant, in the order of their numbers.
-    public func segments(of tenant: TenantName) -> [SegmentStatus] {
-        recovered.segments.entries(of: tenant).map {
-            SegmentStatus(tenant: tenant, covered: $0.covered)
-        }
-    }
-
     /// The records of a tenant, or of all tenants for nil, from a sequence number on: each tenant's in the order of their
     /// numbers, those in segments first. An unknown tenant has none.
     public func records(of tenant: TenantName? = nil, from sequence: UInt64 = 1) -> StoredRecords<Storage> {
@@ -176,15 +169,6 @@ public struct StoredRecords<Storage: JournalStorage> {
     /// subscriber has what stood there or the view's report tells of it, and goes on behind it with the next call;
     /// `.storage` where the device fails.
     public mutating func next() throws(WALError) -> RecordBatch? { try walk?.next() }
-}
-
-/// A tenant segment, as tools show it.
-public struct SegmentStatus: Sendable {
-    public let tenant: TenantName
-    /// The numbers that it stands for.
-    public let covered: ClosedRange<UInt64>
-    /// Path below the log's root.
-    public var path: String { SegmentName.directory(of: tenant) + "/" + SegmentName.name(covering: covered) }
 }
 
 /// A journal file, as tools show it.

@@ -11,6 +11,8 @@ package final class SegmentFile<Storage: JournalStorage> {
     package let tenant: TenantName
     /// The numbers that the segment stands for.
     package let covered: ClosedRange<UInt64>
+    /// Bytes of the file.
+    package let length: UInt64
     package let index: SegmentIndex
     /// Why the index had to be taken from the frames, if it had.
     package let fault: FormatError?
@@ -37,6 +39,7 @@ package final class SegmentFile<Storage: JournalStorage> {
             let file = try storage.open(relative, forWriting: false)
             self.file = file
             let contents = Contents(file: file, size: try file.size(), format: format, buffer: buffer)
+            length = contents.size
             let found = contents.summary()
             let index: Result<SegmentIndex, FormatError>
             switch found {

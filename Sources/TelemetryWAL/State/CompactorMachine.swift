@@ -28,6 +28,8 @@ struct CompactorMachine {
     /// The files whose records wait to be written.
     private(set) var gathered: Set<UInt64> = []
     private var isCompacting = false
+    /// All files are to become segments, whatever the threshold says.
+    private(set) var isForced = false
 
     init(threshold: UInt64, limit: UInt64) {
         self.threshold = threshold
@@ -41,19 +43,27 @@ struct CompactorMachine {
         if isFull { return .publish }
         let waiting = files.filter { !$0.isSettled && !gathered.contains($0.sequence) }
         let length = waiting.reduce(0) { $0 + $1.length }
-        if !isCompacting { isCompacting = length > threshold || (isPressed && !waiting.isEmpty) }
-        guard isCompacting else { return gathered.isEmpty ? .rest : .publish }
-        if let first = waiting.first, length > threshold / 2 || (isPressed && gathered.isEmpty) {
+        if !isCompacting { isCompacting = length > threshold || ((isPressed || isForced) && !waiting.isEmpty) }
+        guard isCompacting else { return gathered.isEmpty ? rest() : .publish }
+        if let first = waiting.first, length > threshold / 2 || isForced || (isPressed && gathered.isEmpty) {
             return .gather(first.sequence)
         }
         isCompacting = false
-        return gathered.isEmpty ? .rest : .publish
+        return gathered.isEmpty ? rest() : .publish
     }
 
     private mutating func giveUp() -> Step {
         isCompacting = false
+        return rest()
+    }
+
+    private mutating func rest() -> Step {
+        isForced = false
         return .rest
     }
+
+    /// Has all files become segments.
+    mutating func force() { isForced = true }
 
     /// Whether files may become segments that would free room in the journal.
     func makesRoom(_ files: [File], segmentLength: UInt64) -> Bool {

@@ -1,0 +1,58 @@
+import ArgumentParser
+import TelemetryWAL
+
+/// `walctl compact`: moves what is undelivered out of the journal, now.
+struct CompactCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "compact", abstract: "Move undelivered records from the journal into tenant segments, and merge these.",
+        discussion: """
+            A writer does this by itself when more waits than its threshold. Here all of it moves, whatever the
+            threshold: what is left in the journal is delivered, and its files are free for use. Takes the log's lock.
+
+            EXAMPLES
+              walctl compact wal
+              walctl compact wal --format json
+            """)
+
+    @OptionGroup var root: RootArgument
+    @OptionGroup var writer: WriterOptions
+    @OptionGroup var output: OutputOptions
+
+    private struct Line: Encodable {
+        var filesCompacted: UInt64
+        var recordsMoved: UInt64
+        var recordsLost: UInt64
+        var segmentsWritten: UInt64
+        var segmentsMerged: UInt64
+        var segmentsRemoved: UInt64
+        var bytesWritten: UInt64
+        /// What there is now.
+        var segments: Int
+        var segmentBytes: UInt64
+    }
+
+    func run() throws {
+        guard writer.segmentLimitMib > 0 else {
+            throw CommandFailure("--segment-limit-mib 0: there is nowhere to move to", .usage)
+        }
+        let log = try writer.open(root.root)
+        let statistics = try failing { () throws(WALError) in try log.compactBlocking() }
+        let line = Line(
+            filesCompacted: statistics.filesCompacted, recordsMoved: statistics.records,
+            recordsLost: statistics.recordsLost, segmentsWritten: statistics.segmentsWritten,
+            segmentsMerged: statistics.segmentsMerged, segmentsRemoved: statistics.segmentsRemoved,
+            bytesWritten: statistics.bytesWritten, segments: log.segmentCount, segmentBytes: log.segmentLength)
+        try failing { () throws(WALError) in try log.closeBlocking() }
+        if output.format == .json {
+            try printJSON(line)
+        } else {
+            print(
+                "\(line.recordsMoved) records of \(line.filesCompacted) journal files moved into "
+                    + "\(line.segmentsWritten) segments, \(line.segmentsMerged) merged, "
+                    + "\(line.segmentsRemoved) removed, \(readable(bytes: line.bytesWritten)) written; now "
+                    + "\(line.segments) segments, \(readable(bytes: line.segmentBytes))")
+            if line.recordsLost > 0 { print("\(line.recordsLost) records were lost in the journal") }
+        }
+        if line.recordsLost > 0 { throw ExitStatus.findings }
+    }
+}
