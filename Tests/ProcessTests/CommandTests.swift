@@ -48,6 +48,49 @@ import Testing
         #expect(try walctl("cat", again).output == lines)
     }
 
+    /// What `compact` moves shows in `segments`, `tenants`, `cat` and `verify`, and is replayed as before.
+    @Test func whatIsCompactedIsStillThere() throws {
+        _ = try walctl("append", root, sample)
+        let before = try walctl("cat", root).output.split(separator: "\n").sorted()
+        let tenants = try walctl("tenants", root, "--format", "json").output
+        let compacted = try walctl("compact", root, "--format", "json")
+        #expect(compacted.status == 0, "\(compacted.error)")
+        #expect(compacted.output.contains("\"recordsMoved\" : 1000"))
+        #expect(try walctl("cat", root).output.split(separator: "\n").sorted() == before)
+        #expect(try walctl("tenants", root, "--format", "json").output == tenants)
+        let segments = try walctl("segments", root)
+        #expect(segments.status == 0, "\(segments.error)")
+        #expect(segments.output.hasPrefix("tenant"))
+        struct Line: Decodable {
+            var tenant: String
+            var records: Int
+            var path: String
+        }
+        func lines() throws -> [Line] {
+            let result = try walctl("segments", root, "--format", "json")
+            return try JSONDecoder().decode([Line].self, from: Data(result.output.utf8))
+        }
+        let found = try lines()
+        #expect(found.reduce(0) { $0 + $1.records } == 1000)
+        #expect(try walctl("segments", root, "--tenant", found[0].tenant).output.contains(found[0].tenant))
+        try walctl("segments", root, "--tenant", "nobody").expectFailure(2, saying: "nobody")
+        try walctl("compact", root, "--segment-limit-mib", "0").expectFailure(2, saying: "--segment-limit-mib")
+        #expect(try walctl("verify", root).status == 0)
+        #expect(try walctl("verify", root).output.contains("\(found.count) segments, 1000 records"))
+        // A damaged one is a finding, and costs what stood there.
+        let path = root + "/" + found[0].path
+        var bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+        bytes[4096 + 200] ^= 1
+        try Data(bytes).write(to: URL(fileURLWithPath: path))
+        let verified = try walctl("verify", root)
+        #expect(verified.status == 1 && verified.output.contains("segmentDamaged: \(found[0].path)"))
+        bytes[4096 + 200] ^= 1
+        try Data(bytes).write(to: URL(fileURLWithPath: path))
+        let replay = try walctl("replay", root, "--to", "-")
+        #expect(replay.output.split(separator: "\n").sorted() == before)
+        #expect(try lines().isEmpty)
+    }
+
     @Test func replayToFilesMovesTheSubscribersCursorOnly() throws {
         _ = try walctl("append", root, sample)
         let out = directory.appending("out")

@@ -84,8 +84,12 @@ public struct CrashLedger: Sendable {
                 verdict.fail("\(name)/\(sequence) is \(held[sequence] == nil ? "lost" : "altered")")
             }
         }
-        let sequences = held.keys.sorted()
-        guard let first = sequences.first, let last = sequences.last else { return }
+        // Of what is acknowledged, some is there and some is not.
+        let sequences = held.keys.filter { $0 > cursor }.sorted()
+        guard let first = sequences.first, let last = sequences.last else {
+            if cursor + 1 < tenant.nextSequence { verdict.fail("\(name) lacks all that is not acknowledged") }
+            return
+        }
         if sequences.count != Int(last - first) + 1 { verdict.fail("\(name) has a hole") }
         if first > cursor + 1 { verdict.fail("\(name) lacks its oldest records") }
         if last != tenant.nextSequence - 1 { verdict.fail("\(name) ends before its next number") }

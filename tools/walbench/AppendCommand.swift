@@ -78,6 +78,8 @@ struct AppendCommand: AsyncParsableCommand {
         options.writePath = io
         options.compression = compression
         options.journalLimit = 32 << 30
+        // What is measured here is the journal.
+        options.segmentLimit = 0
         options.logger = Logger(label: "walbench") { _ in SwiftLogNoOpLogHandler() }
         let wal = try await WriteAheadLog.open(at: directory, options: options)
         let load = try Load(corpus: corpus, recordSize: recordSize, batch: batch, tenants: tenants, writers: writers)

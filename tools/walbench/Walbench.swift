@@ -12,11 +12,14 @@ struct Walbench: ParsableCommand {
               walbench append --directory /var/tmp/w --corpus corpus --writers 64 --mode async
               walbench scan --directory /var/tmp/w
               walbench micro
+              walbench outage --directory /var/tmp/w --corpus corpus --tenants 1000 --records 10000000
 
             EXIT CODES
               0  fine    2  usage    3  I/O
             """,
-        subcommands: [AppendCommand.self, CountCommand.self, MicroCommand.self, ScanCommand.self])
+        subcommands: [
+            AppendCommand.self, CountCommand.self, MicroCommand.self, OutageCommand.self, ScanCommand.self,
+        ])
 
     /// Not `async`: valgrind, under which instructions are counted, does not survive the end of the main thread that
     /// an asynchronous `main` brings about.

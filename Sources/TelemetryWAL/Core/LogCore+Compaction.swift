@@ -212,6 +212,8 @@ extension LogCore {
     /// Removes segments that everybody has. Returns whether there were any. Under the lock, which is given up meanwhile.
     private func removeSegments() -> Bool {
         guard let tenant = releaseCandidates.popFirst() else { return false }
+        // Who waits for room is told when the last of them is through, if not before.
+        defer { if releaseCandidates.isEmpty { wakeRoomWaiters() } }
         let removed = segments.removeFirst(of: tenant, through: acknowledged(tenant))
         if removed.isEmpty { return true }
         let directory = SegmentName.directory(of: tenant) + "/"
@@ -225,6 +227,9 @@ extension LogCore {
         } catch { failure = error }
         lock.lock()
         compactionStatistics.segmentsRemoved += UInt64(removed.count)
+        // There is room again, for journal files, too.
+        preparerFailure = nil
+        preparerWake.signal()
         if let failure {
             // It is tried again when the log is opened.
             logLater(.warning, "a segment that everybody has stays where it is", ["error": "\(failure)"])

@@ -184,7 +184,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
 
     override var compactionMakesRoom: Bool {
         !isStopped && !mayLackSubscribers && compactorRetry == nil
-            && compactor.makesRoom(sealedFiles, segmentLength: segments.length)
+            && (!releaseCandidates.isEmpty || compactor.makesRoom(sealedFiles, segmentLength: segments.length))
     }
 
     override func wakeCompactor() { compactorWake.signal() }
