@@ -29,6 +29,10 @@ extension RawSpan {
     package func array(_ range: Range<Int>) -> [UInt8] {
         unsafe extracting(range).withUnsafeBytes { unsafe Array($0) }
     }
+
+    /// Appends all bytes to an array.
+    @inlinable
+    package func append(to array: inout [UInt8]) { unsafe withUnsafeBytes { unsafe array.append(contentsOf: $0) } }
 }
 
 extension MutableRawSpan {

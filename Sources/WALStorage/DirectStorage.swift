@@ -192,6 +192,7 @@ public struct DirectStorage: JournalStorage {
     }
 
     public func publish(_ renames: [(temporary: String, name: String)]) throws(StorageError) {
+        try synchronize(files: renames.map { $0.temporary + Self.temporarySuffix })
         var directories: Set<String> = []
         // Relative to the root; "" is the root itself.
         for (temporary, name) in renames {
@@ -210,23 +211,36 @@ public struct DirectStorage: JournalStorage {
         try synchronize(directories: directories.sorted())
     }
 
-    /// More directories than these are synced by syncing their file system: each by itself would cost a flush.
-    private static var mostDirectorySyncs: Int { 64 }
+    /// More files or directories than these are synced by syncing their file system: each by itself would cost a change
+    /// of the file system's journal and a flush of the device.
+    private static var mostSyncs: Int { 32 }
 
     public func synchronize(directories: [String]) throws(StorageError) {
-        #if !Simulation
-            if directories.count > Self.mostDirectorySyncs {
-                let descriptor = SystemCalls.open(root.string, CWAL_OPEN_READ | CWAL_OPEN_DIRECTORY)
-                guard descriptor >= 0 else {
-                    throw StorageError(negatedErrno: Int(descriptor), operation: "open directory", path: root.string)
-                }
-                defer { _ = cwal_close(descriptor) }
-                let result = cwal_syncfs(descriptor)
-                if result != 0 { throw StorageError(negatedErrno: Int(result), operation: "syncfs", path: root.string) }
-                return
-            }
-        #endif
+        if directories.count > Self.mostSyncs, try synchronizeFileSystem() { return }
         for directory in directories { try synchronizeDirectory(path(directory)) }
+    }
+
+    private func synchronize(files: [String]) throws(StorageError) {
+        if files.count > Self.mostSyncs, try synchronizeFileSystem() { return }
+        for file in files {
+            try DirectFile(path: path(file), flags: CWAL_OPEN_READ, direct: direct).synchronizeWithMetadata()
+        }
+    }
+
+    /// Returns false where there is no such call: in a simulation.
+    private func synchronizeFileSystem() throws(StorageError) -> Bool {
+        #if Simulation
+            return false
+        #else
+            let descriptor = SystemCalls.open(root.string, CWAL_OPEN_READ | CWAL_OPEN_DIRECTORY)
+            guard descriptor >= 0 else {
+                throw StorageError(negatedErrno: Int(descriptor), operation: "open directory", path: root.string)
+            }
+            defer { _ = cwal_close(descriptor) }
+            let result = cwal_syncfs(descriptor)
+            if result != 0 { throw StorageError(negatedErrno: Int(result), operation: "syncfs", path: root.string) }
+            return true
+        #endif
     }
 
     public func contents(of name: String, limit: Int) throws(StorageError) -> [UInt8] {

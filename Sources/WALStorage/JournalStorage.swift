@@ -29,7 +29,7 @@ public protocol JournalStorage: Sendable {
     /// Creates an empty file of this name and `.tmp`, in a directory that is made if it is missing, durably. What an
     /// attempt before left under that name is gone. `publish` makes it somebody's.
     func createTemporary(_ name: String) throws(StorageError) -> File
-    /// Gives files of `createTemporary`, which are synchronized, names in the same directories, one by one, each in the
+    /// Makes files of `createTemporary` durable, then gives them names in the same directories, one by one, each in the
     /// place of whatever had it, and makes that durable. When it throws, any of them may have its name.
     func publish(_ renames: [(temporary: String, name: String)]) throws(StorageError)
     /// Makes the names in directories durable.

@@ -3,6 +3,7 @@ import Foundation
 import Logging
 import Synchronization
 import TelemetryWAL
+import WALFormat
 
 /// `walbench outage`: a receiver is down while many tenants append; then it comes back and takes everything.
 struct OutageCommand: AsyncParsableCommand {

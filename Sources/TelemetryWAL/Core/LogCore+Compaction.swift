@@ -105,6 +105,7 @@ extension LogCore {
         let range = file.header.commitsStart..<max(file.header.commitsStart, file.endOffset)
         var cursor = JournalCursor(
             storage: storage, format: format, files: [readable(file, range: range)], throughCommit: .max,
+            isGentle: true,
             hasLeft: { [self] readable in
                 lock.withLock { !files.contains { $0.sequence == readable.header.fileSequence } }
             })

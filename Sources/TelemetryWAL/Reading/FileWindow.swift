@@ -23,13 +23,14 @@ final class FileWindow<File: StorageFile> {
     /// Blocks that the device failed to give, in order; they read as zeros.
     private(set) var unreadable: [Range<UInt64>] = []
 
-    init(_ file: File, from start: UInt64, to end: UInt64, blockSize: Int) {
+    /// `isGentle`: reads little at a time and nothing ahead, so that others' I/O hardly waits.
+    init(_ file: File, from start: UInt64, to end: UInt64, blockSize: Int, isGentle: Bool = false) {
         self.start = start
         // A file that was cut within a block ends before that block: direct reads take whole ones only.
         let length = (max(start, end) - start) & ~UInt64(blockSize - 1)
         source = PieceSource(
             file: file, start: start, end: start + length, blockSize: blockSize, headroom: Self.headroom,
-            pieceLength: Self.pieceLength)
+            pieceLength: isGentle ? ReadLength.gentlePiece : Self.pieceLength, readsAhead: !isGentle)
     }
 
     deinit { source.stop() }

@@ -28,6 +28,7 @@ struct JournalCursor<Storage: JournalStorage> {
     /// Tells whether a file has left the log, where the log is this process's own; else the file's header tells. Asked
     /// only when a file is not as expected, and after it was read: one that is still there then was there before.
     private let hasLeft: ((ReadableFile) -> Bool)?
+    private let isGentle: Bool
     /// A file left the log before the cursor was through with it. Ends reading until there is more to read (`extend`).
     private(set) var hasMissedFile = false
     /// The last commit that may be shown.
@@ -50,9 +51,10 @@ struct JournalCursor<Storage: JournalStorage> {
 
     init(
         storage: Storage, format: RootFormat, files: [ReadableFile], throughCommit: UInt64,
-        hasLeft: ((ReadableFile) -> Bool)? = nil
+        isGentle: Bool = false, hasLeft: ((ReadableFile) -> Bool)? = nil
     ) {
         self.hasLeft = hasLeft
+        self.isGentle = isGentle
         self.storage = storage
         self.format = format
         self.files = files
@@ -256,7 +258,7 @@ struct JournalCursor<Storage: JournalStorage> {
         let damage = readable.damage.map(\.lowerBound).filter { $0 >= offset }.min() ?? .max
         return FileWindow(
             file, from: offset, to: min(damage, readable.range.upperBound, readable.header.capacity),
-            blockSize: blockSize)
+            blockSize: blockSize, isGentle: isGentle)
     }
 
     /// Begins to read the next file shortly before this one's end, so that the device is not idle in between. What

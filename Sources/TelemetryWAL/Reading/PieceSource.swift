@@ -34,7 +34,7 @@ final class PieceSource<File: StorageFile>: @unchecked Sendable {
     private static var pieceLimit: Int { 8 }
 
     init(
-        file: File, start: UInt64, end: UInt64, blockSize: Int, headroom: Int, pieceLength: Int
+        file: File, start: UInt64, end: UInt64, blockSize: Int, headroom: Int, pieceLength: Int, readsAhead: Bool
     ) {
         self.file = file
         self.start = start
@@ -42,7 +42,7 @@ final class PieceSource<File: StorageFile>: @unchecked Sendable {
         self.blockSize = blockSize
         self.headroom = headroom
         self.pieceLength = pieceLength
-        guard end - start > 2 * UInt64(pieceLength), ReadAheadBudget.take() else { return }
+        guard readsAhead, end - start > 2 * UInt64(pieceLength), ReadAheadBudget.take() else { return }
         for _ in 0..<Self.threadCount {
             guard let thread = WorkerThread(unlessRefused: "wal-read-ahead", { self.readAhead() }) else { break }
             thread.detach()

@@ -61,9 +61,6 @@ public struct RecordBatch: Sendable {
     /// Bytes of the records, their headers included.
     public var byteCount: Int { body.count - start }
 
-    /// Bytes of memory that the batch keeps.
-    var memoryCount: Int { body.count }
-
     /// Lets a closure read the records as they are encoded, headers included.
     func withEncodedRecords<Result, Failure: Error>(
         _ body: (RawSpan) throws(Failure) -> Result

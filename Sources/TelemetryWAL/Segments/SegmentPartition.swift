@@ -30,15 +30,18 @@ final class SegmentPartition<Storage: JournalStorage> {
         var end: UInt64
         var damageCount = 0
         var items: [Item] = []
+        /// The records, one behind the other: many small pieces of memory would stay scattered when they are let go.
+        var records: [UInt8] = []
     }
 
     private enum Item {
-        case batch(RecordBatch)
+        /// So many bytes of the records.
+        case run(SegmentWriter<Storage>.Run, length: Int)
         case lost(ClosedRange<UInt64>)
 
         var sequences: ClosedRange<UInt64> {
             switch self {
-            case .batch(let batch): batch.sequences
+            case .run(let run, _): run.sequences
             case .lost(let sequences): sequences
             }
         }
@@ -85,22 +88,31 @@ final class SegmentPartition<Storage: JournalStorage> {
     func add(_ batch: RecordBatch, _ bounds: Bounds) {
         let last = batch.sequences.upperBound
         guard last > bounds.acknowledged else { return }
-        var waiting = waiting(batch.tenant, bounds)
+        // Taken out while it is changed: what is shared would be copied.
+        var waiting = tenants.removeValue(forKey: batch.tenant) ?? newWaiting(bounds)
+        defer { tenants[batch.tenant] = waiting }
         let first = max(waiting.end, bounds.acknowledged + 1)
         guard last >= first, let rest = batch.from(first) else { return }
         if rest.sequences.lowerBound > first, isDamaged || waiting.damageCount != damageCount {
             lose(first...rest.sequences.lowerBound - 1, from: &waiting, of: batch.tenant)
         }
         waiting.damageCount = damageCount
-        append(.batch(rest), to: &waiting, of: batch.tenant)
-        tenants[batch.tenant] = waiting
-        byteCount += rest.memoryCount
+        append(.run(.init(rest), length: rest.byteCount), to: &waiting, of: batch.tenant)
+        rest.withEncodedRecords { (records: RawSpan) in
+            // In small steps: of many tenants' memory half would be idle otherwise.
+            let length = waiting.records.count + records.byteCount
+            if length > waiting.records.capacity {
+                waiting.records.reserveCapacity(max(length, waiting.records.capacity * 5 / 4) + 4096)
+            }
+            records.append(to: &waiting.records)
+        }
+        byteCount += rest.byteCount
     }
 
     /// A journal file is through that had a tenant's records through a number: what did not come of them is lost.
     func finish(_ tenant: TenantName, through last: UInt64, _ bounds: Bounds) {
         guard last > bounds.acknowledged else { return }
-        var waiting = waiting(tenant, bounds)
+        var waiting = tenants[tenant] ?? newWaiting(bounds)
         let first = max(waiting.end, bounds.acknowledged + 1)
         guard last >= first else { return }
         lose(first...last, from: &waiting, of: tenant)
@@ -117,8 +129,7 @@ final class SegmentPartition<Storage: JournalStorage> {
         append(.lost(sequences), to: &waiting, of: tenant)
     }
 
-    private func waiting(_ tenant: TenantName, _ bounds: Bounds) -> Waiting {
-        if let known = tenants[tenant] { return known }
+    private func newWaiting(_ bounds: Bounds) -> Waiting {
         // Segments of a tenant cover its numbers without a gap, whether anybody still lacks the records or not.
         let next = (bounds.covered > 0 ? bounds.covered : bounds.acknowledged) + 1
         return Waiting(next: next, end: next)
@@ -188,6 +199,7 @@ final class SegmentPartition<Storage: JournalStorage> {
     ) throws(StorageError) {
         var first = waiting.next
         var next = first
+        var place = 0
         writer.begin(tenant, from: first)
         for item in waiting.items {
             if !writer.hasRoom, next > first {
@@ -197,7 +209,11 @@ final class SegmentPartition<Storage: JournalStorage> {
             }
             switch item {
             case .lost(let sequences): writer.addLost(sequences, cause: .damaged)
-            case .batch(let batch): try writer.add(batch)
+            case .run(let run, let length):
+                try waiting.records.withRawSpan { (records: RawSpan) throws(StorageError) in
+                    try writer.add(records.extracting(place..<place + length), run)
+                }
+                place += length
             }
             next = item.sequences.upperBound + 1
         }

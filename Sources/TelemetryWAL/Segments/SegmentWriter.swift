@@ -13,6 +13,13 @@ final class SegmentWriter<Storage: JournalStorage> {
     private static var frameLength: Int { 256 << 10 }
     /// Encoded bytes that wait to be written.
     private static var writeLength: Int { 4 << 20 }
+    #if Simulation
+        /// The simulator's own account knows segments that are written whole.
+        private static var pieceLength: Int { .max }
+    #else
+        /// Bytes written at a time: a long write would stand in the way of appends that wait for the same device.
+        private static var pieceLength: Int { 128 << 10 }
+    #endif
     /// A body that shrinks by less than a sixteenth is not worth a reader's decompression.
     private static var leastSaving: Int { 16 }
 
@@ -75,7 +82,7 @@ final class SegmentWriter<Storage: JournalStorage> {
     /// Adds records behind all that were given so far. Their number and order are the caller's word.
     func add(_ records: RawSpan, _ next: Run) throws(StorageError) {
         if let run, !Self.joins(run, next) || raw.count + records.byteCount > Self.frameLength { try flushFrame() }
-        raw += records.array(0..<records.byteCount)
+        records.append(to: &raw)
         guard let before = run else {
             run = next
             return
@@ -89,10 +96,7 @@ final class SegmentWriter<Storage: JournalStorage> {
 
     /// Adds a batch's records.
     func add(_ batch: RecordBatch) throws(StorageError) {
-        let run = Run(
-            sequences: batch.sequences, kinds: batch.kinds, lowestTimestamp: batch.timestamps.lowerBound,
-            highestTimestamp: batch.timestamps.upperBound)
-        try batch.withEncodedRecords { (records: RawSpan) throws(StorageError) in try add(records, run) }
+        try batch.withEncodedRecords { (records: RawSpan) throws(StorageError) in try add(records, Run(batch)) }
     }
 
     /// Adds a frame as another segment of the tenant has it, behind all that was given so far.
@@ -172,14 +176,25 @@ final class SegmentWriter<Storage: JournalStorage> {
     private func writeWholeBlocks() throws(StorageError) {
         let length = filled & ~(format.blockSize - 1)
         if file == nil { file = try storage.createTemporary(temporaryName) }
-        try file?.write(buffer, at: 0, length: length, to: written, durability: .processCrash)
+        if let file { try write(length, to: file) }
         buffer.moveToFront(length..<filled)
         written += UInt64(length)
         filled -= length
     }
 
-    /// Ends the segment, which covers these numbers. When this returns it is on stable storage, under its temporary
-    /// name.
+    /// Writes the buffer's first bytes behind what is written.
+    private func write(_ length: Int, to file: Storage.File) throws(StorageError) {
+        var start = 0
+        while start < length {
+            let count = min(Self.pieceLength, length - start)
+            try file.write(
+                buffer, at: start, length: count, to: written + UInt64(start), durability: .processCrash)
+            start += count
+        }
+    }
+
+    /// Ends the segment, which covers these numbers. When this returns it is written under its temporary name, and
+    /// `JournalStorage.publish` makes it durable.
     func finish(covering sequences: ClosedRange<UInt64>, created: UInt64) throws(StorageError) -> Finished {
         guard let tenant else { preconditionFailure("no segment was begun") }
         try flushFrame()
@@ -208,9 +223,8 @@ final class SegmentWriter<Storage: JournalStorage> {
         }
         let file: Storage.File
         if let begun = self.file { file = begun } else { file = try storage.createTemporary(temporaryName) }
-        try file.write(buffer, at: 0, length: end, to: written, durability: .processCrash)
+        try write(end, to: file)
         if !isWhole { try file.write(buffer, at: summaryStart, length: blockSize, to: 0, durability: .processCrash) }
-        try file.synchronize()
         self.file = nil
         self.tenant = nil
         if buffer.capacity > 2 * Self.writeLength { buffer.shrink(to: 1 << 20) }
@@ -226,5 +240,13 @@ final class SegmentWriter<Storage: JournalStorage> {
         var lostCount: UInt64
         /// What `JournalStorage.publish` is to do.
         var rename: (temporary: String, name: String)
+    }
+}
+
+extension SegmentWriter.Run {
+    init(_ batch: RecordBatch) {
+        self.init(
+            sequences: batch.sequences, kinds: batch.kinds, lowestTimestamp: batch.timestamps.lowerBound,
+            highestTimestamp: batch.timestamps.upperBound)
     }
 }
