@@ -71,6 +71,7 @@ import Testing
             return try JSONDecoder().decode([Line].self, from: Data(result.output.utf8))
         }
         let found = try lines()
+        try #require(!found.isEmpty)
         #expect(found.reduce(0) { $0 + $1.records } == 1000)
         #expect(try walctl("segments", root, "--tenant", found[0].tenant).output.contains(found[0].tenant))
         try walctl("segments", root, "--tenant", "nobody").expectFailure(2, saying: "nobody")

@@ -69,8 +69,11 @@ extension LogCore {
         defer { lock.unlock() }
         let failures = compactionStatistics.failures
         // What the present file holds moves, too, if another one can be begun.
-        while isEncoding || !slotsUnderWay.isEmpty || !turnsToRepeat.isEmpty {
+        while isEncoding || !slotsUnderWay.isEmpty || !turnsToRepeat.isEmpty
+            || (regularSpareCount < 2 && preparerHasWork)
+        {
             if let refusal { throw refusal }
+            preparerWake.signal()
             roomCondition.wait(lock)
         }
         if let refusal { throw refusal }
