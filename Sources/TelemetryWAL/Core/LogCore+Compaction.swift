@@ -214,7 +214,7 @@ extension LogCore {
     }
 
     /// Removes segments that everybody has. Returns whether there were any. Under the lock, which is given up meanwhile.
-    private func removeSegments() -> Bool {
+    func removeSegments() -> Bool {
         guard let tenant = releaseCandidates.popFirst() else { return false }
         // Who waits for room is told when the last of them is through, if not before.
         defer { if releaseCandidates.isEmpty { wakeRoomWaiters() } }

@@ -235,6 +235,8 @@ extension LogCore {
         self.threads = []
         lock.unlock()
         for thread in threads { thread.join() }
+        // The last acknowledgements may have released segments; the compactor's thread is gone.
+        if failure == nil { lock.withLock { while removeSegments() {} } }
         var flushFailure: StorageError?
         if options.durability == .processCrash, failure == nil {
             do throws(StorageError) { try file?.synchronize() } catch { flushFailure = error }
