@@ -189,7 +189,7 @@ final class Actors {
                     // said itself meanwhile that it has them.
                     let acknowledged = judge.subscribers[name]?.acknowledged[batch.tenant] ?? 0
                     if before > 0, record.sequence != before + 1, !sawDamage, !log.recoveryReport.hasLoss,
-                        !judge.mayHaveSkipped, 
+                        !judge.mayHaveSkipped,
                         record.sequence - 1 > max(acknowledged, judge.reclaimedThrough(batch.tenant))
                     {
                         judge.fail(

@@ -90,8 +90,8 @@ final class CommitRegistry {
                 Int(summary.length) == bytes.byteCount
             else { return }
             let start = Int(summary.indexOffset)
-            guard let index = try? SegmentIndex.decode(bytes.extracting(start..<start + summary.indexLength), of: summary)
-            else { return }
+            let encoded = bytes.extracting(start..<start + summary.indexLength)
+            guard let index = try? SegmentIndex.decode(encoded, of: summary) else { return }
             for frame in index.frames {
                 let range = Int(frame.offset)..<Int(frame.end)
                 let place = Place(inode: write.inode, range: range, header: nil, hash: Place.hash(write.bytes[range]))
@@ -163,7 +163,8 @@ final class CommitRegistry {
         }
         let next = commits.first { commit in
             commit.inode.isLinked
-                && commit.header.map { $0.flags.contains(.checkpoint) && $0.fileSequence > header.fileSequence } ?? false
+                && commit.header.map { $0.flags.contains(.checkpoint) && $0.fileSequence > header.fileSequence }
+                    ?? false
         }
         return isBehindDamage && next.map { !$0.isIntact && $0.isInDamagedFile } ?? false
     }

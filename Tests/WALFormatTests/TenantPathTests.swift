@@ -88,4 +88,16 @@ import WALFormat
         }
         #expect(owners.count > 10_000)
     }
+
+    /// A path leads back to its name, and other spellings lead nowhere.
+    @Test func pathsBecomeNames() throws {
+        for name in Self.adversarialNames() + Self.randomNames(5000, seed: 7) {
+            let tenant = try TenantName(name)
+            #expect(TenantName(pathComponents: tenant.pathComponents) == tenant, "\(name)")
+        }
+        for path in [
+            [], [""], ["%"], ["%2"], ["%2g"], ["%41"], ["%2e"], [".a"], ["a~"], ["a", "b"], ["a~", "b"], ["a b"], ["é"],
+            ["%00"], ["%FF"], [String(repeating: "x", count: 201)], [String(repeating: "x", count: 200) + "~", ""],
+        ] { #expect(TenantName(pathComponents: path) == nil, "\(path)") }
+    }
 }

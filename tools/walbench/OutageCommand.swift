@@ -22,6 +22,7 @@ struct OutageCommand: AsyncParsableCommand {
     @Option(help: "Appends on their way at a time, by tasks.") var writers = 64
     @Option(help: "Records a call.") var batch = 8
     @Option(help: "Calls a second in all; 0: as many as go.") var rate = 0
+    @Flag(help: "Close the log and open it again before anything is delivered.") var reopen = false
     @Option(help: "Bytes of the journal that wait before any move, in MiB.") var thresholdMib: UInt64 = 1024
 
     struct Answer: Encodable {
@@ -45,8 +46,8 @@ struct OutageCommand: AsyncParsableCommand {
         var writtenPerPayloadByte: Double
         var segments: Int
         var filesCompacted, segmentsMerged, recordsMoved: UInt64
-        /// Of this process, at most.
-        var residentBytes: UInt64
+        /// Of this process, at most: while appending, and in all.
+        var residentBytesAppending, residentBytes: UInt64
         var descriptors: Int
         /// Nanoseconds.
         var atRest, whileCompacting: Latency
@@ -68,13 +69,14 @@ struct OutageCommand: AsyncParsableCommand {
         let start = now()
         let (atRest, whileCompacting) = try await append(to: wal, bytes)
         let appendSeconds = Double(now() - start) / 1e9
+        let residentAppending = ProcessWatch.mostResidentBytes
         let statistics = wal.compactionStatistics
         let (commits, journal) = (wal.statistics, wal.statistics.bytesWritten)
         let (segments, segmentBytes) = (wal.segmentCount, wal.segmentLength)
         let total = writtenBytes() - written
-        try await wal.close()
+        if reopen { try await wal.close() }
         let closed = now()
-        wal = try await WriteAheadLog.open(at: directory, options: options)
+        if reopen { wal = try await WriteAheadLog.open(at: directory, options: options) }
         let opened = now()
         let found = try await deliver(wal)
         let delivered = now()
@@ -89,7 +91,8 @@ struct OutageCommand: AsyncParsableCommand {
                 journalBytes: journal, segmentBytesWritten: statistics.bytesWritten, segmentBytes: segmentBytes,
                 writtenPerPayloadByte: Double(total) / Double(payload), segments: segments,
                 filesCompacted: statistics.filesCompacted, segmentsMerged: statistics.segmentsMerged,
-                recordsMoved: statistics.records, residentBytes: resident, descriptors: descriptors,
+                recordsMoved: statistics.records, residentBytesAppending: residentAppending, residentBytes: resident,
+                descriptors: descriptors,
                 atRest: .init(atRest), whileCompacting: .init(whileCompacting), delivered: found.delivered,
                 missing: UInt64(records) - min(UInt64(records), found.delivered), doubled: found.doubled,
                 wrong: found.wrong, backPressure: commits.backPressure))
@@ -182,9 +185,13 @@ final class ProcessWatch: Sendable {
 
     func stop() -> (residentBytes: UInt64, descriptors: Int) {
         isStopped.store(true, ordering: .relaxed)
+        return (Self.mostResidentBytes, descriptors.load(ordering: .relaxed))
+    }
+
+    static var mostResidentBytes: UInt64 {
         let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
         let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
         let kibibytes = line?.split(separator: " ").compactMap { UInt64($0) }.first ?? 0
-        return (kibibytes << 10, descriptors.load(ordering: .relaxed))
+        return kibibytes << 10
     }
 }

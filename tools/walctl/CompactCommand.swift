@@ -4,7 +4,7 @@ import TelemetryWAL
 /// `walctl compact`: moves what is undelivered out of the journal, now.
 struct CompactCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "compact", abstract: "Move undelivered records from the journal into tenant segments, and merge these.",
+        commandName: "compact", abstract: "Move undelivered records from the journal into tenant segments.",
         discussion: """
             A writer does this by itself when more waits than its threshold. Here all of it moves, whatever the
             threshold: what is left in the journal is delivered, and its files are free for use. Takes the log's lock.

@@ -18,7 +18,7 @@ struct WriterOptions: ParsableArguments {
     var journalLimitMib: UInt64 = 8192
 
     @Option(
-        help: "Journal files with more undelivered records than so many MiB move into tenant segments (1024 unless told).")
+        help: "MiB of undelivered journal files beyond which the oldest move into tenant segments (1024 unless told).")
     var compactionThresholdMib: UInt64 = 1024
 
     @Option(help: "Most bytes that tenant segments may take, in MiB (65536 unless told); 0: make none.")

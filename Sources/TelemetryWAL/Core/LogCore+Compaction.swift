@@ -15,7 +15,7 @@ extension LogCore {
         static var partitionBudget: Int { 96 << 10 }
     #else
         /// Bytes of records that wait to become segments.
-        static var partitionBudget: Int { 96 << 20 }
+        static var partitionBudget: Int { 64 << 20 }
     #endif
     /// How long a compactor waits after a failure.
     private static var retryTime: UInt64 { 1_000_000_000 }

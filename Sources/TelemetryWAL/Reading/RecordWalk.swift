@@ -19,8 +19,7 @@ struct WalkSource<Storage: JournalStorage> {
 
     /// What there is behind a place in the journal; all for nil. `given` is by tenant the last number that was given.
     /// `hasMissedFile`: some of it may have moved on to segments since the last time.
-    var supply:
-        (_ place: Place?, _ given: [TenantName: UInt64], _ hasMissedFile: Bool) throws(WALError) -> Supply
+    var supply: (_ place: Place?, _ given: [TenantName: UInt64], _ hasMissedFile: Bool) throws(WALError) -> Supply
     /// The name of the segment with a tenant's next number above one; nil if there is none. `again`: the one named last
     /// is gone.
     var segment: (_ tenant: TenantName, _ sequence: UInt64, _ again: Bool) throws(WALError) -> String?
@@ -176,9 +175,8 @@ final class RecordWalk<Storage: JournalStorage> {
         guard first <= lost.sequences.upperBound else { return }
         given[tenant] = lost.sequences.upperBound
         guard lost.cause == .damaged else { return }
-        throw .damaged(
-            path: file.path, offset: 0,
-            reason: "records \(first) to \(lost.sequences.upperBound) of tenant \(tenant) were lost before they came here")
+        let records = "records \(first) to \(lost.sequences.upperBound) of tenant \(tenant)"
+        throw .damaged(path: file.path, offset: 0, reason: "\(records) were lost before they came here")
     }
 
     /// Opens the segment that goes on from what was given. Returns false if there is none.

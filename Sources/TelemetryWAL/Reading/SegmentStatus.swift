@@ -78,9 +78,10 @@ extension WriteAheadLogReader {
                 report.records += UInt64(frame.recordCount)
                 report.rawLength += UInt64(frame.rawLength)
                 let times = frame.lowestTimestamp...max(frame.lowestTimestamp, frame.highestTimestamp)
-                report.timestamps = report.timestamps.map {
-                    min($0.lowerBound, times.lowerBound)...max($0.upperBound, times.upperBound)
-                } ?? times
+                report.timestamps =
+                    report.timestamps.map {
+                        min($0.lowerBound, times.lowerBound)...max($0.upperBound, times.upperBound)
+                    } ?? times
             } catch {
                 guard case .damaged(_, let offset, let reason) = error else { throw error }
                 report.losses.append(

@@ -35,7 +35,8 @@ extension RecoveryMachine {
             current: current, lastCommit: lastCommit, lastChecksum: previous.lastChecksum,
             recordsBefore: recordsSoFar, previous: previous, lastFileSequence: chain.highestSequence)
         return RecoveredLog(
-            state: state, segments: segments, leftovers: leftovers, files: files, reusable: reusable, nextFileNumber: nextFileNumber, lastCommit: lastCommit,
+            state: state, segments: segments, leftovers: leftovers, files: files, reusable: reusable,
+            nextFileNumber: nextFileNumber, lastCommit: lastCommit,
             durableThrough: durableThrough, machine: machine,
             mayLackSubscribers: mayLackSubscribers,
             missing: missingEpochs, report: report)

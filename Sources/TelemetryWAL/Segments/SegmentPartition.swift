@@ -16,8 +16,12 @@ final class SegmentPartition<Storage: JournalStorage> {
     private var tenants: [TenantName: Waiting] = [:]
     /// In the order in which they came, so that the same journal gives the same segments.
     private var order: [TenantName] = []
-    /// Bytes of memory that what waits keeps.
     private(set) var byteCount = 0
+    /// Memory that is kept for what comes next. Pieces of one length: what grew in steps, of a thousand tenants by turns,
+    /// would leave more holes than it fills.
+    private var freeChunks: [[UInt8]] = []
+    private static var chunkLength: Int { 16 << 10 }
+    private var mostFreeChunks: Int { budget / Self.chunkLength + 64 }
     /// Numbers that are missing in a damaged file, or next behind one, are lost; others were never given to a record.
     private var isDamaged = false
     private var damageCount = 0
@@ -30,18 +34,18 @@ final class SegmentPartition<Storage: JournalStorage> {
         var end: UInt64
         var damageCount = 0
         var items: [Item] = []
-        /// The records, one behind the other: many small pieces of memory would stay scattered when they are let go.
-        var records: [UInt8] = []
+        /// The records, one behind the other, no run across two chunks.
+        var chunks: [[UInt8]] = []
     }
 
     private enum Item {
-        /// So many bytes of the records.
-        case run(SegmentWriter<Storage>.Run, length: Int)
+        /// Records, and where they are.
+        case run(SegmentWriter<Storage>.Run, chunk: Int, bytes: Range<Int>)
         case lost(ClosedRange<UInt64>)
 
         var sequences: ClosedRange<UInt64> {
             switch self {
-            case .run(let run, _): run.sequences
+            case .run(let run, _, _): run.sequences
             case .lost(let sequences): sequences
             }
         }
@@ -97,16 +101,9 @@ final class SegmentPartition<Storage: JournalStorage> {
             lose(first...rest.sequences.lowerBound - 1, from: &waiting, of: batch.tenant)
         }
         waiting.damageCount = damageCount
-        append(.run(.init(rest), length: rest.byteCount), to: &waiting, of: batch.tenant)
-        rest.withEncodedRecords { (records: RawSpan) in
-            // In small steps: of many tenants' memory half would be idle otherwise.
-            let length = waiting.records.count + records.byteCount
-            if length > waiting.records.capacity {
-                waiting.records.reserveCapacity(max(length, waiting.records.capacity * 5 / 4) + 4096)
-            }
-            records.append(to: &waiting.records)
-        }
-        byteCount += rest.byteCount
+        let (chunk, bytes) = rest.withEncodedRecords { copy($0, to: &waiting.chunks) }
+        append(.run(.init(rest), chunk: chunk, bytes: bytes), to: &waiting, of: batch.tenant)
+        byteCount += bytes.count
     }
 
     /// A journal file is through that had a tenant's records through a number: what did not come of them is lost.
@@ -129,6 +126,27 @@ final class SegmentPartition<Storage: JournalStorage> {
         append(.lost(sequences), to: &waiting, of: tenant)
     }
 
+    /// Returns where the records are.
+    private func copy(_ records: RawSpan, to chunks: inout [[UInt8]]) -> (chunk: Int, bytes: Range<Int>) {
+        let last = chunks.count - 1
+        if last < 0 || chunks[last].count + records.byteCount > Self.chunkLength {
+            chunks.append(freeChunks.popLast() ?? [])
+            if chunks[last + 1].capacity == 0 { chunks[last + 1].reserveCapacity(Self.chunkLength) }
+        }
+        let chunk = chunks.count - 1
+        let start = chunks[chunk].count
+        records.append(to: &chunks[chunk])
+        return (chunk, start..<start + records.byteCount)
+    }
+
+    /// Keeps memory for what comes next. What is longer than a chunk goes.
+    private func recycle(_ chunks: [[UInt8]]) {
+        for var chunk in chunks where chunk.capacity <= 2 * Self.chunkLength && freeChunks.count < mostFreeChunks {
+            chunk.removeAll(keepingCapacity: true)
+            freeChunks.append(chunk)
+        }
+    }
+
     private func newWaiting(_ bounds: Bounds) -> Waiting {
         // Segments of a tenant cover its numbers without a gap, whether anybody still lacks the records or not.
         let next = (bounds.covered > 0 ? bounds.covered : bounds.acknowledged) + 1
@@ -141,9 +159,10 @@ final class SegmentPartition<Storage: JournalStorage> {
         waiting.end = item.sequences.upperBound + 1
     }
 
-    /// Lets go of all that waits.
+    /// Lets go of all that waits, and of the memory.
     func removeAll() {
         tenants = [:]
+        freeChunks = []
         order = []
         byteCount = 0
     }
@@ -176,7 +195,8 @@ final class SegmentPartition<Storage: JournalStorage> {
 
     private func publish(_ finished: [SegmentWriter<Storage>.Finished]) -> [Published] {
         for tenant in order {
-            guard let waiting = tenants[tenant] else { continue }
+            guard let waiting = tenants.removeValue(forKey: tenant) else { continue }
+            recycle(waiting.chunks)
             tenants[tenant] = Waiting(next: waiting.end, end: waiting.end, damageCount: waiting.damageCount)
         }
         order = []
@@ -199,7 +219,6 @@ final class SegmentPartition<Storage: JournalStorage> {
     ) throws(StorageError) {
         var first = waiting.next
         var next = first
-        var place = 0
         writer.begin(tenant, from: first)
         for item in waiting.items {
             if !writer.hasRoom, next > first {
@@ -209,11 +228,10 @@ final class SegmentPartition<Storage: JournalStorage> {
             }
             switch item {
             case .lost(let sequences): writer.addLost(sequences, cause: .damaged)
-            case .run(let run, let length):
-                try waiting.records.withRawSpan { (records: RawSpan) throws(StorageError) in
-                    try writer.add(records.extracting(place..<place + length), run)
+            case .run(let run, let chunk, let bytes):
+                try waiting.chunks[chunk].withRawSpan { (records: RawSpan) throws(StorageError) in
+                    try writer.add(records.extracting(bytes), run)
                 }
-                place += length
             }
             next = item.sequences.upperBound + 1
         }

@@ -76,20 +76,24 @@ struct CompactorMachine {
     mutating func forgetGathered() { gathered = [] }
 }
 
-/// Which segments of a tenant are merged: as many as `fanIn`, one behind the other, of which none is so long that it
-/// would be rewritten for little. A record is rewritten only into a segment that is several times as long, and not at all
-/// any more once its segment is long enough.
+/// Which segments of a tenant are merged: as many as `fanIn`, one behind the other, that are all short, or of which none is
+/// so long that it would be rewritten for little. A record is rewritten only into a segment that is several times as long,
+/// and not at all any more once its segment is long enough.
 enum SegmentTiers {
     #if Simulation
         static let fanIn = 3
+        static let short: UInt64 = 8 << 10
         /// Longer segments are not merged, bytes.
         static let largest: UInt64 = 1 << 20
     #else
         static let fanIn = 16
+        /// Segments up to this length are merged whatever stands beside them, bytes: left alone between longer ones, they
+        /// would stay for good.
+        static let short: UInt64 = 256 << 10
         /// Longer segments are not merged, bytes.
         static let largest: UInt64 = 32 << 20
     #endif
-    /// A merged segment is at least so many times as long as each that it is made of.
+    /// A merged segment is at least so many times as long as each that it is made of and that is not short.
     private static let leastGrowth = UInt64(max(fanIn / 2, 1))
 
     /// The first row of segments to be merged; nil if there is none. `lengths` in the order of the numbers.
@@ -97,7 +101,7 @@ enum SegmentTiers {
         guard lengths.count >= fanIn else { return nil }
         return (0...lengths.count - fanIn).lazy.map { $0..<$0 + fanIn }.first { row in
             let longest = lengths[row].max() ?? 0
-            return longest <= largest && longest * leastGrowth <= lengths[row].reduce(0, +)
+            return longest <= short || (longest <= largest && longest * leastGrowth <= lengths[row].reduce(0, +))
         }
     }
 }
