@@ -352,13 +352,13 @@ class Recovery:
         """Files whose headers the log proves wrong, with the sequence numbers that they have instead."""
         told = [found["fileSequence"] for found in self.findings if found["case"] == "fileMissing"]
         missing = [(file.missing, file.header.prev_epoch) for file in self.files if file.missing in told]
-        proved = {}  # by number, of its best claimant offset and path
+        oldest, proved = ([MAX_NUMBER] + [file.header.oldest for file in self.files if file.header.oldest])[-1], {}
         for file in (file for file in self.all if file.header and not file.stand_in and not file.is_accepted):
             claims = [c for number, epoch in missing for c in file.life(number) if c.epoch == epoch]
             life = file.life(length=PROOF_LENGTH)
             if not claims and life and file.header.sequence < life[0].sequence not in self.accepted and (
                     life[-1].durable >= self.expected or life[-1].durable >= life[0].number
-                    and self.accepted and self.accepted[0] < life[0].sequence < self.accepted[-1]):
+                    and self.accepted and min(self.accepted[0] + 1, oldest) <= life[0].sequence < self.accepted[-1]):
                 claims = life if dict(missing).get(life[-1].sequence, life[-1].epoch) == life[-1].epoch else []
             for claim in sorted(claims, key=lambda commit: commit.offset)[:1]:
                 proved[claim.sequence] = min(proved.get(claim.sequence, (MAX_FILE,)), (claim.offset, file.path))

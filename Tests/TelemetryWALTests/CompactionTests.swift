@@ -244,8 +244,8 @@ import WALStorage
 
     // MARK: - Damage
 
-    /// What the journal lost before it moved is told to whoever reads the segments, once.
-    @Test func lossesMoveOn() throws {
+    /// What the journal lost before it moved is told to whoever reads the segments, once; merged or not.
+    @Test(arguments: [false, true]) func lossesMoveOn(isMerged: Bool) throws {
         var ledger = Ledger()
         var options = options()
         options.segmentLimit = 0
@@ -253,13 +253,21 @@ import WALStorage
         while log.liveFileCount < 5 { try fill(log, &ledger, batches: 1) }
         try log.closeBlocking()
         var file = try #require(try JournalImage.live(in: directory.path).first)
-        let hit = file.commits[3]
+        // Not the first one, and not one that an idle log wrote.
+        let hit = try #require(file.commits.dropFirst(3).first { !$0.records.isEmpty })
         file.zero(hit.range)
         try file.save()
-        log = try open()
+        options = self.options()
+        if isMerged { options.compactionThreshold = 0 }
+        log = try open(options)
         #expect(log.recoveryReport.hasLoss)
         var lost = Ledger()
-        while log.compactionStatistics.filesCompacted < 3 { try fill(log, &lost, batches: 1) }
+        while log.compactionStatistics.filesCompacted < 3
+            || (isMerged && log.compactionStatistics.segmentsMerged < 48)
+        {
+            try fill(log, &lost, batches: 8)
+            if isMerged { try log.compactBlocking() }
+        }
         #expect(log.compactionStatistics.recordsLost == UInt64(hit.records.count))
         let (records, damages) = try deliver(log, to: "collector", acknowledging: false)
         #expect(damages.count == 1, "\(damages)")
@@ -268,6 +276,46 @@ import WALStorage
         try wait("the damaged file is set aside") {
             let set = try FileManager.default.contentsOfDirectory(atPath: directory.path + "/quarantine")
             return set.contains { $0.hasPrefix(file.name) }
+        }
+        try log.closeBlocking()
+    }
+
+    /// The same to readers that come while files move and segments are merged.
+    @Test func lossesAreToldInTheThickOfIt() throws {
+        var ledger = Ledger()
+        var options = options()
+        options.segmentLimit = 0
+        var log = try open(options)
+        while log.liveFileCount < 5 { try fill(log, &ledger, batches: 1) }
+        try log.closeBlocking()
+        var file = try #require(try JournalImage.live(in: directory.path).first)
+        // Not the first one, and not one that an idle log wrote.
+        let hit = try #require(file.commits.dropFirst(3).first { !$0.records.isEmpty })
+        file.zero(hit.range)
+        try file.save()
+        options = self.options()
+        options.compactionThreshold = 0
+        log = try open(options)
+        var more = Ledger()
+        while log.compactionStatistics.recordsLost == 0 { try fill(log, &more, batches: 1) }
+        let busy = log
+        let isDone = Counter(1)
+        let writer = Thread {
+            var more = Ledger()
+            for _ in 0..<60 {
+                for tenant in Self.tenants { _ = try? more.append(to: busy, tenant, length: 3000) }
+                _ = try? busy.compactBlocking()
+            }
+            _ = isDone.next()
+        }
+        writer.start()
+        var round = 0
+        while !writer.isFinished || round < 5 {
+            round += 1
+            let (records, damages) = try deliver(log, to: TenantName("reader-\(round)"), acknowledging: false)
+            #expect(damages.count == 1, "round \(round): \(damages)")
+            #expect(Set(ledger.names.filter { records[$0] == nil }) == Set(hit.records), "round \(round)")
+            log.unregister(subscriber: try TenantName("reader-\(round)"))
         }
         try log.closeBlocking()
     }

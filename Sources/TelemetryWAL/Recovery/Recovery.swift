@@ -115,8 +115,11 @@ struct Recovery<Storage: JournalStorage> {
             !live.contains(last.fileSequence), missing[last.fileSequence].map({ $0 == last.epoch }) ?? true,
             let first = try commit(in: file, size: size, buffer: buffer, { $0.fileSequence > $1.fileSequence })
         else { return nil }
-        let isBetween =
-            live.first.map { $0 < last.fileSequence } ?? false && live.last.map { $0 > last.fileSequence } ?? false
+        // From the oldest number on that is live by the newest header that says so, even if no file before is left.
+        let oldest = recovered.files.map(\.header.oldestLiveFileSequence).last { $0 > 0 }
+        let isBehindOldest =
+            live.first.map { $0 < last.fileSequence } ?? false || oldest.map { $0 <= last.fileSequence } ?? false
+        let isBetween = isBehindOldest && live.last.map { $0 > last.fileSequence } ?? false
         let provesMore =
             last.durableThrough > recovered.lastCommit || (isBetween && last.durableThrough >= first.commitNumber)
         return provesMore ? first : nil
