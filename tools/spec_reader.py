@@ -270,19 +270,19 @@ class Recovery:
             bound = behind.header.first - 1
         found = file.commits()
         vouched = max([bound] + [commit.durable for commit, _ in found])
-        for commit, frames in found:
+        for commit, parts in found:
             if seal and commit.offset >= seal.prev_end or bound and commit.number > bound:
                 vouched = bound  # supersededTail
                 break
             if commit.number < self.expected or (
-                    frames and commit.number == self.expected and self.chain not in (None, commit.previous)):
+                    parts and commit.number == self.expected and self.chain not in (None, commit.previous)):
                 continue  # passed over; the latter is chainBroken
-            torn = commit.number > vouched and (not frames or any(frame.records is None for frame in frames))
-            if self.expected <= vouched and self.expected < commit.number and (frames or torn):
+            torn = commit.number > vouched and (not parts or any(frame.records is None for frame in parts))
+            if self.expected <= vouched and self.expected < commit.number and (parts or torn):
                 self.skip(file, commit.offset, commit.number)
             if torn or vouched < self.expected < commit.number:
                 break  # tornTail
-            self.accept(file, commit, frames) if frames else self.skip(file, commit.end, commit.number+1, commit.checksum)
+            self.accept(file, commit, parts) if parts else self.skip(file, commit.end, commit.number+1, commit.checksum)
         if self.expected <= vouched:
             self.skip(file, max(seal.prev_end if seal else head.capacity, file.end + file.block), vouched + 1)
         if len(file.data) < head.capacity:
