@@ -34,7 +34,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         let options = try options.checked()
         let (format, lock) = try LogRoot(storage: storage, logger: options.logger).openForWriting()
         let recovered = try Recovery(
-            storage: storage, format: format, scope: options.recoveryScope, measuresSegments: true, progress: progress
+            storage: storage, format: format, scope: options.recoveryScope, isForWriter: true, progress: progress
         ).run()
         if let numbers = recovered.exhaustedNumbers {
             throw .unsupportedFormat(
@@ -69,6 +69,11 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
             storage: storage, options: options, format: format, recovered: recovered, currentFile: file,
             storageLock: lock, queue: try queue(of: storage, options))
         report(recovered.report, to: options.logger)
+        for path in recovered.leftovers.foreign {
+            options.logger.error(
+                "a segment is another log's, tenant's or range's than its place says: it is left alone",
+                metadata: ["file": "\(storage.rootDescription)/\(path)"])
+        }
         core.lock.withLock { core.reclaim() }
         core.start()
         core.waitUntilReady()

@@ -345,6 +345,80 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// A file of another tenant or range under a segment's name takes nobody's place.
+    @Test func foreignSegmentIsLeftAlone() throws {
+        var ledger = Ledger()
+        var log = try open()
+        while log.segmentCount < 6 { try fill(log, &ledger, batches: 1) }
+        try log.closeBlocking()
+        let directory = directory.path + "/tenants/alpha/"
+        let own = try #require(segmentPaths.first { $0.hasPrefix(directory) })
+        let strange = directory + SegmentName.name(covering: 1...1_000_000)
+        try FileManager.default.copyItem(atPath: own, toPath: strange)
+        log = try open()
+        try fill(log, &ledger, batches: 1)
+        let (records, damages) = try deliver(log, to: "collector", acknowledging: false)
+        #expect(damages.isEmpty)
+        check(records, ledger.records)
+        #expect(log.tenants.first { $0.name == "alpha" }.map { $0.nextSequence < 1_000_000 } == true)
+        #expect(FileManager.default.fileExists(atPath: strange))
+        try log.closeBlocking()
+    }
+
+    /// A device that fails for a while costs nothing: the file is read again.
+    @Test func passingReadErrorsAreNoLoss() throws {
+        var ledger = Ledger()
+        var options = options()
+        options.segmentLimit = 0
+        var log = try open(options)
+        while log.liveFileCount < 5 { try fill(log, &ledger, batches: 1) }
+        try log.closeBlocking()
+        options = self.options()
+        options.compactionThreshold = 0
+        options.recoveryScope = .sinceCheckpoint
+        let oldest = try #require(try JournalImage.live(in: directory.path).first).name
+        let failures = Counter(30)
+        log = try open(options)
+        plan.setRead { path, range in path.hasSuffix(oldest) && range.upperBound > 65536 && failures.next() >= 0 }
+        try wait("the device reads again") {
+            do {
+                try log.compactBlocking()
+                return true
+            } catch { return false }
+        }
+        plan.setRead(nil)
+        try checkView(ledger)
+        #expect(log.compactionStatistics.recordsLost == 0)
+        try log.closeBlocking()
+    }
+
+    /// Nobody who comes while records move misses what was there when it came.
+    @Test func whoComesMeanwhileMissesNothing() throws {
+        var ledger = Ledger()
+        var options = options()
+        options.segmentLimit = 0
+        var log = try open(options)
+        try log.register(subscriber: "first")
+        while log.liveFileCount < 5 { try fill(log, &ledger, batches: 1) }
+        try log.closeBlocking()
+        log = try open()
+        for tenant in Self.tenants { log.acknowledge(through: 20, of: tenant, subscriber: "first") }
+        try log.flushAcknowledgementsBlocking()
+        // While the first segment is being made, somebody comes.
+        let hasCome = Counter(1)
+        let busy = log
+        plan.setCreate { name in
+            if name.hasPrefix("tenants/"), hasCome.next() == 0 { try? busy.register(subscriber: "second") }
+            return nil
+        }
+        try log.compactBlocking()
+        #expect(hasCome.next() < 0)
+        let (records, damages) = try deliver(log, to: "second", acknowledging: false)
+        #expect(damages.isEmpty)
+        check(records, ledger.records)
+        try log.closeBlocking()
+    }
+
     // MARK: - Room
 
     /// Segments at their limit: the journal fills up to its own, appends are refused, and delivery makes room.

@@ -136,7 +136,7 @@ import WALStorage
         var records = view.records()
         while let batch = try records.next() { partition.add(batch, .init()) }
         var asked = 0
-        let published = try partition.flush(created: 9) {
+        let published = try partition.flush(created: 9) { _ in
             asked += 1
             return asked < 3
         }

@@ -19,6 +19,8 @@ extension LogCore {
     #endif
     /// How long a compactor waits after a failure.
     private static var retryTime: UInt64 { 1_000_000_000 }
+    /// So often a file that the device fails to read is tried before what can be read of it moves on without the rest.
+    private static var mostUnreadableAttempts: Int { 5 }
 
     func runCompactor() {
         cwal_lower_priority()
@@ -26,6 +28,8 @@ extension LogCore {
         lock.lock()
         defer { lock.unlock() }
         while !isStopped {
+            // Before all else: room that is there for the taking must not wait for writes that find none.
+            if removeSegments() { continue }
             if let retry = compactorRetry {
                 guard MonotonicTime.now >= retry else {
                     compactorWake.wait(lock, until: retry)
@@ -37,13 +41,14 @@ extension LogCore {
             case .gather(let sequence): gather(sequence, into: partition)
             case .publish: publish(partition)
             case .rest:
-                if removeSegments() || mergeSegments() { continue }
+                if mergeSegments() { continue }
                 compactorRests = true
                 roomCondition.broadcast()
                 defer { compactorRests = false }
                 compactorWake.wait(lock)
             }
         }
+        compactorRests = true
     }
 
     /// Under the lock.
@@ -67,6 +72,12 @@ extension LogCore {
     func compact() throws(WALError) {
         lock.lock()
         defer { lock.unlock() }
+        if mayLackSubscribers {
+            throw .damaged(
+                path: storage.rootDescription, offset: 0,
+                reason: "subscribers may be missing, so that nothing leaves the journal until the log is opened again")
+        }
+        compactorFailure = nil
         let failures = compactionStatistics.failures
         // What the present file holds moves, too, if another one can be begun.
         while isEncoding || !slotsUnderWay.isEmpty || !turnsToRepeat.isEmpty
@@ -89,6 +100,9 @@ extension LogCore {
             if compactionStatistics.failures > failures, let failure = compactorFailure { throw failure }
             roomCondition.wait(lock)
         }
+        if segments.length >= options.segmentLimit, sealedFiles.contains(where: { !$0.isSettled }) {
+            throw .journalFull(reason: "segmentLimit of \(options.segmentLimit) bytes is reached")
+        }
     }
 
     // MARK: - From the journal
@@ -102,9 +116,11 @@ extension LogCore {
         for (index, extent) in extents {
             let tenant = state.tenants[index]
             bounds[tenant.name] = .init(
-                acknowledged: state.acknowledgedByAll(tenant: index), covered: tenant.segmentedThrough)
+                acknowledged: state.acknowledgedByAll(tenant: index), covered: tenant.segmentedThrough,
+                first: min(extent.firstSequence, firstLosses[sequence]?[tenant.name] ?? .max))
             lasts.append((tenant.name, extent.lastSequence))
         }
+        if compactor.gathered.isEmpty { gatheredRegistrations = registrations }
         let range = file.header.commitsStart..<max(file.header.commitsStart, file.endOffset)
         var cursor = JournalCursor(
             storage: storage, format: format, files: [readable(file, range: range)], throughCommit: .max,
@@ -114,6 +130,7 @@ extension LogCore {
             })
         lock.unlock()
         var failure: WALError?
+        var isDamaged = false
         if file.holdsLoss { partition.noteDamage() }
         while failure == nil, !lock.withLock({ isStopped }) {
             do throws(WALError) {
@@ -129,6 +146,12 @@ extension LogCore {
                     failure = error
                     break
                 }
+                // A device that fails to read now may not fail for ever; what is given up here is given up for good.
+                if cursor.hasMetUnreadable, unreadableAttempts < Self.mostUnreadableAttempts {
+                    failure = error
+                    break
+                }
+                isDamaged = true
                 logger.error("damage in the journal: its records are lost", metadata: ["error": "\(error)"])
                 partition.noteDamage()
                 examine(sequence)
@@ -140,6 +163,9 @@ extension LogCore {
         }
         partition.endFile()
         lock.lock()
+        // Whatever was to be read of it: it is set aside and not overwritten.
+        if isDamaged, let index = files.firstIndex(where: { $0.sequence == sequence }) { files[index].holdsLoss = true }
+        unreadableAttempts = failure == nil ? 0 : unreadableAttempts + 1
         if let failure {
             // What was taken of the file is taken again.
             partition.removeAll()
@@ -156,15 +182,26 @@ extension LogCore {
         var failure: StorageError?
         var published: [SegmentPartition<Storage>.Published]?
         do throws(StorageError) {
-            published = try partition.flush(created: wallClockNanoseconds()) { !lock.withLock { isStopped } }
+            published = try partition.flush(created: wallClockNanoseconds()) { isNaming in
+                lock.withLock { mayGoOn(since: gatheredRegistrations, isNaming: isNaming) }
+            }
         } catch { failure = error }
         lock.lock()
+        endNaming()
         if let failure { giveUpCompaction(.storage(failure)) }
-        guard let published else { return }
+        guard let published else {
+            if failure == nil {
+                // Somebody has come who may lack what was left out: gathered again.
+                partition.removeAll()
+                compactor.forgetGathered()
+            }
+            return
+        }
         for segment in published {
             segments.add(.init(covered: segment.covered, length: segment.length), of: segment.tenant)
             state.setSegmented(segment.tenant, through: segment.covered.upperBound)
             mergeCandidates.insert(segment.tenant)
+            releaseCandidates.insert(segment.tenant)
             compactionStatistics.segmentsWritten += 1
             compactionStatistics.bytesWritten += segment.length
             compactionStatistics.records += segment.recordCount
@@ -178,6 +215,22 @@ extension LogCore {
         segmentGeneration += 1
         reclaim()
         wakeRoomWaiters()
+    }
+
+    /// Whether a compaction or merge goes on that left out what everybody had when so many subscribers had come: who
+    /// comes later is promised what is there then. Once segments are given their names, who comes waits until they have
+    /// them. Under the lock.
+    private func mayGoOn(since registrations: UInt64, isNaming: Bool) -> Bool {
+        guard !isStopped, registrations == self.registrations else { return false }
+        isNamingSegments = isNaming
+        return true
+    }
+
+    /// Under the lock.
+    private func endNaming() {
+        guard isNamingSegments else { return }
+        isNamingSegments = false
+        roomCondition.broadcast()
     }
 
     /// Under the lock.
@@ -202,9 +255,18 @@ extension LogCore {
         if !releaseCandidates.isEmpty { wakeCompactor() }
     }
 
+    /// Whether the removal of a subscriber is not durable yet: what only it lacked is not given up, since a crash would
+    /// bring it back. (Journal files need not wait: the header that uses one again comes together with a checkpoint that
+    /// no longer names it.) Under the lock.
+    var departuresAreUnderWay: Bool {
+        !pendingSubscribers.isEmpty || encodingTurn.map { !$0.subscriberRecords.isEmpty } ?? false
+            || slotsUnderWay.contains { !$0.turn.subscriberRecords.isEmpty }
+            || turnsToRepeat.contains { !$0.subscriberRecords.isEmpty }
+    }
+
     /// Through which number a tenant's records may be given up. Under the lock.
     private func acknowledged(_ tenant: TenantName) -> UInt64 {
-        guard !mayLackSubscribers, let index = state.index(of: tenant) else { return 0 }
+        guard !mayLackSubscribers, !departuresAreUnderWay, let index = state.index(of: tenant) else { return 0 }
         #if Simulation
             if DeliberateBug.isActive(.removeSegmentsOfOthers) {
                 return state.cursors.keys.map { state.acknowledgedThrough($0, tenant: index) }.max() ?? 0
@@ -215,7 +277,8 @@ extension LogCore {
 
     /// Removes segments that everybody has. Returns whether there were any. Under the lock, which is given up meanwhile.
     func removeSegments() -> Bool {
-        guard let tenant = releaseCandidates.popFirst() else { return false }
+        // Asked again when the departure is durable.
+        guard !departuresAreUnderWay, let tenant = releaseCandidates.popFirst() else { return false }
         // Who waits for room is told when the last of them is through, if not before.
         defer { if releaseCandidates.isEmpty { wakeRoomWaiters() } }
         let removed = segments.removeFirst(of: tenant, through: acknowledged(tenant))
@@ -251,7 +314,7 @@ extension LogCore {
             return true
         }
         let merged = Array(entries[row])
-        let acknowledged = acknowledged(tenant)
+        let (acknowledged, registrations) = (acknowledged(tenant), registrations)
         lock.unlock()
         var merge = SegmentMerge(
             storage: storage, format: format, writer: SegmentWriter(storage: storage, format: format), tenant: tenant,
@@ -259,12 +322,17 @@ extension LogCore {
         var finished: [SegmentWriter<Storage>.Finished]?
         var failure: WALError?
         do throws(WALError) {
-            finished = try merge.run(merged) { !lock.withLock { isStopped } }
+            finished = try merge.run(merged) { lock.withLock { mayGoOn(since: registrations, isNaming: false) } }
+            if finished != nil, !lock.withLock({ mayGoOn(since: registrations, isNaming: true) }) {
+                merge.discard()
+                finished = nil
+            }
             if let finished {
                 do throws(StorageError) { try storage.publish(finished.map(\.rename)) } catch { throw .storage(error) }
             }
         } catch { failure = error }
         lock.lock()
+        endNaming()
         if let failure { noteFailedMerge(of: tenant, failure) }
         guard failure == nil, let finished else { return true }
         let new = finished.map {
@@ -283,12 +351,14 @@ extension LogCore {
 
     /// Under the lock.
     private func noteFailedMerge(of tenant: TenantName, _ failure: WALError) {
+        compactionStatistics.failures += 1
         guard case .damaged(let path, _, _) = failure else {
-            giveUpCompaction(failure)
+            // Nothing depends on it: tried again when the tenant gets its next segment, others' go on.
+            mergeCandidates.remove(tenant)
+            logLater(.error, "segments could not be merged", ["tenant": "\(tenant)", "error": "\(failure)"])
             return
         }
         logLater(.error, "damage in a segment: its records are lost", ["error": "\(failure)"])
-        compactionStatistics.failures += 1
         segments.markDamaged(String(path.split(separator: "/").last ?? ""), of: tenant)
     }
 }

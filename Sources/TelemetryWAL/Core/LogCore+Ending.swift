@@ -97,6 +97,8 @@ extension LogCore {
                 if segments.count > 0, let index = state.index(of: tenant) { noteRelease(ofTenant: index) }
             }
         }
+        // A subscriber's departure is durable: what only it lacked may be given up.
+        if !turn.subscriberRecords.isEmpty, segments.count > 0 { noteRelease(ofTenant: nil) }
         if turn.acknowledgementNumber != 0 { acknowledgementsDurable = turn.acknowledgementNumber }
         durableThrough = last.commitNumber
         needsWatermark = turn.group != nil

@@ -130,6 +130,9 @@ extension LogCore {
         guard state.cursors[subscriber] == nil else { return }
         let length = state.tenants.count * 64 + 1024
         guard checkpointFits(growingBy: length) else { throw .tooManySubscribers(limit: state.cursors.count) }
+        while isNamingSegments { roomCondition.wait(lock) }
+        guard state.cursors[subscriber] == nil else { return }
+        registrations += 1
         let record = ControlRecord.subscriber(name: subscriber, isRegistered: true)
         state.apply(record)
         pendingSubscribers.append(record)

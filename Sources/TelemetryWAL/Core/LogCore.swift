@@ -71,6 +71,16 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     /// When a compaction that failed is tried again.
     var compactorRetry: MonotonicTime?
     var compactorFailure: WALError?
+    /// How many subscribers have come, and how many had when what waits was gathered.
+    @LockGuarded var registrations: UInt64 = 0
+    @LockGuarded var gatheredRegistrations: UInt64 = 0
+    /// Segments are being given their names.
+    @LockGuarded var isNamingSegments = false
+    /// By file sequence number, of each tenant the lowest number that recovery found lost there: it may be below all that
+    /// can be read of the tenant in the file.
+    let firstLosses: [UInt64: [TenantName: UInt64]]
+    /// How often in a row gathering has failed.
+    var unreadableAttempts = 0
     /// The compactor has nothing to do.
     var compactorRests = false
     var compactionStatistics = CompactionStatistics()
@@ -133,6 +143,14 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         nextFileNumber = recovered.nextFileNumber
         durableThrough = recovered.lastCommit
         segments = recovered.segments
+        var firstLosses: [UInt64: [TenantName: UInt64]] = [:]
+        for finding in recovered.report.findings {
+            for loss in finding.losses {
+                let first = firstLosses[finding.fileSequence]?[loss.tenant] ?? .max
+                firstLosses[finding.fileSequence, default: [:]][loss.tenant] = min(first, loss.sequences.lowerBound)
+            }
+        }
+        self.firstLosses = firstLosses
         releaseCandidates = Set(recovered.segments.tenants.keys)
         mergeCandidates = releaseCandidates
         compactor = CompactorMachine(
@@ -184,7 +202,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
 
     override var compactionMakesRoom: Bool {
         !isStopped && !mayLackSubscribers && compactorRetry == nil
-            && (!releaseCandidates.isEmpty || compactor.makesRoom(sealedFiles, segmentLength: segments.length))
+            && ((!releaseCandidates.isEmpty && !departuresAreUnderWay)
+                || compactor.makesRoom(sealedFiles, segmentLength: segments.length))
     }
 
     override func wakeCompactor() { compactorWake.signal() }

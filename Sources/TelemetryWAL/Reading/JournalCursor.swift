@@ -31,6 +31,8 @@ struct JournalCursor<Storage: JournalStorage> {
     private let isGentle: Bool
     /// A file left the log before the cursor was through with it. Ends reading until there is more to read (`extend`).
     private(set) var hasMissedFile = false
+    /// Some of the damage told so far is the device's failing to read, which may pass.
+    private(set) var hasMetUnreadable = false
     /// The last commit that may be shown.
     var throughCommit: UInt64
     private(set) var files: [ReadableFile]
@@ -165,6 +167,8 @@ struct JournalCursor<Storage: JournalStorage> {
     /// The file has left the log.
     private mutating func miss() {
         hasMissedFile = true
+        // Should it be offered again, as an unchanging list of files does, nothing of it is wanted.
+        if let current = files.first { position.offset = current.range.upperBound }
         leaveFile()
     }
 
@@ -215,6 +219,10 @@ struct JournalCursor<Storage: JournalStorage> {
             if let current = files.first, hasLeft?(current) ?? false {
                 miss()
                 return []
+            }
+            let unreadable = window.unreadable
+            for (_, fault) in faults where unreadable.contains(where: { $0.upperBound > fault.offset }) {
+                hasMetUnreadable = true
             }
             pending = batches.map { .success($0) }
             for (index, fault) in faults.reversed() { pending.insert(.failure(fault), at: index) }
@@ -282,6 +290,7 @@ struct JournalCursor<Storage: JournalStorage> {
         let damaged = position.offset
         hasBegunAnew = false
         let isUnreadable = window?.unreadable.contains { $0.contains(damaged) } ?? false
+        hasMetUnreadable = hasMetUnreadable || isUnreadable
         try seekNextCommit(current)
         if current.isDelivered || hasBegunAnew { return }
         throw .damaged(

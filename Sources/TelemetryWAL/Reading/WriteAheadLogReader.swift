@@ -111,11 +111,12 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
         if tenant != nil, index == nil { return StoredRecords(nil) }
         // What a living writer moves into segments meanwhile is looked for there.
         var segments = contents.segments
-        let storage = storage
+        let (storage, format) = (storage, format)
         func readAgain() throws(WALError) {
             var leftovers = SegmentCatalog.Leftovers()
             do throws(StorageError) {
-                segments = try SegmentCatalog(of: storage, measures: false, leftovers: &leftovers)
+                segments = try SegmentCatalog(
+                    of: storage, format: format, isForWriter: false, leftovers: &leftovers)
             } catch { throw .storage(error) }
         }
         let lastCommit = lastCommit

@@ -9,8 +9,8 @@ struct Recovery<Storage: JournalStorage> {
     var scope = RecoveryScope.wholeJournal
     /// Whether every frame is decompressed and its records walked.
     var opensBodies = false
-    /// Whether the lengths of segments are wanted.
-    var measuresSegments = false
+    /// Whether a writer goes on with what is found.
+    var isForWriter = false
     /// Told now and then how many bytes of how many are read.
     var progress: (@Sendable (UInt64, UInt64) -> Void)?
 
@@ -205,7 +205,8 @@ struct Recovery<Storage: JournalStorage> {
         }
         // Behind the look at the headers: what has left the journal since is not missed, and what had left is in here.
         var leftovers = SegmentCatalog.Leftovers()
-        let segments = try SegmentCatalog(of: storage, measures: measuresSegments, leftovers: &leftovers)
+        let segments = try SegmentCatalog(
+            of: storage, format: format, isForWriter: isForWriter, leftovers: &leftovers)
         let numbers = found.compactMap { JournalFileName.number(of: $0.name) }
         var recovered = machine.finish(
             segments: segments, leftovers: leftovers, nextFileNumber: JournalFileName.next(behind: numbers))

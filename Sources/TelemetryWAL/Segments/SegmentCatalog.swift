@@ -32,12 +32,15 @@ package struct SegmentCatalog: Sendable {
         var superseded: [String] = []
         /// Files in the making.
         var temporary: [String] = []
+        /// Segments that are another log's, tenant's or range's than their place says. They are left alone.
+        var foreign: [String] = []
     }
 
-    /// Reads the directories. `measures`: whether the files' lengths are wanted, which costs opening each. Changes
-    /// nothing.
+    /// Reads the directories. `isForWriter`: the files' lengths are wanted, which costs opening each, and names are not
+    /// believed unseen where something hangs on them: the last segment of each tenant says what the journal need not
+    /// keep, and one that covers others has them removed. Changes nothing.
     init<Storage: JournalStorage>(
-        of storage: Storage, measures: Bool, leftovers: inout Leftovers
+        of storage: Storage, format: RootFormat, isForWriter: Bool, leftovers: inout Leftovers
     ) throws(StorageError) {
         guard try storage.exists(SegmentName.root) else { return }
         var waiting: [[String]] = try Self.names(in: SegmentName.root, storage).map { [$0] }
@@ -57,13 +60,61 @@ package struct SegmentCatalog: Sendable {
                     leftovers.temporary.append(directory + "/" + name)
                 }
             }
-            for superseded in Self.arrange(&entries) { leftovers.superseded.append(directory + "/" + superseded.name) }
-            for index in entries.indices where measures {
-                entries[index].length =
-                    try storage.open(directory + "/" + entries[index].name, forWriting: false).size()
+            let all = entries
+            var superseded = Self.arrange(&entries)
+            if isForWriter {
+                let foreign = try Self.foreign(
+                    among: superseded.isEmpty ? Array(entries.reversed()) : all, isOneEnough: superseded.isEmpty
+                ) { (entry) throws(StorageError) in
+                    try Self.isForeign(directory + "/" + entry.name, entry, of: tenant, in: storage, format)
+                }
+                leftovers.foreign += foreign.map { directory + "/" + $0.name }
+                entries = all.filter { !foreign.contains($0) }
+                superseded = Self.arrange(&entries)
+                for index in entries.indices {
+                    entries[index].length =
+                        try storage.open(directory + "/" + entries[index].name, forWriting: false).size()
+                }
             }
+            leftovers.superseded += superseded.map { directory + "/" + $0.name }
             for entry in entries { add(entry, of: tenant) }
         }
+    }
+
+    /// Of some entries those that do not belong here; where one that does is enough, up to the first of these.
+    private static func foreign(
+        among entries: [Entry], isOneEnough: Bool, _ isForeign: (Entry) throws(StorageError) -> Bool
+    ) throws(StorageError) -> [Entry] {
+        var foreign: [Entry] = []
+        for entry in entries {
+            if try isForeign(entry) {
+                foreign.append(entry)
+            } else if isOneEnough {
+                break
+            }
+        }
+        return foreign
+    }
+
+    /// Whether a segment says itself that it is another one. One that cannot say anything is damaged, not foreign.
+    private static func isForeign<Storage: JournalStorage>(
+        _ path: String, _ entry: Entry, of tenant: TenantName, in storage: Storage, _ format: RootFormat
+    ) throws(StorageError) -> Bool {
+        let buffer = AlignedBuffer(capacity: format.blockSize, alignment: max(4096, format.blockSize))
+        let count: Int
+        do throws(StorageError) {
+            let file = try storage.open(path, forWriting: false)
+            count = try file.read(into: buffer, at: 0, length: format.blockSize, from: 0)
+        } catch {
+            guard error.code == .ioFailure else { throw error }
+            return false
+        }
+        let summary = buffer.withBytes { bytes in
+            try? SegmentSummary.decode(bytes.extracting(0..<count), at: 0, blockSize: format.blockSize)
+        }
+        guard let summary else { return false }
+        return summary.logIdentifier != format.logIdentifier || summary.tenant != tenant
+            || summary.covered != entry.covered
     }
 
     /// Names in a directory that may be gone, or be a file.
@@ -151,9 +202,12 @@ package struct SegmentCatalog: Sendable {
     /// Puts segments in the place of those that they cover together, as far as these are still there: some may have
     /// been taken out meanwhile.
     mutating func replace(_ old: [Entry], of tenant: TenantName, with new: [Entry]) {
-        guard var entries = tenants[tenant], let place = entries.firstIndex(where: { old.contains($0) }) else { return }
-        let replaced = entries.filter { old.contains($0) }
-        entries.removeAll { old.contains($0) }
+        // By their numbers: a reader may have noted damage in one meanwhile.
+        let covered = Set(old.map(\.covered))
+        guard var entries = tenants[tenant], let place = entries.firstIndex(where: { covered.contains($0.covered) })
+        else { return }
+        let replaced = entries.filter { covered.contains($0.covered) }
+        entries.removeAll { covered.contains($0.covered) }
         entries.insert(contentsOf: new, at: place)
         tenants[tenant] = entries
         length = length - replaced.reduce(0) { $0 + $1.length } + new.reduce(0) { $0 + $1.length }

@@ -66,12 +66,12 @@ struct SegmentMerge<Storage: JournalStorage> {
         var lost = file.index.lostRanges[...]
         for (number, frame) in file.index.frames.enumerated() {
             guard goesOn() else { return false }
-            addLost(&lost, before: frame.firstSequence)
             if !writer.hasRoom, next > first {
                 try finish()
                 first = next
                 writer.begin(tenant, from: first)
             }
+            addLost(&lost, before: frame.firstSequence)
             #if Simulation
                 let acknowledged = DeliberateBug.isActive(.dropUnacknowledgedInMerge) ? next + 1 : acknowledged
             #endif
@@ -107,7 +107,7 @@ struct SegmentMerge<Storage: JournalStorage> {
     }
 
     /// Removes what has no name yet. What cannot be removed is removed when the log is opened.
-    private func discard() {
+    func discard() {
         writer.discard()
         try? storage.discard(finished.map { $0.rename.temporary + SegmentName.temporarySuffix })
     }

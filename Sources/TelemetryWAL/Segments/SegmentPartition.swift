@@ -11,7 +11,7 @@ import WALStorage
 final class SegmentPartition<Storage: JournalStorage> {
     private let storage: Storage
     private let writer: SegmentWriter<Storage>
-    /// Bytes of records, headers included, that may wait.
+    /// Bytes of memory that what waits may take.
     private let budget: Int
     private var tenants: [TenantName: Waiting] = [:]
     /// In the order in which they came, so that the same journal gives the same segments.
@@ -67,6 +67,8 @@ final class SegmentPartition<Storage: JournalStorage> {
         var acknowledged: UInt64 = 0
         /// The last number that a segment covers; 0 for none.
         var covered: UInt64 = 0
+        /// The first number that the file has, or had, of the tenant.
+        var first: UInt64 = 0
     }
 
     init(storage: Storage, format: RootFormat, budget: Int) {
@@ -103,7 +105,6 @@ final class SegmentPartition<Storage: JournalStorage> {
         waiting.damageCount = damageCount
         let (chunk, bytes) = rest.withEncodedRecords { copy($0, to: &waiting.chunks) }
         append(.run(.init(rest), chunk: chunk, bytes: bytes), to: &waiting, of: batch.tenant)
-        byteCount += bytes.count
     }
 
     /// A journal file is through that had a tenant's records through a number: what did not come of them is lost.
@@ -131,7 +132,9 @@ final class SegmentPartition<Storage: JournalStorage> {
         let last = chunks.count - 1
         if last < 0 || chunks[last].count + records.byteCount > Self.chunkLength {
             chunks.append(freeChunks.popLast() ?? [])
-            if chunks[last + 1].capacity == 0 { chunks[last + 1].reserveCapacity(Self.chunkLength) }
+            let length = max(Self.chunkLength, records.byteCount)
+            if chunks[last + 1].capacity < length { chunks[last + 1].reserveCapacity(length) }
+            byteCount += length
         }
         let chunk = chunks.count - 1
         let start = chunks[chunk].count
@@ -150,7 +153,8 @@ final class SegmentPartition<Storage: JournalStorage> {
     private func newWaiting(_ bounds: Bounds) -> Waiting {
         // Segments of a tenant cover its numbers without a gap, whether anybody still lacks the records or not.
         let next = (bounds.covered > 0 ? bounds.covered : bounds.acknowledged) + 1
-        return Waiting(next: next, end: next)
+        // What a file may lack begins with what it has, unless segments say what came before.
+        return Waiting(next: next, end: bounds.covered > 0 ? next : max(next, bounds.first))
     }
 
     private func append(_ item: Item, to waiting: inout Waiting, of tenant: TenantName) {
@@ -169,17 +173,23 @@ final class SegmentPartition<Storage: JournalStorage> {
 
     /// Writes a segment, or several where one is not enough, for each tenant that has records waiting, and gives them
     /// their names. When it throws, any of them may have its name, and what waits stays. `goesOn` is asked before each
-    /// segment; nil if it said no.
-    func flush(created: UInt64, while goesOn: () -> Bool = { true }) throws(StorageError) -> [Published]? {
+    /// segment, with true before they are given their names; nil if it said no.
+    func flush(
+        created: UInt64, while goesOn: (_ isNaming: Bool) -> Bool = { _ in true }
+    ) throws(StorageError) -> [Published]? {
         var finished: [SegmentWriter<Storage>.Finished] = []
         do throws(StorageError) {
             for tenant in order {
-                guard goesOn() else {
+                guard goesOn(false) else {
                     discard(finished)
                     return nil
                 }
                 guard let waiting = tenants[tenant] else { continue }
                 try write(waiting, of: tenant, created: created, &finished)
+            }
+            guard goesOn(true) else {
+                discard(finished)
+                return nil
             }
             #if Simulation
                 if DeliberateBug.isActive(.skipRenameOfSegments) { return publish(finished) }
