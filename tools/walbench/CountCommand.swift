@@ -31,6 +31,8 @@ struct CountCommand: ParsableCommand {
     func run() throws {
         var options = WriteAheadLogOptions()
         options.writePath = io
+        // What is counted is the journal's: compaction has memory and writes of its own, see OutageCommand.
+        options.segmentLimit = 0
         options.logger = Logger(label: "walbench") { _ in SwiftLogNoOpLogHandler() }
         let wal = try WriteAheadLog.openBlocking(at: directory, options: options)
         let names = try (0..<tenants).map { try TenantName("tenant-\($0)") }
