@@ -7,87 +7,9 @@ import WALStorage
 @testable import TelemetryWAL
 
 /// What subscribers leave lying moves from the journal into tenants' segments, and nobody who reads notices.
-@Suite struct CompactionTests {
+@Suite struct CompactionTests: CompactionSuite {
     let directory = TemporaryDirectory()
     let plan = FaultPlan()
-    static let tenants: [TenantName] = ["alpha", "beta/ü", "gamma"]
-
-    /// Journals of eight files of 256 KiB: what does not fit moves on.
-    private func options() -> WriteAheadLogOptions {
-        var options = quietOptions()
-        options.journalLimit = 2 << 20
-        options.idleMilliseconds = 5
-        return options
-    }
-
-    private func open(_ options: WriteAheadLogOptions? = nil) throws -> FaultyLog {
-        try openPatiently(at: directory.path, options: options ?? self.options(), plan: plan)
-    }
-
-    /// Appends so many batches for each tenant.
-    private func fill(_ log: FaultyLog, _ ledger: inout Ledger, batches: Int) throws {
-        for _ in 0..<batches {
-            for tenant in Self.tenants { try ledger.append(to: log, tenant, count: 4, length: 3000) }
-        }
-    }
-
-    /// Waits until something holds.
-    private func wait(_ what: String, until holds: () throws -> Bool) throws {
-        let deadline = Date().addingTimeInterval(20)
-        while try !holds() {
-            if Date() > deadline {
-                Issue.record("in vain: \(what)")
-                return
-            }
-            Thread.sleep(forTimeInterval: 0.002)
-        }
-    }
-
-    private var segmentPaths: [String] {
-        let root = directory.path + "/tenants"
-        let paths = (try? FileManager.default.subpathsOfDirectory(atPath: root)) ?? []
-        return paths.filter { $0.contains(".segment") || $0.hasSuffix(".tmp") }.map { root + "/" + $0 }.sorted()
-    }
-
-    /// Reads what a subscriber lacks, and checks that each tenant's records come in order, each once.
-    private func deliver(
-        _ log: FaultyLog, to subscriber: TenantName, acknowledging: Bool = true
-    ) throws -> (records: [RecordName: [UInt8]], damages: [String]) {
-        var records: [RecordName: [UInt8]] = [:]
-        var last: [TenantName: UInt64] = [:]
-        var damages: [String] = []
-        var walk = log.records(subscriber: subscriber).makeBlockingIterator()
-        while damages.count < 50 {
-            do throws(WALError) {
-                guard let batch = try walk.next() else { break }
-                for record in batch.records {
-                    #expect(record.sequence > last[batch.tenant] ?? 0)
-                    last[batch.tenant] = record.sequence
-                    records[RecordName(batch.tenant, record.sequence)] = Array(record.payload)
-                }
-                if acknowledging { log.acknowledge(batch, subscriber: subscriber) }
-            } catch {
-                guard case .damaged = error else { throw error }
-                damages.append("\(error)")
-            }
-        }
-        return (records, damages)
-    }
-
-    private func check(_ found: [RecordName: [UInt8]], _ expected: [RecordName: [UInt8]]) {
-        let missing = expected.keys.filter { found[$0] == nil }.map(\.description).sorted()
-        let strange = found.filter { expected[$0.key] != $0.value }.map(\.key.description).sorted()
-        #expect(missing.isEmpty, "missing: \(missing.prefix(10)) of \(missing.count)")
-        #expect(strange.isEmpty, "strange: \(strange.prefix(10)) of \(strange.count)")
-    }
-
-    private func checkView(_ ledger: Ledger) throws {
-        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
-        #expect(!view.report.hasLoss, "\(view.report.findings)")
-        let read = ReadBack(view)
-        #expect(read.duplicates.isEmpty && read.damaged.isEmpty && read.failures.isEmpty, "\(read.damaged)")
-        check(read.records, ledger.records)
-    }
 
     // MARK: - Moving on
 
@@ -242,156 +164,6 @@ import WALStorage
         try checkView(ledger)
     }
 
-    // MARK: - Damage
-
-    /// What the journal lost before it moved is told to whoever reads the segments, once; merged or not.
-    @Test(arguments: [false, true]) func lossesMoveOn(isMerged: Bool) throws {
-        var ledger = Ledger()
-        var options = options()
-        options.segmentLimit = 0
-        var log = try open(options)
-        while log.liveFileCount < 5 { try fill(log, &ledger, batches: 1) }
-        try log.closeBlocking()
-        var file = try #require(try JournalImage.live(in: directory.path).first)
-        // Not the first one, and not one that an idle log wrote.
-        let hit = try #require(file.commits.dropFirst(3).first { !$0.records.isEmpty })
-        file.zero(hit.range)
-        try file.save()
-        options = self.options()
-        if isMerged { options.compactionThreshold = 0 }
-        log = try open(options)
-        #expect(log.recoveryReport.hasLoss)
-        var lost = Ledger()
-        while log.compactionStatistics.filesCompacted < 3
-            || (isMerged && log.compactionStatistics.segmentsMerged < 48)
-        {
-            try fill(log, &lost, batches: 8)
-            if isMerged { try log.compactBlocking() }
-        }
-        #expect(log.compactionStatistics.recordsLost == UInt64(hit.records.count))
-        let (records, damages) = try deliver(log, to: "collector", acknowledging: false)
-        #expect(damages.count == 1, "\(damages)")
-        #expect(Set(ledger.names.filter { records[$0] == nil }) == Set(hit.records))
-        // The file with the damage is kept.
-        try wait("the damaged file is set aside") {
-            let set = try FileManager.default.contentsOfDirectory(atPath: directory.path + "/quarantine")
-            return set.contains { $0.hasPrefix(file.name) }
-        }
-        try log.closeBlocking()
-    }
-
-    /// The same to readers that come while files move and segments are merged.
-    @Test func lossesAreToldInTheThickOfIt() throws {
-        var ledger = Ledger()
-        var options = options()
-        options.segmentLimit = 0
-        var log = try open(options)
-        while log.liveFileCount < 5 { try fill(log, &ledger, batches: 1) }
-        try log.closeBlocking()
-        var file = try #require(try JournalImage.live(in: directory.path).first)
-        // Not the first one, and not one that an idle log wrote.
-        let hit = try #require(file.commits.dropFirst(3).first { !$0.records.isEmpty })
-        file.zero(hit.range)
-        try file.save()
-        options = self.options()
-        options.compactionThreshold = 0
-        log = try open(options)
-        var more = Ledger()
-        while log.compactionStatistics.recordsLost == 0 { try fill(log, &more, batches: 1) }
-        let busy = log
-        let isDone = Counter(1)
-        let writer = Thread {
-            var more = Ledger()
-            for _ in 0..<60 {
-                for tenant in Self.tenants { _ = try? more.append(to: busy, tenant, length: 3000) }
-                _ = try? busy.compactBlocking()
-            }
-            _ = isDone.next()
-        }
-        writer.start()
-        var round = 0
-        while !writer.isFinished || round < 5 {
-            round += 1
-            let (records, damages) = try deliver(log, to: TenantName("reader-\(round)"), acknowledging: false)
-            #expect(damages.count == 1, "round \(round): \(damages)")
-            #expect(Set(ledger.names.filter { records[$0] == nil }) == Set(hit.records), "round \(round)")
-            log.unregister(subscriber: try TenantName("reader-\(round)"))
-        }
-        try log.closeBlocking()
-    }
-
-    /// Damage in a segment costs the frame, is told once, and the segment is set aside when the rest is delivered.
-    @Test func damagedSegment() throws {
-        var ledger = Ledger()
-        var log = try open()
-        while log.segmentCount == 0 { try fill(log, &ledger, batches: 1) }
-        try log.closeBlocking()
-        let path = try #require(segmentPaths.first)
-        var bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
-        bytes[5000] ^= 1
-        try Data(bytes).write(to: URL(fileURLWithPath: path))
-        log = try open()
-        let (records, damages) = try deliver(log, to: "collector")
-        #expect(damages.count == 1 && damages[0].contains(path), "\(damages)")
-        let missing = ledger.names.filter { records[$0] == nil }
-        #expect(!missing.isEmpty && Set(missing.map(\.tenant)).count == 1)
-        try log.flushAcknowledgementsBlocking()
-        try wait("segments are removed") { log.segmentCount == 0 }
-        let name = try #require(path.split(separator: "/").last)
-        try wait("the damaged segment is set aside") {
-            let kept = try FileManager.default.subpathsOfDirectory(atPath: directory.path + "/quarantine")
-            return kept.contains { $0.hasSuffix(name) }
-        }
-        try log.closeBlocking()
-    }
-
-    /// A file of another tenant or range under a segment's name takes nobody's place.
-    @Test func foreignSegmentIsLeftAlone() throws {
-        var ledger = Ledger()
-        var log = try open()
-        while log.segmentCount < 6 { try fill(log, &ledger, batches: 1) }
-        try log.closeBlocking()
-        let directory = directory.path + "/tenants/alpha/"
-        let own = try #require(segmentPaths.first { $0.hasPrefix(directory) })
-        let strange = directory + SegmentName.name(covering: 1...1_000_000)
-        try FileManager.default.copyItem(atPath: own, toPath: strange)
-        log = try open()
-        try fill(log, &ledger, batches: 1)
-        let (records, damages) = try deliver(log, to: "collector", acknowledging: false)
-        #expect(damages.isEmpty)
-        check(records, ledger.records)
-        #expect(log.tenants.first { $0.name == "alpha" }.map { $0.nextSequence < 1_000_000 } == true)
-        #expect(FileManager.default.fileExists(atPath: strange))
-        try log.closeBlocking()
-    }
-
-    /// A device that fails for a while costs nothing: the file is read again.
-    @Test func passingReadErrorsAreNoLoss() throws {
-        var ledger = Ledger()
-        var options = options()
-        options.segmentLimit = 0
-        var log = try open(options)
-        while log.liveFileCount < 5 { try fill(log, &ledger, batches: 1) }
-        try log.closeBlocking()
-        options = self.options()
-        options.compactionThreshold = 0
-        options.recoveryScope = .sinceCheckpoint
-        let oldest = try #require(try JournalImage.live(in: directory.path).first).name
-        let failures = Counter(30)
-        log = try open(options)
-        plan.setRead { path, range in path.hasSuffix(oldest) && range.upperBound > 65536 && failures.next() >= 0 }
-        try wait("the device reads again") {
-            do {
-                try log.compactBlocking()
-                return true
-            } catch { return false }
-        }
-        plan.setRead(nil)
-        try checkView(ledger)
-        #expect(log.compactionStatistics.recordsLost == 0)
-        try log.closeBlocking()
-    }
-
     /// Nobody who comes while records move misses what was there when it came.
     @Test func whoComesMeanwhileMissesNothing() throws {
         var ledger = Ledger()
@@ -477,6 +249,22 @@ import WALStorage
         let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
         let read = ReadBack(view)
         check(read.records.filter { ledger.records[$0.key] != nil }, ledger.records)
+    }
+
+    /// More segments at a time than are synced one by one.
+    @Test func manyTenants() throws {
+        var ledger = Ledger()
+        var log = try open()
+        for number in 0..<100 { try ledger.append(to: log, TenantName("tenant-\(number)"), count: 2, length: 100) }
+        try log.compactBlocking()
+        #expect(log.segmentCount == 100)
+        try checkView(ledger)
+        try log.closeBlocking()
+        log = try open()
+        let (records, damages) = try deliver(log, to: "collector")
+        #expect(damages.isEmpty)
+        check(records, ledger.records)
+        try log.closeBlocking()
     }
 
     // MARK: - Merging
