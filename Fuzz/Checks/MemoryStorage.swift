@@ -24,6 +24,7 @@ struct MemoryStorage: JournalStorage {
     var rootDescription: String { "memory" }
     func prepareDirectories() throws(StorageError) {}
     func requiredBlockSize() throws(StorageError) -> Int { 4096 }
+    func freeSpace() throws(StorageError) -> UInt64 { 1 << 40 }
 
     func exists(_ name: String) throws(StorageError) -> Bool {
         if name.isEmpty || name == "journal" { return true }

@@ -53,6 +53,16 @@ int cwal_exists(const char *path) {
     return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
 }
 
+int64_t cwal_free_space(const char *path) {
+    CWAL_SIMULATED(free_space, path);
+    struct statvfs status;
+    if (statvfs(path, &status) < 0) return -errno;
+    uint64_t free;
+    uint64_t block = status.f_frsize > 0 ? status.f_frsize : status.f_bsize;
+    if (__builtin_mul_overflow((uint64_t)status.f_bavail, block, &free) || free > INT64_MAX) return INT64_MAX;
+    return (int64_t)free;
+}
+
 int cwal_make_directory(const char *path, unsigned mode) {
     CWAL_SIMULATED(make_directory, path);
     NEGATED_ERRNO(mkdir(path, mode));

@@ -13,6 +13,12 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
     case tooManyTenants(limit: Int)
     /// The subscribers' cursors would fill too much of a journal file.
     case tooManySubscribers(limit: Int)
+    /// Back-pressure: the tenant's budget is used up by records that some subscriber lacks. Its appends go on when these
+    /// are acknowledged, or with a larger budget; other tenants' go on meanwhile.
+    case tenantFull(tenant: TenantName, limit: UInt64)
+    /// The tenant's budget is used up and its policy is to take no more: the records of this call are counted as dropped,
+    /// and need not be tried again.
+    case dropped(tenant: TenantName, records: Int)
     /// Back-pressure: appends arrive faster than the device takes them. Wait for a barrier and try again.
     case stagingFull(limit: Int)
     /// Back-pressure: no journal file is free, and none can be made: the disk is full, or the log's own limit
@@ -44,6 +50,12 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
         case .tooManyTenants(let limit): "the log has \(limit) tenants and takes no more; raise maximumTenants"
         case .tooManySubscribers(let limit):
             "the log has \(limit) subscribers, whose cursors fill a quarter of a journal file; raise journalFileSize"
+        case .tenantFull(let tenant, let limit):
+            "tenant \(tenant) has \(limit) bytes of undelivered records, its whole budget; replay and acknowledge, or "
+                + "raise the budget"
+        case .dropped(let tenant, let records):
+            "\(records) record\(records == 1 ? "" : "s") of tenant \(tenant) dropped: its budget is used up, and its "
+                + "policy is drop-newest"
         case .stagingFull(let limit):
             "\(limit) bytes wait to be written: appends come faster than the device takes them; slow down"
         case .journalFull(let reason):

@@ -242,31 +242,3 @@ extension WriteAheadLogEngine where Storage == DirectStorage {
             progress: progress)
     }
 }
-
-/// A tenant as the log sees it.
-public struct TenantStatus: Sendable {
-    public let name: TenantName
-    /// The number that the next record gets: as many as were ever appended, plus one.
-    public let nextSequence: UInt64
-    /// Sequence numbers that journal and segments still hold, nil where they hold none.
-    public let held: ClosedRange<UInt64>?
-    /// Per subscriber, through which sequence number it has acknowledged.
-    public let acknowledgedThrough: [TenantName: UInt64]
-
-    static func all(in state: LogState, files: [LiveFile], segments: SegmentCatalog) -> [TenantStatus] {
-        state.tenants.enumerated().map { index, tenant in
-            let extents = files.compactMap { $0.extents[index] }
-            let entries = segments.entries(of: tenant.name)
-            let firsts = extents.map(\.firstSequence) + entries.prefix(1).map(\.covered.lowerBound)
-            let lasts = extents.map(\.lastSequence) + entries.suffix(1).map(\.covered.upperBound)
-            var held: ClosedRange<UInt64>?
-            if let first = firsts.min(), let last = lasts.max() { held = first...max(first, last) }
-            return TenantStatus(
-                name: tenant.name, nextSequence: tenant.nextSequence, held: held,
-                acknowledgedThrough: Dictionary(
-                    uniqueKeysWithValues: state.cursors.keys.map {
-                        ($0, state.acknowledgedThrough($0, tenant: index))
-                    }))
-        }
-    }
-}

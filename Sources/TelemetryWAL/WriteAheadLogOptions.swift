@@ -23,6 +23,14 @@ public struct WriteAheadLogOptions: Sendable {
     /// Most bytes that tenant segments may take: at this length none is added, and then the journal fills up to its
     /// own limit. 0: records stay in the journal until every subscriber has them.
     public var segmentLimit: UInt64 = 64 << 30
+    /// What is kept of a tenant's undelivered records, where it has no policy of its own. What all of them may take
+    /// together is `journalLimit` and `segmentLimit`.
+    public var retention = RetentionPolicy()
+    /// Policies of single tenants.
+    public var tenantRetention: [TenantName: RetentionPolicy] = [:]
+    /// Bytes of the file system that are left free: below it no journal file and no segment is made, so that appends come
+    /// to be refused (`journalFull`) before others run out of space. 0: all may be used.
+    public var freeSpaceFloor: UInt64 = 0
     /// Files held ready ahead of need, at least 2: one for appends, one that only acknowledgements may use.
     public var spareFiles = 2
     /// Most bytes of records that may wait to be written, 1 MiB or more.
@@ -67,6 +75,8 @@ public struct WriteAheadLogOptions: Sendable {
         guard (1...60_000).contains(idleMilliseconds) else {
             throw .invalidOption("idleMilliseconds is \(idleMilliseconds); give 1 to 60000")
         }
+        try retention.checked()
+        for policy in tenantRetention.values { try policy.checked() }
         return self
     }
 

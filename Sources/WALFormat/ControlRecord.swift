@@ -5,21 +5,25 @@
 /// 0x81 cursor         u64 acknowledged through, u16 subscriber length, u16 tenant length, u32 zero, both names
 /// 0x82 checkpoint     u64 tenant states that follow, u64 cursors that follow, u64 subscribers that follow,
 ///                     u64 sequence floor: first sequence number of tenants that are not yet known
-/// 0x83 tenant state   u64 next sequence number, u16 tenant length, 6 zero, name
+/// 0x83 tenant state   u64 next sequence number, u16 tenant length, 6 zero, name; then, where known, `BacklogSummary`
 /// 0x84 watermark      u64 durable-through
 /// 0x85 subscriber     u8 1: registered, 0: removed; u8 zero, u16 name length, u32 zero, name
+/// 0x86 dropped        u64 dropped through, `DropTotal`, u8 cause, u8 zero, u16 tenant length, u32 zero, name
 /// ```
 public enum ControlRecord: Equatable, Sendable {
     /// A subscriber has all of a tenant's records up to and including `acknowledgedThrough`.
     case cursor(subscriber: TenantName, tenant: TenantName, acknowledgedThrough: UInt64)
     /// The whole state follows in this commit: what stood before is superseded.
     case checkpoint(tenants: UInt64, cursors: UInt64, subscribers: UInt64, sequenceFloor: UInt64)
-    /// The number that the tenant's next record gets.
-    case tenantState(tenant: TenantName, nextSequence: UInt64)
+    /// The number that the tenant's next record gets, and what of it waits, where that is known.
+    case tenantState(tenant: TenantName, nextSequence: UInt64, backlog: BacklogSummary? = nil)
     /// Every commit up to this number is durable.
     case watermark(durableThrough: UInt64)
     /// A subscriber joins, and from then on holds data back from being reclaimed, or leaves.
     case subscriber(name: TenantName, isRegistered: Bool)
+    /// Of a tenant the records up to and including `through` are given up, whoever lacks them; 0: none are.
+    /// `total`: what was dropped for this cause since the log began.
+    case dropped(tenant: TenantName, cause: DropCause, through: UInt64, total: DropTotal)
 
     private var kind: UInt8 {
         switch self {
@@ -28,8 +32,12 @@ public enum ControlRecord: Equatable, Sendable {
         case .tenantState: 0x83
         case .watermark: 0x84
         case .subscriber: 0x85
+        case .dropped: 0x86
         }
     }
+
+    /// Bytes of a `dropped` record's payload before the name.
+    public static let droppedLength = 48
 
     /// Bytes of the encoded record, its header included.
     public var length: Int {
@@ -37,9 +45,11 @@ public enum ControlRecord: Equatable, Sendable {
         case .cursor(let subscriber, let tenant, _):
             RecordHeader.length + 16 + subscriber.utf8.count + tenant.utf8.count
         case .checkpoint: RecordHeader.length + 32
-        case .tenantState(let tenant, _): RecordHeader.length + 16 + tenant.utf8.count
+        case .tenantState(let tenant, _, let backlog):
+            RecordHeader.length + 16 + tenant.utf8.count + (backlog == nil ? 0 : BacklogSummary.length)
         case .watermark: RecordHeader.length + 8
         case .subscriber(let name, _): RecordHeader.length + 8 + name.utf8.count
+        case .dropped(let tenant, _, _, _): RecordHeader.length + Self.droppedLength + tenant.utf8.count
         }
     }
 
@@ -61,16 +71,26 @@ public enum ControlRecord: Equatable, Sendable {
             bytes.store(littleEndian: tenants, at: payload)
             bytes.store(littleEndian: cursors, at: payload + 8)
             bytes.store(littleEndian: subscribers, at: payload + 16)
-        case .tenantState(let tenant, let nextSequence):
+        case .tenantState(let tenant, let nextSequence, let backlog):
             bytes.store(littleEndian: nextSequence, at: payload)
             bytes.store(littleEndian: UInt16(tenant.utf8.count), at: payload + 8)
             bytes.store(tenant.utf8, at: payload + 16)
+            backlog?.encode(into: &bytes, at: payload + 16 + tenant.utf8.count)
         case .watermark(let durableThrough):
             bytes.store(littleEndian: durableThrough, at: payload)
         case .subscriber(let name, let isRegistered):
             bytes.store(littleEndian: UInt8(isRegistered ? 1 : 0), at: payload)
             bytes.store(littleEndian: UInt16(name.utf8.count), at: payload + 2)
             bytes.store(name.utf8, at: payload + 8)
+        case .dropped(let tenant, let cause, let through, let total):
+            bytes.store(littleEndian: through, at: payload)
+            bytes.store(littleEndian: total.records, at: payload + 8)
+            bytes.store(littleEndian: total.length, at: payload + 16)
+            bytes.store(littleEndian: total.firstReceived, at: payload + 24)
+            bytes.store(littleEndian: total.lastReceived, at: payload + 32)
+            bytes.store(littleEndian: cause.rawValue, at: payload + 40)
+            bytes.store(littleEndian: UInt16(tenant.utf8.count), at: payload + 42)
+            bytes.store(tenant.utf8, at: payload + Self.droppedLength)
         }
     }
 
@@ -125,9 +145,11 @@ public enum ControlRecord: Equatable, Sendable {
                 subscribers: payload.littleEndian(at: 16), sequenceFloor: try number(at: 24))
         case 0x83:
             try require(16)
+            let nameLength = Int(payload.littleEndian(UInt16.self, at: 8))
+            let tenant = try name(at: 16, length: nameLength)
             return .tenantState(
-                tenant: try name(at: 16, length: Int(payload.littleEndian(UInt16.self, at: 8))),
-                nextSequence: try number(at: 0))
+                tenant: tenant, nextSequence: try number(at: 0),
+                backlog: try BacklogSummary.decode(payload, at: 16 + nameLength))
         case 0x84:
             try require(8)
             return .watermark(durableThrough: try number(at: 0))
@@ -136,6 +158,18 @@ public enum ControlRecord: Equatable, Sendable {
             return .subscriber(
                 name: try name(at: 8, length: Int(payload.littleEndian(UInt16.self, at: 2))),
                 isRegistered: payload.littleEndian(UInt8.self, at: 0) == 1)
+        case 0x86:
+            try require(droppedLength)
+            let code = payload.littleEndian(UInt8.self, at: 40)
+            guard let cause = DropCause(rawValue: code) else {
+                throw FormatError(.version, "records were dropped for the unknown cause \(code)")
+            }
+            let total = DropTotal(
+                records: try number(at: 8), length: try number(at: 16), firstReceived: payload.littleEndian(at: 24),
+                lastReceived: payload.littleEndian(at: 32))
+            return .dropped(
+                tenant: try name(at: droppedLength, length: Int(payload.littleEndian(UInt16.self, at: 42))),
+                cause: cause, through: try number(at: 0), total: total)
         default:
             throw FormatError(.version, "control record of unknown type \(kind)")
         }

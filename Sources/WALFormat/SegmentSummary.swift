@@ -26,11 +26,15 @@
 /// 104  u64  raw length: records with their headers, uncompressed, bytes
 /// 112  u64  lowest timestamp, ns
 /// 120  u64  highest timestamp, ns
-/// 128       tenant name, zeros up to the block size
+/// 128       tenant name, zeros up to the next field
+/// 384  u64  when the log had received the first record that the segment was made of, ns; 0: not known
+/// 392  u64  when it had received the last one, ns
+/// 400       zero, up to the block size
 /// ```
 public struct SegmentSummary: Equatable, Sendable {
     static let magic: UInt64 = 0x3147_4553_4C41_5754  // "TWALSEG1" read as little-endian
     private static let fixedLength = 128
+    private static let receivedOffset = 384
     /// Frames begin at multiples of this, and so does the index.
     public static let alignment = 8
 
@@ -52,11 +56,15 @@ public struct SegmentSummary: Equatable, Sendable {
     public var rawLength: UInt64
     public var lowestTimestamp: UInt64
     public var highestTimestamp: UInt64
+    /// When the log had received the first and the last record of those that the segment was made of; 0 where that is
+    /// not known.
+    public var received: ClosedRange<UInt64>
 
     public init(
         logIdentifier: LogIdentifier, blockSize: Int, tenant: TenantName, created: UInt64,
         covered: ClosedRange<UInt64>, length: UInt64, indexOffset: UInt64, indexChecksum: UInt32, frameCount: Int,
-        lostRangeCount: Int, recordCount: UInt64, rawLength: UInt64, lowestTimestamp: UInt64, highestTimestamp: UInt64
+        lostRangeCount: Int, recordCount: UInt64, rawLength: UInt64, lowestTimestamp: UInt64, highestTimestamp: UInt64,
+        received: ClosedRange<UInt64> = 0...0
     ) {
         self.logIdentifier = logIdentifier
         self.blockSize = blockSize
@@ -72,6 +80,7 @@ public struct SegmentSummary: Equatable, Sendable {
         self.rawLength = rawLength
         self.lowestTimestamp = lowestTimestamp
         self.highestTimestamp = highestTimestamp
+        self.received = received
     }
 
     /// Bytes of the index that the summary describes.
@@ -103,6 +112,8 @@ public struct SegmentSummary: Equatable, Sendable {
         bytes.store(littleEndian: lowestTimestamp, at: base + 112)
         bytes.store(littleEndian: highestTimestamp, at: base + 120)
         bytes.store(tenant.utf8, at: base + Self.fixedLength)
+        bytes.store(littleEndian: received.lowerBound, at: base + Self.receivedOffset)
+        bytes.store(littleEndian: received.upperBound, at: base + Self.receivedOffset + 8)
         let checksum = CRC32C.checksum(bytes.bytes.extracting(base + 12..<base + blockSize))
         bytes.store(littleEndian: checksum, at: base + 8)
     }
@@ -125,8 +136,11 @@ public struct SegmentSummary: Equatable, Sendable {
         }
         let nameLength = Int(bytes.littleEndian(UInt16.self, at: base + 36))
         let (first, last): (UInt64, UInt64) = (bytes.littleEndian(at: base + 48), bytes.littleEndian(at: base + 56))
+        let received: (first: UInt64, last: UInt64) = (
+            bytes.littleEndian(at: base + receivedOffset), bytes.littleEndian(at: base + receivedOffset + 8)
+        )
         guard Int(bytes.littleEndian(UInt32.self, at: base + 32)) == blockSize,
-            nameLength <= FormatLimits.maximumNameLength, first <= last,
+            nameLength <= FormatLimits.maximumNameLength, first <= last, received.first <= received.last,
             let tenant = try? TenantName(
                 utf8: bytes.array(base + fixedLength..<base + fixedLength + nameLength))
         else { throw FormatError(.field, "the segment summary at \(base) has fields out of bounds") }
@@ -138,7 +152,8 @@ public struct SegmentSummary: Equatable, Sendable {
             frameCount: Int(bytes.littleEndian(UInt32.self, at: base + 84)),
             lostRangeCount: Int(bytes.littleEndian(UInt32.self, at: base + 88)),
             recordCount: bytes.littleEndian(at: base + 96), rawLength: bytes.littleEndian(at: base + 104),
-            lowestTimestamp: bytes.littleEndian(at: base + 112), highestTimestamp: bytes.littleEndian(at: base + 120))
+            lowestTimestamp: bytes.littleEndian(at: base + 112), highestTimestamp: bytes.littleEndian(at: base + 120),
+            received: received.first...received.last)
         guard summary.isWithinBounds else {
             throw FormatError(.field, "the segment summary at \(base) has fields out of bounds")
         }

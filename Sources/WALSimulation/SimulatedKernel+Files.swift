@@ -38,6 +38,11 @@ extension SimulatedKernel {
         return disk.entries[path] == nil ? 0 : 1
     }
 
+    func freeSpace() -> Int {
+        scheduler.preempt()
+        return process.isDead ? -Int(EIO) : max(0, disk.capacity - disk.usedBytes)
+    }
+
     func makeDirectory(_ path: String) -> Int {
         guard beginOperation() else { return -Int(EIO) }
         if disk.entries[path] != nil { return -Int(EEXIST) }

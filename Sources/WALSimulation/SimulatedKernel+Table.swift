@@ -25,6 +25,7 @@ extension SimulatedKernel {
         table.open = { CInt(SimulatedKernel.of($0).open(SimulatedKernel.text($1), flags: $2)) }
         table.close = { CInt(SimulatedKernel.of($0).close(Int($1))) }
         table.exists = { CInt(SimulatedKernel.of($0).exists(SimulatedKernel.text($1))) }
+        table.free_space = { context, _ in Int64(SimulatedKernel.of(context).freeSpace()) }
         table.make_directory = { CInt(SimulatedKernel.of($0).makeDirectory(SimulatedKernel.text($1))) }
         table.rename = { CInt(SimulatedKernel.of($0).rename(SimulatedKernel.text($1), to: SimulatedKernel.text($2))) }
         table.unlink = { CInt(SimulatedKernel.of($0).unlink(SimulatedKernel.text($1))) }

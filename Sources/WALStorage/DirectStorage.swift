@@ -67,6 +67,14 @@ public struct DirectStorage: JournalStorage {
         return result == 1
     }
 
+    public func freeSpace() throws(StorageError) -> UInt64 {
+        let result = SystemCalls.freeSpace(rootDescription)
+        if result < 0 {
+            throw StorageError(negatedErrno: Int(result), operation: "ask for free space", path: rootDescription)
+        }
+        return UInt64(result)
+    }
+
     public func entries(of directory: String) throws(StorageError) -> [String] {
         let path = path(directory)
         let (names, error) = SystemCalls.names(inDirectory: path)

@@ -17,6 +17,8 @@ public protocol JournalStorage: Sendable {
     func requiredBlockSize() throws(StorageError) -> Int
     /// Whether anything of this name exists.
     func exists(_ name: String) throws(StorageError) -> Bool
+    /// Bytes of the file system that the log may still use.
+    func freeSpace() throws(StorageError) -> UInt64
     /// Names of the entries of a directory (`""` for the root), without order. Throws `.notFound` if there is none.
     func entries(of directory: String) throws(StorageError) -> [String]
     /// Opens an existing file for reading, or reading and writing, past the page cache.

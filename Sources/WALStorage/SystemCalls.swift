@@ -6,6 +6,7 @@ import Glibc
 enum SystemCalls {
     static func open(_ path: String, _ flags: Int) -> CInt { unsafe cwal_open(path, CInt(flags), 0o600) }
     static func exists(_ path: String) -> CInt { unsafe cwal_exists(path) }
+    static func freeSpace(_ path: String) -> Int64 { unsafe cwal_free_space(path) }
     static func makeDirectory(_ path: String) -> CInt { unsafe cwal_make_directory(path, 0o700) }
     static func rename(_ from: String, to: String) -> CInt { unsafe cwal_rename(from, to) }
     /// The names in a directory, without order; on failure the negated errno.

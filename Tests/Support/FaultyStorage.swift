@@ -20,6 +20,7 @@ public final class FaultPlan: @unchecked Sendable {
     private var onHeld: (@Sendable (String) -> Void)?
     private var onCreate: (@Sendable (String) -> StorageError.Code?)?
     private var onContents: (@Sendable (String) -> Bool)?
+    private var space: UInt64?
 
     public init() {}
 
@@ -31,12 +32,15 @@ public final class FaultPlan: @unchecked Sendable {
     public func setRead(_ body: (@Sendable (String, Range<UInt64>) -> Bool)?) { lock.withLock { onRead = body } }
     /// Asked before each small file is read whole; true makes it fail as a device does.
     public func setContents(_ body: (@Sendable (String) -> Bool)?) { lock.withLock { onContents = body } }
+    /// How much free space the file system says that it has; nil: the truth.
+    public func setFreeSpace(_ bytes: UInt64?) { lock.withLock { space = bytes } }
     /// Told of the file after a write that failed and of which the device holds something.
     public func setHeld(_ body: (@Sendable (String) -> Void)?) { lock.withLock { onHeld = body } }
     /// Asked before each file is made.
     public func setCreate(_ body: (@Sendable (String) -> StorageError.Code?)?) { lock.withLock { onCreate = body } }
 
     func write(_ path: String, _ range: Range<UInt64>) -> WriteFault? { lock.withLock { onWrite }?(path, range) }
+    func freeSpace() -> UInt64? { lock.withLock { space } }
     func held(_ path: String) { lock.withLock { onHeld }?(path) }
     func read(_ path: String, _ range: Range<UInt64>) -> Bool { lock.withLock { onRead }?(path, range) ?? false }
     func contents(_ name: String) -> Bool { lock.withLock { onContents }?(name) ?? false }
@@ -82,6 +86,10 @@ public struct FaultyStorage: JournalStorage {
     public func prepareDirectories() throws(StorageError) { try base.prepareDirectories() }
     public func requiredBlockSize() throws(StorageError) -> Int { try base.requiredBlockSize() }
     public func exists(_ name: String) throws(StorageError) -> Bool { try base.exists(name) }
+    public func freeSpace() throws(StorageError) -> UInt64 {
+        if let space = plan.freeSpace() { return space }
+        return try base.freeSpace()
+    }
     public func entries(of directory: String) throws(StorageError) -> [String] { try base.entries(of: directory) }
 
     public func open(_ name: String, forWriting: Bool) throws(StorageError) -> FaultyFile {

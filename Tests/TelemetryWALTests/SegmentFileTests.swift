@@ -56,7 +56,7 @@ import WALStorage
         writer.begin(tenant, from: covering.lowerBound)
         for run in runs { try add(run, length: length, to: writer) }
         for range in lost { writer.addLost(range, cause: .damaged) }
-        let finished = try writer.finish(covering: covering, created: 7)
+        let finished = try writer.finish(covering: covering, created: 7, received: 5...9)
         #expect(FileManager.default.fileExists(atPath: "\(directory.path)/\(finished.rename.temporary).tmp"))
         try storage.publish([finished.rename])
         return finished.summary
@@ -157,7 +157,7 @@ import WALStorage
         writer.addLost(7...8, cause: .damaged)
         writer.addLost(9...9, cause: .damaged)
         writer.addLost(10...12, cause: .dropped)
-        try storage.publish([try writer.finish(covering: 1...12, created: 7).rename])
+        try storage.publish([try writer.finish(covering: 1...12, created: 7, received: 5...9).rename])
         let segment = try open(1...12, format)
         #expect(
             segment.index.lostRanges == [

@@ -136,10 +136,12 @@ import WALStorage
         var records = view.records()
         while let batch = try records.next() { partition.add(batch, .init()) }
         var asked = 0
-        let published = try partition.flush(created: 9) { _ in
-            asked += 1
-            return asked < 3
-        }
+        let published = try partition.flush(
+            created: 9,
+            while: { _ in
+                asked += 1
+                return asked < 3
+            })
         #expect(published == nil)
         let left = try FileManager.default.subpathsOfDirectory(atPath: directory.path + "/tenants")
         #expect(!left.contains { $0.hasSuffix(".segment") || $0.hasSuffix(".tmp") }, "\(left)")

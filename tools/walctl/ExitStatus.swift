@@ -24,8 +24,8 @@ struct CommandFailure: Error {
         let status: ExitStatus =
             switch error {
             case .invalidName, .notALog, .invalidOption: .usage
-            case .recordTooLarge, .batchTooLarge, .tooManyTenants, .tooManySubscribers, .damaged: .findings
-            case .stagingFull, .journalFull, .storage, .failed, .closed, .unsupportedFormat: .io
+            case .recordTooLarge, .batchTooLarge, .tooManyTenants, .tooManySubscribers, .damaged, .dropped: .findings
+            case .stagingFull, .tenantFull, .journalFull, .storage, .failed, .closed, .unsupportedFormat: .io
             }
         self.init("\(error)", status)
     }

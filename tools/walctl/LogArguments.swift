@@ -24,11 +24,19 @@ struct WriterOptions: ParsableArguments {
     @Option(help: "Most bytes that tenant segments may take, in MiB (65536 unless told); 0: make none.")
     var segmentLimitMib: UInt64 = 65536
 
+    @Option(help: "MiB of free space that the file system is left with.")
+    var freeSpaceFloorMib: UInt64 = 0
+
+    @OptionGroup var retention: RetentionOptions
+
     @Flag(help: "Go on without direct I/O where the file system has none.")
     var directIoPreferred = false
 
-    func options() -> WriteAheadLogOptions {
+    func options() throws(CommandFailure) -> WriteAheadLogOptions {
         var options = WriteAheadLogOptions()
+        options.retention = try retention.standard()
+        options.tenantRetention = try retention.own()
+        options.freeSpaceFloor = freeSpaceFloorMib.multipliedReportingOverflow(by: 1 << 20).partialValue
         options.journalFileSize = journalFileMib.multipliedReportingOverflow(by: 1 << 20).partialValue
         options.journalLimit = journalLimitMib.multipliedReportingOverflow(by: 1 << 20).partialValue
         options.compactionThreshold = compactionThresholdMib.multipliedReportingOverflow(by: 1 << 20).partialValue
@@ -40,7 +48,7 @@ struct WriterOptions: ParsableArguments {
     /// Opens the log for writing and says on standard error what recovery found, where it found anything.
     func open(_ root: String) throws(CommandFailure) -> WriteAheadLog {
         let bar = ProgressBar("recovering")
-        let options = self.options()
+        let options = try self.options()
         let log = try failing { () throws(WALError) in
             try WriteAheadLog.openBlocking(at: root, options: options) { bar.update($0, of: $1) }
         }

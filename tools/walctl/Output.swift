@@ -55,6 +55,15 @@ func readable(bytes: UInt64) -> String {
     return unit == 0 ? "\(bytes) B" : String(format: value < 10 ? "%.2f %@" : "%.1f %@", value, units[unit])
 }
 
+/// A length of time for people: its largest unit, and the next.
+func readable(seconds: Double) -> String {
+    let whole = Int(min(max(0, seconds), 1e9))
+    if whole < 60 { return "\(whole) s" }
+    if whole < 3600 { return "\(whole / 60) min \(whole % 60) s" }
+    if whole < 86400 { return "\(whole / 3600) h \(whole % 3600 / 60) min" }
+    return "\(whole / 86400) d \(whole % 86400 / 3600) h"
+}
+
 /// A timestamp of the log as ISO 8601, `-` for none.
 func readable(time nanoseconds: UInt64) -> String {
     guard nanoseconds > 0 else { return "-" }

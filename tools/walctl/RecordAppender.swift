@@ -88,6 +88,7 @@ struct RecordAppender {
             case .recordTooLarge where records.count > 1:
                 for record in records { try appendOne(record, tenant: tenant) }
             case .recordTooLarge, .tooManyTenants: refuse("tenant \(tenant): \(error)")
+            case .dropped: refuse("\(error)", count: records.count)
             default: throw CommandFailure(error)
             }
         }
@@ -95,8 +96,11 @@ struct RecordAppender {
 
     private mutating func appendOne(_ record: OTLPRecord, tenant: TenantName) throws(CommandFailure) {
         do throws(WALError) { try append([record], tenant: tenant) } catch {
-            guard case .recordTooLarge = error else { throw CommandFailure(error) }
-            refuse("tenant \(tenant): \(error)")
+            switch error {
+            case .recordTooLarge: refuse("tenant \(tenant): \(error)")
+            case .dropped: refuse("\(error)")
+            default: throw CommandFailure(error)
+            }
         }
     }
 

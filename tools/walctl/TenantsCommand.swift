@@ -1,11 +1,12 @@
 import ArgumentParser
+import Foundation
 import TelemetryWAL
 import WALFormat
 
 /// `walctl tenants`: who is in the log, with how much undelivered.
 struct TenantsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "tenants", abstract: "List tenants with sequence numbers, cursors and backlog.",
+        commandName: "tenants", abstract: "List tenants with sequence numbers, cursors, backlog and its age.",
         discussion: """
             Changes nothing, and works beside a living writer.
 
@@ -24,32 +25,43 @@ struct TenantsCommand: ParsableCommand {
         /// Sequence numbers that the journal still holds.
         var firstHeld: UInt64?
         var lastHeld: UInt64?
-        /// Records that some subscriber has not acknowledged; all held where there is no subscriber.
+        /// Records that some subscriber has not acknowledged and that were not dropped; all held where there is no
+        /// subscriber.
         var backlog: UInt64
+        /// Their bytes, headers included, uncompressed.
+        var backlogBytes: UInt64
+        /// About when the log received the first of them, nanoseconds since 1970 (UTC).
+        var oldestReceived: UInt64?
+        /// Records dropped, or not taken, since the log began.
+        var dropped: UInt64
         var acknowledgedThrough: [String: UInt64]
     }
 
     func run() throws {
         let reader = try failing { () throws(WALError) in try WriteAheadLogReader(at: root.root) }
         let lines = reader.tenants.sorted { $0.name < $1.name }.map { tenant in
-            let acknowledged = tenant.acknowledgedThrough.values.min() ?? 0
-            let unheld = tenant.held.map { $0.lowerBound - 1 } ?? tenant.nextSequence - 1
-            return Line(
+            Line(
                 tenant: readable(name: tenant.name), appended: tenant.nextSequence - 1,
                 firstHeld: tenant.held?.lowerBound, lastHeld: tenant.held?.upperBound,
-                backlog: tenant.nextSequence - 1 - min(tenant.nextSequence - 1, max(acknowledged, unheld)),
+                backlog: tenant.backlog, backlogBytes: tenant.backlogLength, oldestReceived: tenant.oldestReceived,
+                dropped: tenant.drops.values.reduce(0) { $0 + $1.records },
                 acknowledgedThrough: Dictionary(
                     uniqueKeysWithValues: tenant.acknowledgedThrough.map { ($0.key.description, $0.value) }))
         }
         if output.format == .json {
             try printJSON(lines)
         } else {
-            var table = Table(headers: ["tenant", "appended", "held", "backlog", "acknowledged"], numeric: [1, 3])
+            let now = Date().timeIntervalSince1970 * 1e9
+            var table = Table(
+                headers: ["tenant", "appended", "held", "backlog", "bytes", "age", "dropped", "acknowledged"],
+                numeric: [1, 3, 4, 5, 6])
             for line in lines {
                 let held = line.firstHeld.map { "\($0)-\(line.lastHeld ?? $0)" } ?? "-"
                 let cursors = line.acknowledgedThrough.sorted { $0.key < $1.key }.map { "\($0.key):\($0.value)" }
                 table.rows.append([
-                    line.tenant, "\(line.appended)", held, "\(line.backlog)",
+                    line.tenant, "\(line.appended)", held, "\(line.backlog)", readable(bytes: line.backlogBytes),
+                    line.oldestReceived.map { readable(seconds: (now - Double($0)) / 1e9) } ?? "-",
+                    line.dropped == 0 ? "-" : "\(line.dropped)",
                     cursors.isEmpty ? "-" : cursors.joined(separator: " "),
                 ])
             }

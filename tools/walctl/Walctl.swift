@@ -29,7 +29,7 @@ struct Walctl: AsyncParsableCommand {
         version: "0.1.0",
         subcommands: [
             AppendCommand.self, CatCommand.self, CompactCommand.self, DoctorCommand.self, InspectCommand.self,
-            ReplayCommand.self, SegmentsCommand.self, TenantsCommand.self, VerifyCommand.self,
+            ReplayCommand.self, RetentionCommand.self, SegmentsCommand.self, TenantsCommand.self, VerifyCommand.self,
         ])
 
     static func main() async {

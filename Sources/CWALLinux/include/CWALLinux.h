@@ -34,6 +34,8 @@ struct cwal_file_status {
 int cwal_open(const char *path, int cwal_flags, unsigned mode);
 int cwal_close(int fd);
 int cwal_exists(const char *path);  // 1 or 0
+/// Bytes of the file system that an unprivileged process may still use.
+int64_t cwal_free_space(const char *path);
 int cwal_make_directory(const char *path, unsigned mode);
 int cwal_rename(const char *from, const char *to);
 int cwal_unlink(const char *path);

@@ -23,6 +23,7 @@ struct cwal_simulation {
     int (*open)(void *context, const char *path, int cwal_flags);
     int (*close)(void *context, int fd);
     int (*exists)(void *context, const char *path);
+    int64_t (*free_space)(void *context, const char *path);
     int (*make_directory)(void *context, const char *path);
     int (*rename)(void *context, const char *from, const char *to);
     int (*unlink)(void *context, const char *path);

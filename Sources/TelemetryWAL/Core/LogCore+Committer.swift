@@ -114,7 +114,8 @@ extension LogCore {
         guard refusal == nil, !controlIsBlocked, !isClosing else { return false }
         if needsWatermark || !pendingSubscribers.isEmpty { return true }
         // While no file can be made, room goes to acknowledgements that were asked to be written, or that free some.
-        return !pendingCursors.isEmpty && (preparerFailure == nil || acknowledgementsFreeAFile)
+        return (!pendingCursors.isEmpty || !retention.unwritten.isEmpty)
+            && (preparerFailure == nil || acknowledgementsFreeAFile)
     }
 
     private var acknowledgementsFreeAFile: Bool {
@@ -124,6 +125,7 @@ extension LogCore {
                 subscriber: $0.key.subscriber, tenant: state.tenants[$0.key.tenantIndex].name,
                 acknowledgedThrough: $0.value)
         }
+        turn.control += retention.unwrittenRecords(in: state)
         return freesAFile(turn)
     }
 }

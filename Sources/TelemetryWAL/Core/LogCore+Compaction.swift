@@ -37,15 +37,23 @@ extension LogCore {
                 }
                 compactorRetry = nil
             }
-            switch nextCompaction(isFull: partition.isFull) {
+            enforceRetention()
+            let step = nextCompaction(isFull: partition.isFull)
+            if step != .rest, lacksFreeSpace(for: partition) { continue }
+            switch step {
             case .gather(let sequence): gather(sequence, into: partition)
             case .publish: publish(partition)
             case .rest:
+                dropIfOutOfRoom()
                 if mergeSegments() { continue }
                 compactorRests = true
                 roomCondition.broadcast()
                 defer { compactorRests = false }
-                compactorWake.wait(lock)
+                if let next = nextRetention {
+                    compactorWake.wait(lock, until: next)
+                } else {
+                    compactorWake.wait(lock)
+                }
             }
         }
         compactorRests = true
@@ -54,11 +62,14 @@ extension LogCore {
     /// Under the lock.
     private func nextCompaction(isFull: Bool) -> CompactorMachine.Step {
         guard !mayLackSubscribers else { return .rest }
+        // What is sealed is looked at file by file, and tenant by tenant, only where it matters.
+        let sealedLength = files.dropLast().reduce(0) { $0 + $1.header.capacity }
+        if compactor.mayRest(sealedLength: sealedLength, isPressed: isPressed) { return .rest }
         return compactor.next(
             sealedFiles, isPressed: isPressed, isFull: isFull, segmentLength: segments.length)
     }
 
-    private var isPressed: Bool { preparerFailure != nil }
+    var isPressed: Bool { preparerFailure != nil }
 
     /// Files that take no more commits, oldest first. Under the lock.
     var sealedFiles: [CompactorMachine.File] {
@@ -116,7 +127,7 @@ extension LogCore {
         for (index, extent) in extents {
             let tenant = state.tenants[index]
             bounds[tenant.name] = .init(
-                acknowledged: state.acknowledgedByAll(tenant: index), covered: tenant.segmentedThrough,
+                acknowledged: state.releasedThrough(tenant: index), covered: tenant.segmentedThrough,
                 first: min(extent.firstSequence, firstLosses[sequence]?[tenant.name] ?? .max))
             lasts.append((tenant.name, extent.lastSequence))
         }
@@ -182,7 +193,10 @@ extension LogCore {
         var failure: StorageError?
         var published: [SegmentPartition<Storage>.Published]?
         do throws(StorageError) {
-            published = try partition.flush(created: wallClockNanoseconds()) { isNaming in
+            published = try partition.flush(
+                created: wallClockNanoseconds(),
+                received: { (tenant, covered) in lock.withLock { timesReceived(covered, of: tenant) } }
+            ) { isNaming in
                 lock.withLock { mayGoOn(since: gatheredRegistrations, isNaming: isNaming) }
             }
         } catch { failure = error }
@@ -212,6 +226,7 @@ extension LogCore {
             compactionStatistics.filesCompacted += 1
         }
         compactor.forgetGathered()
+        dropsMakeRoom = dropsMakeRoom || mayDropAny
         segmentGeneration += 1
         reclaim()
         wakeRoomWaiters()
@@ -234,11 +249,12 @@ extension LogCore {
     }
 
     /// Under the lock.
-    private func giveUpCompaction(_ error: WALError) {
+    func giveUpCompaction(_ error: WALError) {
         compactionStatistics.failures += 1
         compactorFailure = error
         logLater(.error, "compaction failed and is tried again", ["error": "\(error)"])
         compactorRetry = .now + Self.retryTime
+        if case .storage(let cause) = error, cause.code == .noSpace { dropForSpace(ofSegments: true) }
         wakeRoomWaiters()
     }
 
@@ -272,7 +288,7 @@ extension LogCore {
                 return state.cursors.keys.map { state.acknowledgedThrough($0, tenant: index) }.max() ?? 0
             }
         #endif
-        return state.acknowledgedByAll(tenant: index)
+        return state.releasedThrough(tenant: index)
     }
 
     /// Removes segments that everybody has. Returns whether there were any. Under the lock, which is given up meanwhile.
@@ -297,11 +313,14 @@ extension LogCore {
         // There is room again, for journal files, too.
         preparerFailure = nil
         preparerWake.signal()
-        if let failure {
-            // It is tried again when the log is opened.
-            logLater(.warning, "a segment that everybody has stays where it is", ["error": "\(failure)"])
-        }
+        if let failure { noteLeftover(failure) }
         return true
+    }
+
+    /// A segment that nobody needs could not be removed. It is tried again when the log is opened. Under the lock.
+    private func noteLeftover(_ failure: StorageError) {
+        compactionStatistics.failedRemovals += 1
+        logLater(.warning, "a segment that nobody needs stays where it is", ["error": "\(failure)"])
     }
 
     /// Merges a row of small segments. Returns whether there was one. Under the lock, which is given up meanwhile.
@@ -344,8 +363,13 @@ extension LogCore {
         let directory = SegmentName.directory(of: tenant) + "/"
         lock.unlock()
         // What cannot be removed is superseded, and removed when the log is opened.
-        try? storage.discard(merged.filter { old in !new.contains { $0.name == old.name } }.map { directory + $0.name })
+        var leftover: StorageError?
+        do throws(StorageError) {
+            try storage.discard(
+                merged.filter { old in !new.contains { $0.name == old.name } }.map { directory + $0.name })
+        } catch { leftover = error }
         lock.lock()
+        if let leftover { noteLeftover(leftover) }
         return true
     }
 
@@ -377,6 +401,8 @@ public struct CompactionStatistics: Sendable, Equatable {
     public var segmentsMerged: UInt64 = 0
     /// Segments that every subscriber had and that were removed.
     public var segmentsRemoved: UInt64 = 0
+    /// Removals of segments, of one or several, that failed: they stay until the log is opened again.
+    public var failedRemovals: UInt64 = 0
     /// Bytes written to segments, merges included.
     public var bytesWritten: UInt64 = 0
     /// Compactions and merges that failed and are tried again.

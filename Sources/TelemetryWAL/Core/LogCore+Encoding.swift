@@ -64,7 +64,7 @@ extension LogCore {
     // MARK: - Acknowledgements
 
     private func takeAcknowledgements(into turn: inout Turn) {
-        guard !pendingCursors.isEmpty || !pendingSubscribers.isEmpty else { return }
+        guard !pendingCursors.isEmpty || !pendingSubscribers.isEmpty || !retention.unwritten.isEmpty else { return }
         acknowledgementsTaken += 1
         turn.cursors = pendingCursors
         turn.subscriberRecords = pendingSubscribers
@@ -77,6 +77,9 @@ extension LogCore {
         }
         pendingCursors = [:]
         pendingSubscribers = []
+        let (keys, records) = retention.takeUnwritten(in: state)
+        turn.drops = keys
+        turn.control += records
         turn.acknowledgementNumber = acknowledgementsTaken
     }
 
@@ -88,6 +91,7 @@ extension LogCore {
             pendingCursors[key] = max(pendingCursors[key] ?? 0, through)
         }
         pendingSubscribers = turn.subscriberRecords + pendingSubscribers
+        retention.giveBack(turn.drops)
         if turn.acknowledgementNumber == acknowledgementsTaken {
             acknowledgementsTaken -= 1
         } else {
@@ -97,6 +101,7 @@ extension LogCore {
         turn.acknowledgementNumber = 0
         turn.cursors = [:]
         turn.subscriberRecords = []
+        turn.drops = []
         turn.control = []
     }
 

@@ -78,6 +78,7 @@ extension LogCore {
             sealedFile = nil
             retired += retiredLater
             retiredLater = []
+            dropsMakeRoom = dropsMakeRoom || mayDropAny
             preparerWake.signal()
             wakeCompactor()
         }
@@ -87,12 +88,18 @@ extension LogCore {
             for index in 0..<group.frameCount {
                 let (tenantIndex, sequences) = group.frames[index].place
                 state.setNextSequence(sequences.upperBound + 1, at: tenantIndex)
+                state.noteAppended(
+                    through: sequences.upperBound, length: UInt64(group.frames[index].rawLength),
+                    received: last.timestamp, at: tenantIndex)
                 files[file].add(tenantIndex: tenantIndex, sequences: sequences, offset: last.offset)
             }
         }
         // Subscribers were applied when they came and went; only cursors wait for the disk.
         for record in turn.control {
             if case .cursor(let subscriber, let tenant, _) = record, !turn.departed.contains(subscriber) {
+                state.apply(record)
+                if segments.count > 0, let index = state.index(of: tenant) { noteRelease(ofTenant: index) }
+            } else if case .dropped(let tenant, _, _, _) = record {
                 state.apply(record)
                 if segments.count > 0, let index = state.index(of: tenant) { noteRelease(ofTenant: index) }
             }

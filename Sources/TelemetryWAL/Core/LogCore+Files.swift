@@ -199,6 +199,7 @@ extension LogCore {
 
     private func makeFile() {
         guard journalLength + options.journalFileSize <= options.journalLimit else {
+            preparerLacksDisk = false
             refusePreparation(.journalFull(reason: "journalLimit of \(options.journalLimit) bytes is reached"))
             return
         }
@@ -208,11 +209,16 @@ extension LogCore {
         lock.unlock()
         var made: Storage.File?
         var failure: StorageError?
-        do throws(StorageError) {
-            made = try Self.makeSpare(name, in: storage, format: format, size: options.journalFileSize)
-        } catch { failure = error }
+        let shortage = shortageOfSpace(for: options.journalFileSize)
+        if shortage == nil {
+            do throws(StorageError) {
+                made = try Self.makeSpare(name, in: storage, format: format, size: options.journalFileSize)
+            } catch { failure = error }
+        }
         lock.lock()
         isPreparing = false
+        preparerLacksDisk = shortage != nil || failure?.code == .noSpace
+        if let shortage { refusePreparation(shortage) }
         if let made {
             addSpare(SpareFile(name: name, file: made, capacity: options.journalFileSize))
         } else if let failure {

@@ -15,7 +15,7 @@ extension LogCore {
             },
             floor: { [self] tenant in
                 lock.withLock {
-                    state.index(of: tenant).map { state.acknowledgedThrough(subscriber, tenant: $0) } ?? 0
+                    state.index(of: tenant).map { wantedBehind(subscriber, tenant: $0) } ?? 0
                 }
             },
             hasLeft: { [self] readable in
@@ -33,7 +33,7 @@ extension LogCore {
     ) -> WalkSource<Storage>.Supply {
         var supply = WalkSource<Storage>.Supply(throughCommit: durableThrough)
         func through(_ index: Int) -> UInt64 {
-            given[state.tenants[index].name] ?? state.acknowledgedThrough(subscriber, tenant: index)
+            given[state.tenants[index].name] ?? wantedBehind(subscriber, tenant: index)
         }
         var index: Int?
         if let tenant {
@@ -49,6 +49,12 @@ extension LogCore {
         let from = index.map { max(through($0), state.tenants[$0].segmentedThrough) + 1 } ?? 1
         supply.files = readableFiles(tenantIndex: index, from: from, behind: place)
         return supply
+    }
+
+    /// Through which number a subscriber is given nothing of a tenant: it has the records, or they were dropped. Under
+    /// the lock.
+    private func wantedBehind(_ subscriber: TenantName, tenant index: Int) -> UInt64 {
+        max(state.acknowledgedThrough(subscriber, tenant: index), state.tenants[index].droppedThrough)
     }
 
     /// The files that hold a tenant's records (or anyone's, for nil) that are in no segment, from a sequence number on,
@@ -178,7 +184,7 @@ extension LogCore {
     func flushAcknowledgements() throws(WALError) {
         lock.lock()
         defer { lock.unlock() }
-        let hasPending = !pendingCursors.isEmpty || !pendingSubscribers.isEmpty
+        let hasPending = !pendingCursors.isEmpty || !pendingSubscribers.isEmpty || !retention.unwritten.isEmpty
         #if Simulation
             if DeliberateBug.isActive(.advanceCursorBeforeCommit) { return }
         #endif
@@ -221,7 +227,10 @@ extension LogCore {
             }
         }
         // A log that never had a file has nothing to mark.
-        if refusal == nil, machine.current != nil || !pendingCursors.isEmpty || !pendingSubscribers.isEmpty {
+        if refusal == nil,
+            machine.current != nil || !pendingCursors.isEmpty || !pendingSubscribers.isEmpty
+                || !retention.unwritten.isEmpty
+        {
             // Acknowledgements that find no room are given again next time; the caller is told.
             if case .failure(let error) = commitControl(closing: true) { closeFailure = error }
         }

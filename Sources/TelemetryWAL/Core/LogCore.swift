@@ -81,6 +81,16 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     let firstLosses: [UInt64: [TenantName: UInt64]]
     /// How often in a row gathering has failed.
     var unreadableAttempts = 0
+    /// When ages and budgets are looked at next; nil: no policy asks for it.
+    var nextRetention: MonotonicTime?
+    /// The segments' summaries were asked when their records were received.
+    var hasSegmentTimes = false
+    /// Dropping records may make room, as far as is known.
+    var dropsMakeRoom = false
+    /// It was for want of disk space that no journal file could be made ready.
+    var preparerLacksDisk = false
+    /// When drops of a tenant were logged last.
+    var lastLoggedDrops: [TenantName: MonotonicTime] = [:]
     /// The compactor has nothing to do.
     var compactorRests = false
     var compactionStatistics = CompactionStatistics()
@@ -172,6 +182,9 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         }
         super.init(options: options, format: format, state: recovered.state, admission: admission)
         self.admission.fileStart = fileStartBound()
+        dropsMakeRoom = mayDropAny
+        planRetention()
+        if nextRetention != nil { nextRetention = .now }
     }
 
     // MARK: - What `LogFront` asks for
@@ -203,8 +216,11 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     override var compactionMakesRoom: Bool {
         !isStopped && !mayLackSubscribers && compactorRetry == nil
             && ((!releaseCandidates.isEmpty && !departuresAreUnderWay)
-                || compactor.makesRoom(sealedFiles, segmentLength: segments.length))
+                || compactor.makesRoom(sealedFiles, segmentLength: segments.length)
+                || (dropsMakeRoom && !controlIsBlocked))
     }
+
+    override func noteDecidedDrop(_ drop: RetentionDrop) { noteDrop(drop) }
 
     override func wakeCompactor() { compactorWake.signal() }
 

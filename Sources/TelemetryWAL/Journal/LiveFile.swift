@@ -56,11 +56,11 @@ struct LiveFile {
                 lastOffset: offset), ofTenant: tenantIndex)
     }
 
-    /// Whether every subscriber has everything in the file that can be read. What cannot be read counts as
-    /// undelivered while nobody subscribes.
+    /// Whether nobody is promised anything in the file that can be read. What cannot be read counts as undelivered
+    /// while nobody subscribes.
     func isDelivered(in state: LogState) -> Bool {
-        if state.cursors.isEmpty { return extents.isEmpty && !holdsLoss }
-        return extents.allSatisfy { $1.lastSequence <= state.acknowledgedByAll(tenant: $0) }
+        if state.cursors.isEmpty, holdsLoss { return false }
+        return extents.allSatisfy { $1.lastSequence <= state.releasedThrough(tenant: $0) }
     }
 
     /// Whether the log can do without the file: everything in it that can be read is delivered, or in segments.

@@ -88,7 +88,7 @@ struct CheckpointSummary {
                     let records = try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
                         try ControlRecord.decodeAll(raw, count: frame.header.recordCount)
                     }
-                    for record in records { state.apply(record) }
+                    for record in records { state.apply(record, at: header.timestamp) }
                 }
                 return state
             }
@@ -111,6 +111,9 @@ extension RecoveryMachine {
             let first =
                 before.index(of: tenant.name).map { before.tenants[$0].nextSequence } ?? before.sequenceFloor
             guard tenant.nextSequence > first, let place = state.index(of: tenant.name) else { continue }
+            state.refineBacklog(
+                at: tenant.nextSequence - 1, length: tenant.backlog.appendedLength, received: next.created,
+                tenant: place)
             file.extents.add(
                 TenantExtent(
                     firstSequence: first, lastSequence: tenant.nextSequence - 1, firstOffset: link.header.commitsStart,

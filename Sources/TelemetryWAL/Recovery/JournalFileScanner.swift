@@ -7,6 +7,8 @@ struct ScannedCommit {
         var tenant: TenantName
         var sequences: ClosedRange<UInt64>
         var isIntact: Bool
+        /// Bytes of its records, uncompressed.
+        var rawLength: UInt64
         /// The stored body's place in the file.
         var range: Range<UInt64>
     }
@@ -138,7 +140,7 @@ struct JournalFileScanner {
                 commit.frames.append(
                     ScannedCommit.Frame(
                         tenant: tenant, sequences: frame.header.firstSequence...frame.header.lastSequence,
-                        isIntact: isIntact,
+                        isIntact: isIntact, rawLength: UInt64(frame.header.rawLength),
                         range: header.offset + UInt64(frame.body.lowerBound)..<header.offset
                             + UInt64(frame.body.upperBound)))
             } else {

@@ -49,9 +49,9 @@ extension RecoveryMachine {
             chain.missing.filter { told.contains($0.sequence) }.map { ($0.sequence, $0.epoch) }, uniquingKeysWith: max)
     }
 
-    /// Whether every subscriber has everything that stood before a file, or segments hold it.
+    /// Whether nobody is promised anything that stood before a file, but what segments hold.
     private func isSettled(before index: Int) -> Bool {
-        guard index < files.count, !state.cursors.isEmpty || state.hasSegments else { return false }
+        guard index < files.count, !state.cursors.isEmpty || state.hasSegments || state.hasDrops else { return false }
         return state.tenants.indices.allSatisfy { tenant in
             let next = files[index...].lazy.compactMap { $0.extents[tenant]?.firstSequence }.first
             return state.settledThrough(tenant: tenant) + 1 >= next ?? state.tenants[tenant].nextSequence
@@ -112,7 +112,7 @@ extension RecoveryMachine {
         for (index, tenant) in state.tenants.enumerated() {
             let cursor = state.cursors.keys.map { state.acknowledgedThrough($0, tenant: index) }.max() ?? 0
             let skipped = isCountKnown ? tenant.nextSequence + unknown : max(tenant.nextSequence, highest)
-            state.setNextSequence(max(skipped, cursor + 1), at: index)
+            state.setNextSequence(max(skipped, cursor + 1, tenant.droppedThrough + 1), at: index)
         }
     }
 }

@@ -236,9 +236,9 @@ struct RecoveryMachine {
             isClean = false
         }
         if header.flags.contains(.checkpoint), commit.controlFault == nil {
-            applyCheckpoint(commit.control, file: file)
+            applyCheckpoint(commit.control, file: file, at: header.timestamp)
         } else {
-            for record in commit.control { state.apply(record) }
+            for record in commit.control { state.apply(record, at: header.timestamp) }
         }
         for frame in commit.frames {
             let index = state.makeIndex(of: frame.tenant)
@@ -247,6 +247,8 @@ struct RecoveryMachine {
                 lose(frame.tenant, next...frame.sequences.lowerBound - 1, file: file, offset: header.offset)
             }
             state.setNextSequence(max(next, frame.sequences.upperBound + 1), at: index)
+            state.noteAppended(
+                through: frame.sequences.upperBound, length: frame.rawLength, received: header.timestamp, at: index)
             if frame.isIntact {
                 report.records += frame.sequences.upperBound - frame.sequences.lowerBound + 1
                 file.add(tenantIndex: index, sequences: frame.sequences, offset: header.offset)
@@ -274,9 +276,9 @@ struct RecoveryMachine {
     }
 
     /// A checkpoint is authority: it heals what damage before it left unknown.
-    private mutating func applyCheckpoint(_ records: [ControlRecord], file: LiveFile) {
+    private mutating func applyCheckpoint(_ records: [ControlRecord], file: LiveFile, at time: UInt64) {
         var jumps: [(TenantName, ClosedRange<UInt64>)] = []
-        for case .tenantState(let tenant, let nextSequence) in records where knowsState {
+        for case .tenantState(let tenant, let nextSequence, _) in records where knowsState {
             let next = state.index(of: tenant).map { state.tenants[$0].nextSequence } ?? state.sequenceFloor
             if nextSequence > next { jumps.append((tenant, next...nextSequence - 1)) }
         }
@@ -293,7 +295,7 @@ struct RecoveryMachine {
         // Who is not in a checkpoint has left.
         state.keepSubscribers(
             Set(records.compactMap { if case .subscriber(let name, true) = $0 { name } else { nil } }))
-        for record in records { state.apply(record) }
+        for record in records { state.apply(record, at: time) }
         knowsState = true
         hasCheckpoint = true
         openDamage = nil

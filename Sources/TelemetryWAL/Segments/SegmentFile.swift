@@ -14,6 +14,8 @@ package final class SegmentFile<Storage: JournalStorage> {
     /// Bytes of the file.
     package let length: UInt64
     package let index: SegmentIndex
+    /// When the log had received what the segment was made of; 0 where that is not known.
+    package let received: ClosedRange<UInt64>
     /// Why the index had to be taken from the frames, if it had.
     package let fault: FormatError?
     private let file: Storage.File
@@ -41,6 +43,7 @@ package final class SegmentFile<Storage: JournalStorage> {
             let contents = Contents(file: file, size: try file.size(), format: format, buffer: buffer)
             length = contents.size
             let found = contents.summary()
+            received = (try? found.get().received) ?? 0...0
             let index: Result<SegmentIndex, FormatError>
             switch found {
             case .success(let summary):

@@ -18,6 +18,8 @@ struct SegmentMerge<Storage: JournalStorage> {
     /// What the next segment covers, so far.
     private var first: UInt64 = 0
     private var next: UInt64 = 0
+    /// When the log had received what the segments hold that were taken so far.
+    private var received: ClosedRange<UInt64>?
 
     init(
         storage: Storage, format: RootFormat, writer: SegmentWriter<Storage>, tenant: TenantName, acknowledged: UInt64,
@@ -62,6 +64,9 @@ struct SegmentMerge<Storage: JournalStorage> {
         _ entry: SegmentCatalog.Entry, while goesOn: () -> Bool
     ) throws(WALError) -> Bool {
         let file = try SegmentFile(entry.name, of: tenant, in: storage, format: format)
+        let taken = file.received
+        received =
+            received.map { min($0.lowerBound, taken.lowerBound)...max($0.upperBound, taken.upperBound) } ?? taken
         if let fault = file.fault { throw .damaged(path: file.path, offset: 0, reason: fault.description) }
         var lost = file.index.lostRanges[...]
         for (number, frame) in file.index.frames.enumerated() {
@@ -102,7 +107,8 @@ struct SegmentMerge<Storage: JournalStorage> {
 
     private mutating func finish() throws(WALError) {
         do throws(StorageError) {
-            finished.append(try writer.finish(covering: first...next - 1, created: created))
+            finished.append(
+                try writer.finish(covering: first...next - 1, created: created, received: received ?? 0...0))
         } catch { throw .storage(error) }
     }
 

@@ -172,10 +172,12 @@ final class SegmentPartition<Storage: JournalStorage> {
     }
 
     /// Writes a segment, or several where one is not enough, for each tenant that has records waiting, and gives them
-    /// their names. When it throws, any of them may have its name, and what waits stays. `goesOn` is asked before each
-    /// segment, with true before they are given their names; nil if it said no.
+    /// their names. When it throws, any of them may have its name, and what waits stays. `received` says when the log had
+    /// taken a tenant's records. `goesOn` is asked before each segment, with true before they are given their names; nil
+    /// if it said no.
     func flush(
-        created: UInt64, while goesOn: (_ isNaming: Bool) -> Bool = { _ in true }
+        created: UInt64, received: (TenantName, ClosedRange<UInt64>) -> ClosedRange<UInt64> = { _, _ in 0...0 },
+        while goesOn: (_ isNaming: Bool) -> Bool = { _ in true }
     ) throws(StorageError) -> [Published]? {
         var finished: [SegmentWriter<Storage>.Finished] = []
         do throws(StorageError) {
@@ -185,7 +187,7 @@ final class SegmentPartition<Storage: JournalStorage> {
                     return nil
                 }
                 guard let waiting = tenants[tenant] else { continue }
-                try write(waiting, of: tenant, created: created, &finished)
+                try write(waiting, of: tenant, created: created, received: { received(tenant, $0) }, &finished)
             }
             guard goesOn(true) else {
                 discard(finished)
@@ -225,14 +227,17 @@ final class SegmentPartition<Storage: JournalStorage> {
 
     private func write(
         _ waiting: Waiting, of tenant: TenantName, created: UInt64,
-        _ finished: inout [SegmentWriter<Storage>.Finished]
+        received: (ClosedRange<UInt64>) -> ClosedRange<UInt64>, _ finished: inout [SegmentWriter<Storage>.Finished]
     ) throws(StorageError) {
+        func finish(_ covered: ClosedRange<UInt64>) throws(StorageError) {
+            finished.append(try writer.finish(covering: covered, created: created, received: received(covered)))
+        }
         var first = waiting.next
         var next = first
         writer.begin(tenant, from: first)
         for item in waiting.items {
             if !writer.hasRoom, next > first {
-                finished.append(try writer.finish(covering: first...next - 1, created: created))
+                try finish(first...next - 1)
                 first = next
                 writer.begin(tenant, from: first)
             }
@@ -245,6 +250,6 @@ final class SegmentPartition<Storage: JournalStorage> {
             }
             next = item.sequences.upperBound + 1
         }
-        finished.append(try writer.finish(covering: first...next - 1, created: created))
+        try finish(first...next - 1)
     }
 }

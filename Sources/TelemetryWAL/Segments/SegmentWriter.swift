@@ -195,7 +195,9 @@ final class SegmentWriter<Storage: JournalStorage> {
 
     /// Ends the segment, which covers these numbers. When this returns it is written under its temporary name, and
     /// `JournalStorage.publish` makes it durable.
-    func finish(covering sequences: ClosedRange<UInt64>, created: UInt64) throws(StorageError) -> Finished {
+    func finish(
+        covering sequences: ClosedRange<UInt64>, created: UInt64, received: ClosedRange<UInt64>
+    ) throws(StorageError) -> Finished {
         guard let tenant else { preconditionFailure("no segment was begun") }
         try flushFrame()
         let blockSize = format.blockSize
@@ -215,7 +217,7 @@ final class SegmentWriter<Storage: JournalStorage> {
             recordCount: index.frames.reduce(0) { $0 + UInt64($1.recordCount) },
             rawLength: index.frames.reduce(0) { $0 + UInt64($1.rawLength) },
             lowestTimestamp: index.frames.map(\.lowestTimestamp).min() ?? 0,
-            highestTimestamp: index.frames.map(\.highestTimestamp).max() ?? 0)
+            highestTimestamp: index.frames.map(\.highestTimestamp).max() ?? 0, received: received)
         let isWhole = written == 0
         buffer.withMutableBytes { (bytes: inout MutableRawSpan) in
             summary.encode(into: &bytes, at: summaryStart)

@@ -58,6 +58,7 @@ extension LogFront {
     private final func account(tenantIndex index: Int, count: Int, length: Int) -> StagedPlace {
         let place = StagedPlace(group: openGroup.number, firstSequence: tenantStaging[index].nextSequence)
         tenantStaging[index].nextSequence += UInt64(count)
+        tenantStaging[index].takenLength += UInt64(length)
         openGroup.count(records: count, length: length)
         stagedBytes += length
         return place
@@ -94,7 +95,9 @@ extension LogFront {
         // The header is counted even if the tenant has a frame: an upper bound costs nothing.
         let header = FrameHeader.length(tenantLength: tenant.utf8.count)
         let grown = CommitHeader.length + openGroup.frameHeadersLength + header + openGroup.rawLength + length
-        if let known, grown <= admittedLength, openGroupTakes(count: count, length: length) {
+        if let known, grown <= admittedLength, openGroupTakes(count: count, length: length),
+            tenantStaging[known].takenLength + UInt64(length) <= tenantStaging[known].lengthLimit
+        {
             return .granted(tenantIndex: known)
         }
         return try makeRoomSlowly(tenant: tenant, known: known, header: header, count: count, length: length)
@@ -112,10 +115,16 @@ extension LogFront {
     private final func makeRoomSlowly(
         tenant: TenantName, known: Int?, header: Int, count: Int, length: Int
     ) throws(WALError) -> Room {
-        if known == nil {
-            guard state.tenants.count < options.maximumTenants, checkpointFits(growingBy: 1024) else {
+        if let known {
+            if let error = try makeRoomInBudget(of: tenant, index: known, count: count, length: length) {
+                statistics.backPressure += 1
+                return .mustWait(error)
+            }
+        } else {
+            guard state.tenants.count < options.maximumTenants, checkpointFits(growingBy: 2048) else {
                 throw .tooManyTenants(limit: state.tenants.count)
             }
+            try checkBudget(retention.policy(of: tenant), count: count, length: length)
         }
         func worst() -> Int {
             (CommitHeader.length + openGroup.frameHeadersLength + header + openGroup.rawLength + length)
@@ -147,7 +156,11 @@ extension LogFront {
         let index = known ?? state.makeIndex(of: tenant)
         if known == nil {
             lookup.add(tenant)
-            tenantStaging.append(TenantStaging(nextSequence: state.tenants[index].nextSequence))
+            tenantStaging.append(TenantStaging(state.tenants[index]))
+            retention.add(state.tenants[index])
+            if retention.entries[index].policy.mayDrop {
+                state.reserveDrops(DropCause.allCases.count, tenant: index)
+            }
             admission.fileStart = fileStartBound()
         }
         // As far as the group's end stays in the file that it is in now, nothing needs to be asked again.

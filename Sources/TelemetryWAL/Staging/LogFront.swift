@@ -53,6 +53,8 @@ class LogFront: @unchecked Sendable {
     /// Why no commit is taken any more; goes from nil to an error once.
     @LockGuarded final var refusal: WALError? = nil
     @LockGuarded final var state: LogState
+    /// What of it is about to be dropped, and the policies by which it is.
+    @LockGuarded final var retention: RetentionLedger
     @LockGuarded private final var groupPool: [StagedGroup] = []
     @LockGuarded final var bufferPool: StagingBufferPool
     /// Groups that ended and whose appenders are still to be told.
@@ -88,6 +90,17 @@ class LogFront: @unchecked Sendable {
         /// The group that has a frame of the tenant open, and the frame's place in it.
         var group: UInt64 = 0
         var frame = 0
+        /// Bytes of all records of the tenant that were ever staged, headers included.
+        var takenLength: UInt64 = 0
+        /// Until that grows above this, the tenant's budget need not be looked at.
+        var lengthLimit = UInt64.max
+
+        init(_ tenant: LogState.Tenant) {
+            nextSequence = tenant.nextSequence
+            takenLength = tenant.backlog.appendedLength
+            // Looked at with the first append.
+            lengthLimit = 0
+        }
     }
 
     init(options: WriteAheadLogOptions, format: RootFormat, state: LogState, admission: AdmissionControl) {
@@ -99,10 +112,17 @@ class LogFront: @unchecked Sendable {
         let group = StagedGroup()
         group.number = 1
         openGroup = group
-        tenantStaging = state.tenants.map { TenantStaging(nextSequence: $0.nextSequence) }
+        tenantStaging = state.tenants.map(TenantStaging.init)
+        retention = RetentionLedger(standard: options.retention, own: options.tenantRetention)
         lookup = TenantLookup(state.tenants.map(\.name))
         bufferPool = StagingBufferPool(
             largeCapacity: Self.groupTarget(options) + (64 << 10), limit: options.stagingLimit)
+        for (index, tenant) in state.tenants.enumerated() {
+            retention.add(tenant)
+            if retention.entries[index].policy.mayDrop {
+                self.state.reserveDrops(DropCause.allCases.count, tenant: index)
+            }
+        }
     }
 
     /// Bytes of records after which a group is closed and the next one opened: large enough to fill the device, small
@@ -122,6 +142,9 @@ class LogFront: @unchecked Sendable {
     var compactionMakesRoom: Bool { preconditionFailure("overridden") }
     /// Has the compactor look for work. Under the lock.
     func wakeCompactor() { preconditionFailure("overridden") }
+
+    /// Has what was decided to be dropped written soon. Under the lock.
+    func noteDecidedDrop(_ drop: RetentionDrop) { preconditionFailure("overridden") }
 
     /// Whether beginning the next file frees room for another. Under the lock.
     var rotationMakesRoom: Bool { preconditionFailure("overridden") }

@@ -62,6 +62,11 @@ struct StagedFrame {
         }
     }
 
+    /// Bytes of its records, headers included.
+    var rawLength: Int {
+        @inline(__always) get { body?.count ?? batchLength }
+    }
+
     /// Whose records they are, and their sequence numbers.
     var place: (tenantIndex: Int, sequences: ClosedRange<UInt64>) {
         @inline(__always) get { (tenantIndex, firstSequence...firstSequence + UInt64(recordCount) - 1) }

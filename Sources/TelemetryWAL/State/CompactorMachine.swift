@@ -52,6 +52,18 @@ struct CompactorMachine {
         return gathered.isEmpty ? rest() : .publish
     }
 
+    /// Whether there is nothing to do whatever the files hold: `sealedLength`: bytes of all that take no more commits.
+    func mayRest(sealedLength: UInt64, isPressed: Bool) -> Bool {
+        sealedLength <= threshold && !isPressed && !isForced && !isCompacting && gathered.isEmpty
+    }
+
+    /// Whether no more may move although much waits: `files` and the others as for `next`.
+    func isAtLimit(_ files: [File], isPressed: Bool, segmentLength: UInt64) -> Bool {
+        guard limit > 0, segmentLength >= limit else { return false }
+        let waiting = files.reduce(0) { $0 + ($1.isSettled ? 0 : $1.length) }
+        return waiting > threshold || (isPressed && waiting > 0)
+    }
+
     private mutating func giveUp() -> Step {
         isCompacting = false
         return rest()

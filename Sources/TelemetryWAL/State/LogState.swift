@@ -12,6 +12,14 @@ package struct LogState: Sendable {
         /// Segments hold the tenant's records through this number, as far as somebody may lack them; 0: there are
         /// none. The directories say it, not the checkpoint.
         package var segmentedThrough: UInt64 = 0
+        /// Through which number records were given up, whoever lacked them; 0: none.
+        package fileprivate(set) var droppedThrough: UInt64 = 0
+        /// What was dropped since the log began, or not taken.
+        package fileprivate(set) var drops: [DropCause: DropTotal] = [:]
+        /// Bytes and times by number.
+        fileprivate(set) var backlog = TenantBacklog()
+        /// So many records of drops have room in checkpoints.
+        fileprivate var dropSlots = 0
     }
 
     package private(set) var tenants: [Tenant] = []
@@ -24,6 +32,8 @@ package struct LogState: Sendable {
     package private(set) var sequenceFloor: UInt64 = 1
     /// Length of all names in the checkpoint's records, so that its size is known without walking the state.
     private var tenantNamesLength = 0
+    /// Bytes that checkpoints keep for records of drops, those that are still to come included.
+    private var reservedForDrops = 0
 
     package init() {}
 
@@ -34,7 +44,10 @@ package struct LogState: Sendable {
     mutating func makeIndex(of tenant: TenantName) -> Int {
         if let index = indices[tenant] { return index }
         let index = tenants.count
-        tenants.append(Tenant(name: tenant, nextSequence: sequenceFloor))
+        tenants.append(
+            Tenant(
+                name: tenant, nextSequence: sequenceFloor,
+                backlog: TenantBacklog(behind: sequenceFloor - 1)))
         indices[tenant] = index
         tenantNamesLength += tenant.utf8.count
         return index
@@ -57,11 +70,25 @@ package struct LogState: Sendable {
         cursors.values.lazy.map { index < $0.count ? $0[index] : 0 }.min() ?? 0
     }
 
-    /// Through which sequence number the journal need not keep a tenant's records: every subscriber has them, or
-    /// segments do.
-    func settledThrough(tenant index: Int) -> UInt64 {
-        max(acknowledgedByAll(tenant: index), tenants[index].segmentedThrough)
+    /// Through which sequence number nobody is promised a tenant's records any more: every subscriber has them, or they
+    /// were dropped.
+    package func releasedThrough(tenant index: Int) -> UInt64 {
+        max(acknowledgedByAll(tenant: index), tenants[index].droppedThrough)
     }
+
+    /// Through which sequence number the journal need not keep a tenant's records: nobody is promised them, or segments
+    /// hold them.
+    func settledThrough(tenant index: Int) -> UInt64 {
+        max(releasedThrough(tenant: index), tenants[index].segmentedThrough)
+    }
+
+    /// Bytes of a tenant's records that somebody is promised.
+    func heldLength(tenant index: Int) -> UInt64 {
+        tenants[index].backlog.length(above: releasedThrough(tenant: index))
+    }
+
+    /// Whether anything in the journal may have been settled without a subscriber.
+    var hasDrops: Bool { tenants.contains { $0.droppedThrough > 0 } }
 
     package var hasSegments: Bool { tenants.contains { $0.segmentedThrough > 0 } }
 
@@ -73,8 +100,30 @@ package struct LogState: Sendable {
         tenants[index].nextSequence = max(tenants[index].nextSequence, sequence + 1)
     }
 
-    /// Takes a control record in. Cursors and sequence numbers only ever move forward.
-    package mutating func apply(_ record: ControlRecord) {
+    /// Records of a tenant through a number are in the log: `length` bytes of them.
+    mutating func noteAppended(through sequence: UInt64, length: UInt64, received: UInt64, at index: Int) {
+        if tenants[index].backlog.beginsStep(received: received) {
+            let released = releasedThrough(tenant: index)
+            tenants[index].backlog.release(through: min(released, tenants[index].backlog.lastSequence))
+        }
+        tenants[index].backlog.append(through: sequence, length: length, received: received)
+    }
+
+    /// A point of a tenant's backlog is known from elsewhere.
+    mutating func refineBacklog(at sequence: UInt64, length: UInt64? = nil, received: UInt64, tenant index: Int) {
+        tenants[index].backlog.refine(at: sequence, length: length, received: received)
+    }
+
+    /// Keeps room in checkpoints for as many records of drops of a tenant. It is never given back.
+    mutating func reserveDrops(_ count: Int, tenant index: Int) {
+        let more = max(0, count - tenants[index].dropSlots)
+        tenants[index].dropSlots += more
+        reservedForDrops +=
+            more * (RecordHeader.length + ControlRecord.droppedLength + tenants[index].name.utf8.count)
+    }
+
+    /// Takes a control record in that was written at a time. Cursors and sequence numbers only ever move forward.
+    package mutating func apply(_ record: ControlRecord, at time: UInt64 = 0) {
         switch record {
         case .cursor(let subscriber, let tenant, let acknowledgedThrough):
             // A subscriber that left has no cursors any more, whatever is still on its way.
@@ -82,13 +131,26 @@ package struct LogState: Sendable {
             let index = makeIndex(of: tenant)
             // In place: a copy of the row for each cursor would cost the square of the tenants' number.
             Self.raise(&cursors[subscriber, default: []], at: index, to: acknowledgedThrough)
-        case .tenantState(let tenant, let nextSequence):
+        case .tenantState(let tenant, let nextSequence, let summary):
             let index = makeIndex(of: tenant)
+            if let summary {
+                if tenants[index].backlog.isEmpty {
+                    tenants[index].backlog = TenantBacklog(summary, nextSequence: nextSequence, received: time)
+                } else if nextSequence > 0 {
+                    tenants[index].backlog.skip(
+                        through: nextSequence - 1, appendedLength: summary.appendedLength, received: time)
+                }
+            }
             tenants[index].nextSequence = max(tenants[index].nextSequence, nextSequence)
         case .subscriber(let name, let isRegistered):
             if !isRegistered { cursors[name] = nil } else if cursors[name] == nil { cursors[name] = [] }
         case .checkpoint(_, _, _, let floor):
             raiseSequenceFloor(to: floor)
+        case .dropped(let tenant, let cause, let through, let total):
+            let index = makeIndex(of: tenant)
+            tenants[index].droppedThrough = max(tenants[index].droppedThrough, through)
+            tenants[index].drops[cause] = tenants[index].drops[cause]?.later(total) ?? total
+            reserveDrops(tenants[index].drops.count, tenant: index)
         case .watermark:
             break
         }
@@ -107,7 +169,10 @@ package struct LogState: Sendable {
     /// The state as records, the checkpoint record first.
     package func checkpoint() -> [ControlRecord] {
         var states: [ControlRecord] = []
-        for tenant in tenants { states.append(.tenantState(tenant: tenant.name, nextSequence: tenant.nextSequence)) }
+        for (index, tenant) in tenants.enumerated() {
+            let summary = tenant.backlog.summary(releasedThrough: releasedThrough(tenant: index))
+            states.append(.tenantState(tenant: tenant.name, nextSequence: tenant.nextSequence, backlog: summary))
+        }
         var rows: [ControlRecord] = []
         for subscriber in subscribers {
             for (index, through) in (cursors[subscriber] ?? []).enumerated() where through > 0 {
@@ -123,12 +188,24 @@ package struct LogState: Sendable {
         let head = ControlRecord.checkpoint(
             tenants: UInt64(states.count), cursors: UInt64(rows.count), subscribers: UInt64(names.count),
             sequenceFloor: sequenceFloor)
-        return [head] + names + states + rows
+        return [head] + names + states + rows + drops()
+    }
+
+    private func drops() -> [ControlRecord] {
+        tenants.flatMap { tenant in
+            DropCause.allCases.compactMap { cause in
+                tenant.drops[cause].map {
+                    // Through where is said by each cause: it is of the tenant.
+                    .dropped(tenant: tenant.name, cause: cause, through: tenant.droppedThrough, total: $0)
+                }
+            }
+        }
     }
 
     /// An upper bound of the checkpoint's records in bytes.
     package var checkpointBound: Int {
-        let tenantRecords = tenants.count * (RecordHeader.length + 16) + tenantNamesLength
+        let tenantRecords =
+            tenants.count * (RecordHeader.length + 16 + BacklogSummary.length) + tenantNamesLength + reservedForDrops
         let cursorRecords = cursors.keys.reduce(0) {
             $0 + tenants.count * (RecordHeader.length + 16 + $1.utf8.count) + tenantNamesLength + RecordHeader.length
                 + 8 + $1.utf8.count
