@@ -13,9 +13,9 @@ VERSION, BLOCK_SIZES, MAX_NUMBER, MAX_NAME = 2, [4096, 8192, 16384, 32768, 65536
 MAX_PAYLOAD, MAX_RAW, MAX_FRAMES, MAX_RECORDS = 1 << 24, (1 << 24) + 16, 4096, 1 << 20
 MAX_COMMIT, MIN_FILE, MAX_FILE, PROOF_LENGTH = 48 << 20, 256 << 10, 16 << 30, 4 << 20
 KINDS, CONTROL, CHECKPOINT_FLAG = {1: "span", 2: "log", 3: "metric", 4: "opaque"}, 0x80, 1
-CURSOR, CHECKPOINT, TENANT, WATERMARK, SUBSCRIBER = range(0x81, 0x86)
-# Of each control record the layout, as far as it is of use: its number, and the lengths of the names behind it.
-LAYOUT = {CURSOR: "<QHH4x", CHECKPOINT: "<24xQ", TENANT: "<QH6x", WATERMARK: "<Q", SUBSCRIBER: "<BxH4x"}
+CURSOR, CHECKPOINT, TENANT, WATERMARK, SUBSCRIBER, DROPPED = range(0x81, 0x87)
+# Of each control record, as far as it is of use: its number, of drops two counts, lengths of the names behind it.
+LAYOUT = dict(zip(range(0x81, 0x87), ("<QHH4x", "<24xQ", "<QH6x", "<Q", "<BxH4x", "<QQQ18xH4x")))
 HEADER, COMMIT = struct.Struct("<16x16sQQQI12xQQQQQI4xQQQ"), struct.Struct("<8sIIQQQQQQ8xIIIIII")
 FRAME, RECORD, COMMIT_MAGIC = struct.Struct("<IHBBQIIII16xQH6x"), struct.Struct("<IB3sQ"), b"TWALCMT1"
 Header = namedtuple("Header", "log epoch sequence capacity block first oldest prev_epoch prev_end prev_last "
@@ -122,15 +122,12 @@ def parse_records(raw, tenant, count, codec, size):
     return records if tenant else [parse_control(kind, payload) for kind, _, payload in records]
 
 def parse_control(kind, payload):
-    if kind not in LAYOUT:
-        refuse(f"a control record has the unknown kind {kind}: a newer writer's")
-    number, *lengths = struct.unpack_from(LAYOUT[kind], payload)
-    at, names = struct.calcsize(LAYOUT[kind]), []
-    for length in lengths:
-        names.append(parse_name(payload, at, length))
-        at += length
-    require(number <= MAX_NUMBER)
-    return kind, number, names
+    if kind not in LAYOUT or kind == DROPPED and len(payload) >= 48 and payload[40] not in (1, 2, 3, 4):
+        refuse(f"a control record has the unknown kind {kind}, or cause: a newer writer's")
+    number, *lengths = values = struct.unpack_from(LAYOUT[kind], payload)
+    at, lengths = struct.calcsize(LAYOUT[kind]), lengths[2:] if kind == DROPPED else lengths
+    require(max(values) <= MAX_NUMBER)
+    return kind, number, [parse_name(payload, at + sum(lengths[:n]), length) for n, length in enumerate(lengths)]
 
 def parse_name(data, at, length):
     raw = data[at:at + length]
@@ -173,8 +170,8 @@ class Recovery:
     def __init__(self, log, block, paths, disproved, segmented):
         self.log, self.block, self.findings, self.rows, self.given = log, block, [], {}, {}  # given: the last numbers
         self.is_damaged = False  # whether damage since the last checkpoint explains numbers that jump
-        self.tenants, self.cursors, self.floor = {}, {}, 1  # next numbers; by subscriber, its cursors by tenant
-        self.segmented = segmented  # by tenant, the last number that its segments cover
+        self.tenants, self.dropped, self.floor = {}, {}, 1  # next numbers; through which numbers records were dropped
+        self.cursors, self.segmented = {}, segmented  # by subscriber, by tenant; the last number that segments cover
         self.records = self.named = 0  # user records so far, lost ones included, and those of which the tenant is known
         self.all, self.placed = [JournalFile(path, block, log) for path in paths], {}
         self.place(disproved)
@@ -322,6 +319,9 @@ class Recovery:
         elif kind == CURSOR and name in self.cursors:
             self.tenants.setdefault(tenant, self.floor)
             self.cursors[name][tenant] = max(number, self.cursors[name].get(tenant, 0))
+        elif kind == DROPPED:
+            self.tenants.setdefault(name, self.floor)
+            self.dropped[name] = max(number, self.dropped.get(name, 0))
         elif kind == SUBSCRIBER:
             self.cursors.setdefault(name, {}) if number == 1 else self.cursors.pop(name, None)
 
@@ -339,14 +339,14 @@ class Recovery:
         file.end, self.expected, self.chain = end, expected, chain
 
     def is_delivered(self, place):
-        """Whether all subscribers have all that stood before a file of the chain, or segments have it."""
+        """Whether nobody is promised anything that stood before a file of the chain, but what segments have."""
         for tenant, number in self.tenants.items():
-            through = [row.get(tenant, 0) for row in self.cursors.values()] or [0]
-            following = max(number + max(0, self.records - self.named), max(through) + 1)
+            through, dropped = [row.get(tenant, 0) for row in self.cursors.values()] or [0], self.dropped.get(tenant, 0)
+            following = max(number + max(0, self.records - self.named), max(through) + 1, dropped + 1)
             behind = [file.first_numbers[tenant] for file in self.files[place:] if tenant in file.first_numbers]
-            if max(min(through), self.segmented.get(tenant, 0)) + 1 < (behind + [following])[0]:
+            if max(min(through), dropped, self.segmented.get(tenant, 0)) + 1 < (behind + [following])[0]:
                 return False
-        return bool(self.cursors or self.segmented) and place < len(self.files)
+        return bool(self.cursors or self.segmented or any(self.dropped.values())) and place < len(self.files)
 
     def disproved(self):
         """Files whose headers the log proves wrong, with the sequence numbers that they have instead."""

@@ -30,15 +30,16 @@ public struct BacklogSummary: Equatable, Sendable {
         bytes.store(littleEndian: oldestReceived, at: base + 24)
     }
 
-    /// Nil where a record ends before it, as those do of writers that did not count bytes.
-    static func decode(_ payload: RawSpan, at base: Int) throws(FormatError) -> BacklogSummary? {
+    /// Nil where a record ends before it, as those do of writers that did not count bytes, and where it cannot be right:
+    /// it is no reason not to believe the rest of a checkpoint.
+    static func decode(_ payload: RawSpan, at base: Int) -> BacklogSummary? {
         guard payload.byteCount >= base + length else { return nil }
         let summary = BacklogSummary(
             appendedLength: payload.littleEndian(at: base), releasedThrough: payload.littleEndian(at: base + 8),
             releasedLength: payload.littleEndian(at: base + 16), oldestReceived: payload.littleEndian(at: base + 24))
         guard summary.appendedLength <= FormatLimits.maximumNumber,
             summary.releasedThrough <= FormatLimits.maximumNumber, summary.releasedLength <= summary.appendedLength
-        else { throw FormatError(.field, "a tenant state's lengths are out of bounds") }
+        else { return nil }
         return summary
     }
 }

@@ -149,7 +149,7 @@ public enum ControlRecord: Equatable, Sendable {
             let tenant = try name(at: 16, length: nameLength)
             return .tenantState(
                 tenant: tenant, nextSequence: try number(at: 0),
-                backlog: try BacklogSummary.decode(payload, at: 16 + nameLength))
+                backlog: BacklogSummary.decode(payload, at: 16 + nameLength))
         case 0x84:
             try require(8)
             return .watermark(durableThrough: try number(at: 0))

@@ -68,7 +68,8 @@ final class Actors {
     }
 
     func record(_ number: Int, length: Int) -> TelemetryRecord {
-        TelemetryRecord(
+        judge.setLength(length, of: number)
+        return TelemetryRecord(
             kind: .opaque, timestamp: UInt64(number), payload: PayloadCode.payload(number: number, length: length))
     }
 
@@ -117,7 +118,8 @@ final class Actors {
     func refused(_ numbers: Range<Int>, _ error: WALError) {
         kernel.note("refused \(numbers): \(error)")
         switch error {
-        case .stagingFull, .recordTooLarge, .batchTooLarge, .tooManyTenants, .invalidOption: judge.refused(numbers)
+        case .stagingFull, .recordTooLarge, .batchTooLarge, .tooManyTenants, .invalidOption, .tenantFull, .dropped:
+            judge.refused(numbers)
         case .closed, .failed, .storage, .journalFull: break
         default: judge.fail("an append failed in a strange way: \(error)")
         }
@@ -190,7 +192,8 @@ final class Actors {
                     let acknowledged = judge.subscribers[name]?.acknowledged[batch.tenant] ?? 0
                     if before > 0, record.sequence != before + 1, !sawDamage, !log.recoveryReport.hasLoss,
                         !judge.mayHaveSkipped,
-                        record.sequence - 1 > max(acknowledged, judge.reclaimedThrough(batch.tenant))
+                        record.sequence - 1 > max(acknowledged, judge.reclaimedThrough(batch.tenant)),
+                        !judge.mayDrop(batch.tenant) || record.sequence - 1 > droppedThrough(batch.tenant)
                     {
                         judge.fail(
                             "\(name) reads \(batch.tenant)/\(record.sequence) behind \(before): some are missing")
@@ -210,6 +213,10 @@ final class Actors {
                 }
             }
         }
+    }
+
+    private func droppedThrough(_ tenant: TenantName) -> UInt64 {
+        log.tenants.first { $0.name == tenant }?.droppedThrough ?? 0
     }
 
     private func acknowledge(_ batch: RecordBatch, _ name: TenantName) {

@@ -38,7 +38,7 @@ public final class History {
         self.options = options
         result = HistoryResult(seed: options.seed)
         var random = SimulationRandom(seed: options.seed)
-        let setting = Setting(&random, without: options.without)
+        let setting = Setting(&random, seed: options.seed, without: options.without)
         plan = setting.plan
         logOptions = setting.logOptions
         fileSizes = setting.fileSizes
@@ -57,6 +57,7 @@ public final class History {
             alignment: setting.alignment, traces: options.traces)
         registry = CommitRegistry(blockSize: max(4096, setting.alignment))
         judge = Judge(kernel: kernel, registry: registry)
+        judge.policy = { [logOptions] in logOptions.tenantRetention[$0] ?? logOptions.retention }
         self.random = random.split()
         kernel.onWrite = { [registry] write, path in registry.note(write, path: path) }
         disk.onDamage = { [registry] inode, range in registry.noteDamage(inode, range) }
@@ -223,6 +224,7 @@ public final class History {
         kernel.plan.isPaused = true
         let thread = scheduler.spawn("view", in: process) { [unowned self] in
             guard let first = read(scope: .wholeJournal) else { return }
+            judge.checkDrops(first.tenants, first.records, at: scheduler.wallClock)
             judge.check(
                 first.contents, cursors: first.cursors, tellsLoss: first.tellsLoss, told: first.told)
             // Damage in what everybody has is no loss, yet numbers may have been skipped for it.
@@ -249,6 +251,7 @@ public final class History {
         /// Everything read, in order: tenant, sequence number, record's number, length.
         var records: [(TenantName, UInt64, Int, Int)] = []
         var report: RecoveryReport?
+        var tenants: [TenantStatus] = []
         /// Of each subscriber, by tenant.
         var cursors: [[TenantName: UInt64]] = []
     }
@@ -262,6 +265,7 @@ public final class History {
             look.report = reader.report
             look.told = reader.report.findings.map { "\($0.what.rawValue) \($0.file) \($0.byteRange)" }
                 .joined(separator: "; ")
+            look.tenants = reader.tenants
             look.cursors = reader.subscribers.map { [tenants = reader.tenants] name in
                 Dictionary(uniqueKeysWithValues: tenants.map { ($0.name, $0.acknowledgedThrough[name] ?? 0) })
             }

@@ -1,3 +1,4 @@
+import TelemetryWAL
 import WALFormat
 
 /// Knows what the log was given and what it promised, and holds it to that.
@@ -24,6 +25,9 @@ final class Judge {
         var batch: Int
         var batchCount: Int
         var state = State.undecided
+        /// Bytes of the record, and when it was handed over.
+        var length = 0
+        var time: UInt64 = 0
         /// Its sequence number, where known.
         var sequence: UInt64?
         /// The log knows that the record was there: its number must not be given again.
@@ -93,11 +97,21 @@ final class Judge {
     /// Records are about to be appended in one batch. Returns the first's number; the others follow.
     func attempt(_ tenant: TenantName, producer: Int, count: Int) -> Int {
         let first = attempts.count
+        let now = kernel.scheduler.wallClock
         for _ in 0..<count {
-            attempts.append(Attempt(tenant: tenant, producer: producer, batch: first, batchCount: count))
+            var attempt = Attempt(tenant: tenant, producer: producer, batch: first, batchCount: count)
+            attempt.time = now
+            attempts.append(attempt)
         }
         return first
     }
+
+    /// The policy of a tenant.
+    var policy: (TenantName) -> RetentionPolicy = { _ in RetentionPolicy() }
+    /// By tenant, through which number the log has said that it dropped records.
+    var dropped: [TenantName: UInt64] = [:]
+
+    func setLength(_ length: Int, of number: Int) { attempts[number].length = length }
 
     func owes(_ numbers: Range<Int>, from sequence: UInt64? = nil) {
         confirm()
@@ -161,7 +175,9 @@ final class Judge {
         // Where a file could not be read and an earlier state of it stands beside it, what was given up can come back; and
         // where a segment is set aside of which the disk spoiled a part, while the journal still has the records.
         let mayComeBack = kernel.plan.happened(.staleFile) > 0 || registry.wasSpoiled(number)
-        if attempts[number].state == .gone, !mediaFaults || !mayComeBack {
+        // A segment whose records were dropped may come back with a loss of power, before it is removed for good.
+        let wasDropped = sequence <= dropped[tenant] ?? 0
+        if attempts[number].state == .gone, !wasDropped, !mediaFaults || !mayComeBack {
             fail("\(tenant)/\(sequence), record \(number), had been given up and is back")
         }
         if let known = attempts[number].sequence, known != sequence {
@@ -189,6 +205,11 @@ final class Judge {
             let all = cursors.dropFirst().reduce(through) { min($0, $1[tenant] ?? 0) }
             reclaimable[tenant] = max(reclaimable[tenant] ?? 0, all)
         }
+    }
+
+    /// The log may give up all through a number.
+    func mayReclaim(_ tenant: TenantName, through sequence: UInt64) {
+        reclaimable[tenant] = max(reclaimable[tenant] ?? 0, sequence)
     }
 
     func reclaimedThrough(_ tenant: TenantName) -> UInt64 { reclaimable[tenant] ?? 0 }
@@ -269,7 +290,10 @@ final class Judge {
                 fail("a batch of \(attempts[number].tenant) is there in part: \(number), not \(number + offset)")
             }
         }
-        for number in found.keys where found[attempts[number].batch] == nil {
+        for (number, sequence) in found where found[attempts[number].batch] == nil {
+            // Its first records may have been dropped.
+            let first = sequence - min(sequence, UInt64(number - attempts[number].batch))
+            if first <= dropped[attempts[number].tenant] ?? 0 { continue }
             fail("a batch of \(attempts[number].tenant) is there in part: \(number), not its first")
         }
     }

@@ -37,6 +37,8 @@ final class Scheduler {
     }
 
     private(set) var now: UInt64 = 1_000_000_000
+    /// The same as nanoseconds since 1970 (UTC).
+    var wallClock: UInt64 { now + 1_700_000_000_000_000_000 }
     private(set) var current: Thread
     private(set) var threads: [Thread]
     /// Why the simulation cannot go on: nobody can run, or too much has happened.

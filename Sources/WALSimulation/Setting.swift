@@ -21,7 +21,7 @@ struct Setting: CustomStringConvertible {
     /// Sizes of journal files, one of which each opening asks for.
     var fileSizes: [UInt64] = [256 << 10]
 
-    init(_ random: inout SimulationRandom, without: Set<FaultKind>) {
+    init(_ random: inout SimulationRandom, seed: UInt64, without: Set<FaultKind>) {
         rounds = random.pick(1...4)
         tenants = (0..<random.pick([1, 2, 3, 6])).map { Self.name("tenant-\($0)") }
         producerCount = random.pick([1, 1, 2, 3, 5])
@@ -63,12 +63,37 @@ struct Setting: CustomStringConvertible {
         }
         if random.chance(oneIn: 8) { plan.oneIn[.staleFile] = 2 }
         if random.chance(oneIn: 4) { fileSizes = [256 << 10, 320 << 10, 512 << 10] }
+        // From a source of its own, so that histories without it are what they were before there were policies.
+        var other = SimulationRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ 1)
+        if other.chance(oneIn: 3) { setRetention(&other) }
         for kind in without { plan.oneIn[kind] = nil }
         if without.contains(.noSpace) { capacity = .max }
     }
 
+    /// Policies for some of the tenants, tight enough to take hold.
+    private mutating func setRetention(_ random: inout SimulationRandom) {
+        func policy() -> RetentionPolicy {
+            RetentionPolicy(
+                budget: random.pick([nil, 8 << 10, 40 << 10, 150 << 10]),
+                age: random.pick([nil, nil, 20_000_000, 200_000_000, 2_000_000_000]),
+                whenFull: random.pick([.backPressure, .dropOldest, .dropOldest, .dropNewest]))
+        }
+        for tenant in tenants where random.chance(oneIn: 2) { logOptions.tenantRetention[tenant] = policy() }
+        if random.chance(oneIn: 3) { logOptions.retention = policy() }
+        if capacity < .max, random.chance(oneIn: 2) { logOptions.freeSpaceFloor = 256 << 10 }
+    }
+
     private static func name(_ text: String) -> TenantName {
         do throws(TenantNameError) { return try TenantName(text) } catch { preconditionFailure("\(text) is a name") }
+    }
+
+    private var policies: [String] {
+        func text(_ policy: RetentionPolicy) -> String {
+            "\(policy.budget.map { "\($0 >> 10) KiB" } ?? "-") \(policy.age.map { "\($0 / 1_000_000) ms" } ?? "-") "
+                + policy.whenFull.rawValue
+        }
+        return logOptions.tenantRetention.sorted { $0.key < $1.key }.map { "\($0.key): \(text($0.value))" }
+            + ["others: \(text(logOptions.retention))"]
     }
 
     var description: String {
@@ -78,6 +103,7 @@ struct Setting: CustomStringConvertible {
             + "path \(logOptions.writePath.rawValue), under way \(logOptions.commitsUnderWay), "
             + "compression \(logOptions.compression.rawValue), scope \(logOptions.recoveryScope), "
             + "durability \(logOptions.durability), idle \(logOptions.idleMilliseconds) ms, capacity \(capacity), "
+            + "retention \(policies), floor \(logOptions.freeSpaceFloor >> 10) KiB, "
             + "file sizes \(fileSizes.map { $0 >> 10 }) KiB, "
             + "faults \(plan.oneIn.map { "\($0.key.rawValue) 1/\($0.value)" }.sorted())"
     }

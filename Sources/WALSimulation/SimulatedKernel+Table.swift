@@ -122,7 +122,7 @@ extension SimulatedKernel {
             kernel.scheduler.tick()
             return kernel.scheduler.now
         }
-        table.wall_time = { SimulatedKernel.of($0).scheduler.now + 1_700_000_000_000_000_000 }
+        table.wall_time = { SimulatedKernel.of($0).scheduler.wallClock }
         table.sleep = { SimulatedKernel.of($0).scheduler.sleep($1) }
         table.random = { SimulatedKernel.of($0).random.next() }
     }

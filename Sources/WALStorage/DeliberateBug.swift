@@ -52,6 +52,10 @@
         case dropUnacknowledgedInMerge
         /// Segments are removed when one subscriber has their records.
         case removeSegmentsOfOthers
+        /// What moves into segments counts against the tenant's budget once more.
+        case countBudgetTwice
+        /// Records count as dropped when that is decided, not when it is durable.
+        case dropBeforeCommit
         /// Records that are lost in a journal file do not show in the segments made of it.
         case forgetLossInSegments
 

@@ -32,6 +32,13 @@ extension LogCore {
             } else if wantsRotation, refusal == nil {
                 wantsRotation = false
                 rotateIfThatFreesAFile()
+            } else if wantsDrops, refusal == nil {
+                wantsDrops = false
+                if !retention.unwritten.isEmpty, !controlIsBlocked, !isClosing {
+                    commitControl()
+                } else {
+                    wakeRoomWaiters()
+                }
             } else if hasIdleWork {
                 if MonotonicTime.now.since(lastActivity) >= idleTime {
                     commitControl()
@@ -112,10 +119,9 @@ extension LogCore {
     /// Whether something is to be written once the log has been idle for a while.
     private var hasIdleWork: Bool {
         guard refusal == nil, !controlIsBlocked, !isClosing else { return false }
-        if needsWatermark || !pendingSubscribers.isEmpty { return true }
+        if needsWatermark || !pendingSubscribers.isEmpty || !retention.unwritten.isEmpty { return true }
         // While no file can be made, room goes to acknowledgements that were asked to be written, or that free some.
-        return (!pendingCursors.isEmpty || !retention.unwritten.isEmpty)
-            && (preparerFailure == nil || acknowledgementsFreeAFile)
+        return !pendingCursors.isEmpty && (preparerFailure == nil || acknowledgementsFreeAFile)
     }
 
     private var acknowledgementsFreeAFile: Bool {

@@ -158,7 +158,7 @@ extension LogCore {
                     break
                 }
                 // A device that fails to read now may not fail for ever; what is given up here is given up for good.
-                if cursor.hasMetUnreadable, unreadableAttempts < Self.mostUnreadableAttempts {
+                if cursor.hasMetUnreadable, unreadableAttempts[sequence] ?? 0 < Self.mostUnreadableAttempts {
                     failure = error
                     break
                 }
@@ -176,7 +176,7 @@ extension LogCore {
         lock.lock()
         // Whatever was to be read of it: it is set aside and not overwritten.
         if isDamaged, let index = files.firstIndex(where: { $0.sequence == sequence }) { files[index].holdsLoss = true }
-        unreadableAttempts = failure == nil ? 0 : unreadableAttempts + 1
+        unreadableAttempts[sequence] = failure == nil ? nil : (unreadableAttempts[sequence] ?? 0) + 1
         if let failure {
             // What was taken of the file is taken again.
             partition.removeAll()
@@ -214,6 +214,12 @@ extension LogCore {
         for segment in published {
             segments.add(.init(covered: segment.covered, length: segment.length), of: segment.tenant)
             state.setSegmented(segment.tenant, through: segment.covered.upperBound)
+            #if Simulation
+                if DeliberateBug.isActive(.countBudgetTwice), let index = state.index(of: segment.tenant) {
+                    tenantStaging[index].takenLength += segment.length
+                    state.countTwice(segment.length, at: index)
+                }
+            #endif
             mergeCandidates.insert(segment.tenant)
             releaseCandidates.insert(segment.tenant)
             compactionStatistics.segmentsWritten += 1
@@ -254,6 +260,8 @@ extension LogCore {
         compactorFailure = error
         logLater(.error, "compaction failed and is tried again", ["error": "\(error)"])
         compactorRetry = .now + Self.retryTime
+        // Nobody waits for drops that are not looked at before the next attempt.
+        dropsMakeRoom = false
         if case .storage(let cause) = error, cause.code == .noSpace { dropForSpace(ofSegments: true) }
         wakeRoomWaiters()
     }

@@ -26,7 +26,10 @@ extension LogCore {
     func enforceRetention() {
         guard let due = nextRetention, MonotonicTime.now >= due else { return }
         if !hasSegmentTimes, retention.policies.contains(where: { $0.age != nil }) { readSegmentTimes() }
-        guard !isStopped, !isClosing else { return }
+        guard !isStopped, !isClosing else {
+            nextRetention = nil
+            return
+        }
         _ = dropByPolicy()
         planRetention()
     }
@@ -67,6 +70,12 @@ extension LogCore {
     func noteDrop(_ drop: RetentionDrop) {
         controlIsBlocked = false
         if dozesWithoutEnd { wakeCommitter() }
+        #if Simulation
+            if DeliberateBug.isActive(.dropBeforeCommit) {
+                for record in retention.unwrittenRecords(in: state) { state.apply(record) }
+                reclaim()
+            }
+        #endif
         // Of many drops a few are logged; the totals in each tell of those between.
         if let last = lastLoggedDrops[drop.tenant], MonotonicTime.now.since(last) < Self.logInterval { return }
         lastLoggedDrops[drop.tenant] = .now

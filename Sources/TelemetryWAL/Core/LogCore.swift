@@ -79,8 +79,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     /// By file sequence number, of each tenant the lowest number that recovery found lost there: it may be below all that
     /// can be read of the tenant in the file.
     let firstLosses: [UInt64: [TenantName: UInt64]]
-    /// How often in a row gathering has failed.
-    var unreadableAttempts = 0
+    /// By file sequence number, how often in a row a file could not be gathered.
+    var unreadableAttempts: [UInt64: Int] = [:]
     /// When ages and budgets are looked at next; nil: no policy asks for it.
     var nextRetention: MonotonicTime?
     /// The segments' summaries were asked when their records were received.
@@ -214,10 +214,13 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     }
 
     override var compactionMakesRoom: Bool {
-        !isStopped && !mayLackSubscribers && compactorRetry == nil
-            && ((!releaseCandidates.isEmpty && !departuresAreUnderWay)
-                || compactor.makesRoom(sealedFiles, segmentLength: segments.length)
-                || (dropsMakeRoom && !controlIsBlocked))
+        !isStopped && !mayLackSubscribers
+            && ((!departuresAreUnderWay && (!releaseCandidates.isEmpty || (dropsMakeRoom && !controlIsBlocked)))
+                || (compactorRetry == nil && compactor.makesRoom(sealedFiles, segmentLength: segments.length)))
+    }
+
+    override var decidedDropsMakeRoom: Bool {
+        !isStopped && !mayLackSubscribers && !controlIsBlocked && retention.hasDropsUnderWay(in: state)
     }
 
     override func noteDecidedDrop(_ drop: RetentionDrop) { noteDrop(drop) }

@@ -140,7 +140,10 @@ extension LogFront {
         guard admission.allows(admission.placing(worst(), at: position)) else {
             statistics.backPressure += 1
             if let failure = preparerFailure, !preparerHasWork {
-                if compactionMakesRoom {
+                if decidedDropsMakeRoom {
+                    wantsDrops = true
+                    wakeCommitter()
+                } else if compactionMakesRoom {
                     wakeCompactor()
                 } else {
                     wantsRotation = true

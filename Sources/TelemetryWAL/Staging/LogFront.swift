@@ -79,6 +79,8 @@ class LogFront: @unchecked Sendable {
     private static let mostSoloCredit = 16
     @LockGuarded final var dozingCommitters = 0
     final var wantsRotation = false
+    /// What was decided to be dropped is to be written at once: somebody waits for the room.
+    final var wantsDrops = false
     @LockGuarded final var isClosing = false { didSet { if isClosing { isOpen = false } } }
     final var isStopped = false
     @LockGuarded final var statistics = CommitStatistics()
@@ -143,6 +145,8 @@ class LogFront: @unchecked Sendable {
     /// Has the compactor look for work. Under the lock.
     func wakeCompactor() { preconditionFailure("overridden") }
 
+    /// Whether drops that were decided, and are about to become durable, make room. Under the lock.
+    var decidedDropsMakeRoom: Bool { preconditionFailure("overridden") }
     /// Has what was decided to be dropped written soon. Under the lock.
     func noteDecidedDrop(_ drop: RetentionDrop) { preconditionFailure("overridden") }
 

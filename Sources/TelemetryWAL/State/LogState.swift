@@ -109,6 +109,13 @@ package struct LogState: Sendable {
         tenants[index].backlog.append(through: sequence, length: length, received: received)
     }
 
+    #if Simulation
+        mutating func countTwice(_ length: UInt64, at index: Int) {
+            tenants[index].backlog.append(
+                through: tenants[index].backlog.lastSequence + 1, length: length, received: 0)
+        }
+    #endif
+
     /// A point of a tenant's backlog is known from elsewhere.
     mutating func refineBacklog(at sequence: UInt64, length: UInt64? = nil, received: UInt64, tenant index: Int) {
         tenants[index].backlog.refine(at: sequence, length: length, received: received)

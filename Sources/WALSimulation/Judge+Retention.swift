@@ -1,0 +1,81 @@
+import TelemetryWAL
+import WALFormat
+
+/// What a log says that it dropped: only what a policy lets go, each record counted once, and what is said stays said.
+extension Judge {
+    /// Whether records of a tenant may go that somebody lacks.
+    func mayDrop(_ tenant: TenantName) -> Bool {
+        let policy = policy(tenant)
+        return policy.age != nil || policy.whenFull == .dropOldest
+    }
+
+    /// Holds what a view says of drops and backlogs against the policies, and against what it shows. To be asked before
+    /// `check`, which must know what may be gone.
+    func checkDrops(
+        _ tenants: [TenantStatus], _ records: [(TenantName, UInt64, Int, Int)], at now: UInt64
+    ) {
+        noteMediaFaults()
+        for tenant in tenants {
+            let through = tenant.droppedThrough
+            let name = tenant.name
+            if through > 0, !mayDrop(name) { fail("\(name) lost records through \(through) to no policy") }
+            if through < dropped[name] ?? 0, !mediaFaults {
+                fail("\(name)'s drops are back at \(through) from \(dropped[name] ?? 0)")
+            }
+            dropped[name] = max(dropped[name] ?? 0, through)
+            mayReclaim(name, through: through)
+            checkTotals(tenant)
+            checkAge(tenant, at: now)
+            checkBacklog(tenant, records)
+        }
+    }
+
+    private func checkTotals(_ tenant: TenantStatus) {
+        let policy = policy(tenant.name)
+        var counted: UInt64 = 0
+        for (cause, total) in tenant.drops {
+            let isMeant =
+                switch cause {
+                case .age: policy.age != nil
+                case .budget: policy.budget != nil && policy.whenFull == .dropOldest
+                case .space: policy.whenFull == .dropOldest
+                case .newest: policy.budget != nil && policy.whenFull == .dropNewest
+                }
+            if !isMeant { fail("\(tenant.name) lost \(total.records) records for \(cause), which is not its policy") }
+            if cause != .newest { counted += total.records }
+        }
+        if counted > tenant.droppedThrough {
+            fail("\(tenant.name) counts \(counted) records as dropped, of \(tenant.droppedThrough)")
+        }
+        let handedOver = attempts.reduce(0) { $0 + ($1.tenant == tenant.name ? UInt64($1.length) + 16 : 0) }
+        if tenant.drops[.budget] != nil, !mediaFaults, handedOver <= policy.budget ?? 0 {
+            fail("\(tenant.name) was never over its budget and lost records to it")
+        }
+    }
+
+    /// Records that went for age only are old enough.
+    private func checkAge(_ tenant: TenantStatus, at now: UInt64) {
+        guard let age = policy(tenant.name).age, tenant.drops.keys.allSatisfy({ $0 == .age || $0 == .newest }) else {
+            return
+        }
+        for attempt in attempts where attempt.tenant == tenant.name {
+            guard let sequence = attempt.sequence, sequence <= tenant.droppedThrough else { continue }
+            if attempt.time + age > now {
+                fail("\(tenant.name)/\(sequence) went for its age, of \(now - attempt.time) ns")
+            }
+        }
+    }
+
+    /// While nobody has acknowledged anything and nothing was dropped, bytes are known exactly.
+    private func checkBacklog(_ tenant: TenantStatus, _ records: [(TenantName, UInt64, Int, Int)]) {
+        guard !mediaFaults, tenant.droppedThrough == 0, tenant.acknowledgedThrough.values.allSatisfy({ $0 == 0 }),
+            reclaimedThrough(tenant.name) == 0
+        else { return }
+        let there = records.reduce(0) { $0 + ($1.0 == tenant.name ? UInt64($1.3) + 16 : 0) }
+        if tenant.backlogLength != there {
+            fail("\(tenant.name) has \(there) bytes waiting and counts \(tenant.backlogLength)")
+        }
+        let policy = policy(tenant.name)
+        if let budget = policy.budget, there > budget { fail("\(tenant.name) has \(there) bytes: over its budget") }
+    }
+}
