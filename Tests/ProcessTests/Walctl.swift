@@ -4,6 +4,10 @@ import Testing
 
 /// Runs `walctl` as a user would.
 func walctl(_ arguments: String..., input: String? = nil) throws -> ProcessResult {
+    try walctl(arguments, input: input)
+}
+
+func walctl(_ arguments: [String], input: String? = nil) throws -> ProcessResult {
     try run(builtProduct("walctl"), arguments, input: input.map { Data($0.utf8) })
 }
 

@@ -15,6 +15,10 @@ import WALFormat
         .watermark(durableThrough: 41),
         .subscriber(name: "collector", isRegistered: true),
         .subscriber(name: longest, isRegistered: false),
+        .dropped(
+            tenant: "acme", cause: .budget, through: 9,
+            total: DropTotal(records: 8, length: 700, firstReceived: 6, lastReceived: .max)),
+        .dropped(tenant: longest, cause: .newest, through: 0, total: DropTotal()),
     ]
 
     @Test(arguments: samples)
@@ -46,6 +50,20 @@ import WALFormat
         #expect(
             payload(.tenantState(tenant: "xyz", nextSequence: 6), 0x83)
                 == [6, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0] + Array("xyz".utf8))
+        let backlog = BacklogSummary(
+            appendedLength: 0x0102, releasedThrough: 3, releasedLength: 4, oldestReceived: 5)
+        #expect(
+            payload(.tenantState(tenant: "xyz", nextSequence: 6, backlog: backlog), 0x83)
+                == [6, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0] + Array("xyz".utf8)
+                + [2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0])
+        let total = DropTotal(records: 2, length: 3, firstReceived: 4, lastReceived: 5)
+        for (number, cause) in [DropCause.budget, .age, .space, .newest].enumerated() {
+            #expect(
+                payload(.dropped(tenant: "xyz", cause: cause, through: 1, total: total), 0x86)
+                    == [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]
+                    + [4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]
+                    + [UInt8(number + 1), 0, 3, 0, 0, 0, 0, 0] + Array("xyz".utf8))
+        }
         #expect(payload(.watermark(durableThrough: 7), 0x84) == [7, 0, 0, 0, 0, 0, 0, 0])
         #expect(payload(.subscriber(name: "ab", isRegistered: true), 0x85) == [1, 0, 2, 0, 0, 0, 0, 0, 97, 98])
         #expect(payload(.subscriber(name: "ab", isRegistered: false), 0x85) == [0, 0, 2, 0, 0, 0, 0, 0, 97, 98])
@@ -71,9 +89,37 @@ import WALFormat
     }
 
     @Test func unknownTypeIsANewerVersion() {
-        for kind in UInt8(1)...255 where !(0x81...0x85).contains(kind) {
+        for kind in UInt8(1)...255 where !(0x81...0x86).contains(kind) {
             let body = recordBytes(kind: kind, timestamp: 1, [UInt8](repeating: 0, count: 64))
             #expect(cause { () throws(FormatError) in try decodeControl(body) } == .version, "type \(kind)")
+        }
+    }
+
+    @Test func unknownCauseIsANewerVersion() {
+        let record = ControlRecord.dropped(tenant: "xyz", cause: .age, through: 1, total: DropTotal())
+        for cause in UInt8(0)...255 where !(1...4).contains(cause) {
+            var body = SampleFrame(control: [record]).body
+            body[16 + 40] = cause
+            #expect(WALFormatTests.cause { () throws(FormatError) in try decodeControl(body) } == .version)
+        }
+    }
+
+    /// A tenant's bytes are for budgets: where they are missing, cut off, or cannot be right, the rest counts.
+    @Test func aBacklogThatIsMissingOrWrongIsNotKnown() throws {
+        let most = FormatLimits.maximumNumber
+        let backlog = BacklogSummary(
+            appendedLength: most, releasedThrough: most, releasedLength: most, oldestReceived: .max)
+        let record = ControlRecord.tenantState(tenant: "xyz", nextSequence: 6, backlog: backlog)
+        let body = SampleFrame(control: [record]).body
+        #expect(try decodeControl(body) == [record])
+        let bare = ControlRecord.tenantState(tenant: "xyz", nextSequence: 6)
+        for length in 19..<body.count - 16 {
+            #expect(try decodeControl(recordBytes(kind: 0x83, timestamp: 1, Array(body[16..<16 + length]))) == [bare])
+        }
+        for (offset, value) in [(0, most + 1), (8, most + 1), (0, most - 1)] {
+            var wrong = body
+            wrong.put(value, at: 16 + 19 + offset)
+            #expect(try decodeControl(wrong) == [bare])
         }
     }
 
@@ -109,6 +155,9 @@ import WALFormat
             (ControlRecord.cursor(subscriber: "ab", tenant: "xyz", acknowledgedThrough: most), 16),
             (.checkpoint(tenants: 1, cursors: 2, subscribers: 3, sequenceFloor: most), 16 + 24),
             (.tenantState(tenant: "xyz", nextSequence: most), 16), (.watermark(durableThrough: most), 16),
+            (.dropped(tenant: "xyz", cause: .age, through: most, total: DropTotal()), 16),
+            (.dropped(tenant: "xyz", cause: .age, through: 1, total: DropTotal(records: most)), 24),
+            (.dropped(tenant: "xyz", cause: .age, through: 1, total: DropTotal(length: most)), 32),
         ] {
             var body = SampleFrame(control: [record]).body
             #expect(cause { () throws(FormatError) in try decodeControl(body) } == nil)
