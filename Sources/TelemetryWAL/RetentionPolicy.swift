@@ -19,7 +19,8 @@ public struct RetentionPolicy: Sendable, Equatable {
     /// tenant's own. A record or batch that is longer is refused. At least 4,096.
     public var budget: UInt64?
     /// Nanoseconds after which a record is dropped although some subscriber lacks it, counted from when the log received
-    /// it; nil: never. It goes within a 32nd of that time, or 10 ms. At least 1 s. Needs a clock that is right: one that
+    /// it; nil: never. At least 1 s. While the log is open it goes within about a 16th of that time or two minutes,
+    /// whichever is less; of what was there before, a journal file's part goes together. Needs a clock that is right: one that
     /// is set back makes records stay longer, one that jumps ahead makes them go.
     public var age: UInt64?
     public var whenFull: WhenFull
@@ -30,8 +31,16 @@ public struct RetentionPolicy: Sendable, Equatable {
         self.whenFull = whenFull
     }
 
-    /// Whether records may be dropped, or not taken, by it.
-    var mayDrop: Bool { age != nil || whenFull != .backPressure }
+    /// For what records may be dropped, or not taken, by it.
+    var causes: Set<DropCause> {
+        var causes: Set<DropCause> = age == nil ? [] : [.age]
+        switch whenFull {
+        case .backPressure: break
+        case .dropOldest: causes.formUnion(budget == nil ? [.space] : [.budget, .space])
+        case .dropNewest: if budget != nil { causes.insert(.newest) }
+        }
+        return causes
+    }
 
     #if Simulation
         private static let leastAge: UInt64 = 1_000_000

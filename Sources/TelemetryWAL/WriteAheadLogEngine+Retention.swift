@@ -11,7 +11,7 @@ extension WriteAheadLogEngine {
     /// a shorter age has go goes soon after. Throws `.invalidOption`.
     public func setRetention(_ policy: RetentionPolicy, of tenant: TenantName) throws(WALError) {
         try policy.checked()
-        core.lock.withLock { core.setRetention(policy, of: tenant) }
+        try core.lock.withLock { () throws(WALError) in try core.setRetention(policy, of: tenant) }
     }
 
     /// Drops now what is older than its policy keeps it, and what is over the budget of a tenant that drops its oldest;

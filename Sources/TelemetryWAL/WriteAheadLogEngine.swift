@@ -68,6 +68,9 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         let core = LogCore(
             storage: storage, options: options, format: format, recovered: recovered, currentFile: file,
             storageLock: lock, queue: try queue(of: storage, options))
+        if core.retention.policies.contains(where: { !$0.causes.isEmpty }), !core.checkpointFits(growingBy: 0) {
+            throw .invalidOption(LogCore<Storage>.policiesDoNotFit)
+        }
         report(recovered.report, to: options.logger)
         for path in recovered.leftovers.foreign {
             options.logger.error(
@@ -108,8 +111,8 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
 
     // MARK: - Appending
 
-    /// Appends a record and returns when it is durable. Throws `.recordTooLarge`, `.tooManyTenants`, `.journalFull`
-    /// (back-pressure), `.failed`, `.closed`. Waits where staging is full.
+    /// Appends a record and returns when it is durable. Throws `.recordTooLarge`, `.tooManyTenants`, `.journalFull` and
+    /// `.tenantFull` (back-pressure), `.dropped` (by the tenant's policy), `.failed`, `.closed`. Waits where staging is full.
     @discardableResult
     public func append(_ record: TelemetryRecord, tenant: TenantName) async throws(WALError) -> Receipt {
         let length = try core.checkedLength(record)
@@ -148,8 +151,8 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         return BatchReceipt(tenant: tenant, sequences: first...first + UInt64(records.count) - 1)
     }
 
-    /// Hands a record over and returns at once; `durable(through:)` tells when it is durable. Throws `.stagingFull` or
-    /// `.journalFull` where it would have to wait.
+    /// Hands a record over and returns at once; `durable(through:)` tells when it is durable. Throws `.stagingFull`,
+    /// `.journalFull` or `.tenantFull` where it would have to wait, `.dropped` by the tenant's policy.
     public func enqueue(_ record: TelemetryRecord, tenant: TenantName) throws(WALError) -> Ticket {
         let length = try core.checkedLength(record)
         return Ticket(group: try core.enqueue(record, tenant: tenant, length: length))

@@ -41,7 +41,7 @@ public struct WriteAheadLogOptions: Sendable {
     public var commitsUnderWay = FormatLimits.maximumCommitsUnderWay
     /// When commits are compressed.
     public var compression: CompressionPolicy = .automatic
-    /// Most tenants that the log may hold, 1 to 1,000,000. Each costs about 200 bytes of memory and some 40 bytes in
+    /// Most tenants that the log may hold, 1 to 1,000,000. Each costs about 200 bytes of memory and some 70 bytes in
     /// each checkpoint.
     public var maximumTenants = 65536
     /// Idle time after which acknowledgements and the watermark are written without an append to ride on, in

@@ -24,6 +24,7 @@ extension DropCause: CustomStringConvertible {
 
 /// What was dropped of a tenant for one cause since the log began.
 public struct DropTotal: Equatable, Sendable {
+    /// By their sequence numbers: numbers that were skipped after damage, or whose records were lost, count among them.
     public var records: UInt64
     /// Bytes of the records with their headers, uncompressed. An estimate where a drop began or ended amid records whose
     /// lengths were not known one by one.
@@ -43,8 +44,8 @@ public struct DropTotal: Equatable, Sendable {
     public mutating func add(records: UInt64, length: UInt64, received: ClosedRange<UInt64>) {
         firstReceived = self.records == 0 ? received.lowerBound : min(firstReceived, received.lowerBound)
         lastReceived = max(lastReceived, received.upperBound)
-        self.records += records
-        self.length += length
+        self.records = min(self.records + min(records, FormatLimits.maximumNumber), FormatLimits.maximumNumber)
+        self.length = min(self.length + min(length, FormatLimits.maximumNumber), FormatLimits.maximumNumber)
     }
 
     /// The same total, told at different times: the later one. A total only grows.

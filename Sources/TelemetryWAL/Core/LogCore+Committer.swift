@@ -119,7 +119,11 @@ extension LogCore {
     /// Whether something is to be written once the log has been idle for a while.
     private var hasIdleWork: Bool {
         guard refusal == nil, !controlIsBlocked, !isClosing else { return false }
-        if needsWatermark || !pendingSubscribers.isEmpty || !retention.unwritten.isEmpty { return true }
+        if needsWatermark || !pendingSubscribers.isEmpty || refusalsAreDue
+            || retention.unwritten.contains(where: { $0.cause != .newest })
+        {
+            return true
+        }
         // While no file can be made, room goes to acknowledgements that were asked to be written, or that free some.
         return !pendingCursors.isEmpty && (preparerFailure == nil || acknowledgementsFreeAFile)
     }

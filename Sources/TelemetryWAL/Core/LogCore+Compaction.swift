@@ -37,7 +37,7 @@ extension LogCore {
                 }
                 compactorRetry = nil
             }
-            enforceRetention()
+            if enforceRetention() { continue }
             let step = nextCompaction(isFull: partition.isFull)
             if step != .rest, lacksFreeSpace(for: partition) { continue }
             switch step {
@@ -343,6 +343,12 @@ extension LogCore {
         let merged = Array(entries[row])
         let (acknowledged, registrations) = (acknowledged(tenant), registrations)
         lock.unlock()
+        if shortageOfSpace(for: merged.reduce(0) { $0 + $1.length }) != nil {
+            // Nothing depends on it: tried again when the tenant gets its next segment.
+            lock.lock()
+            mergeCandidates.remove(tenant)
+            return true
+        }
         var merge = SegmentMerge(
             storage: storage, format: format, writer: SegmentWriter(storage: storage, format: format), tenant: tenant,
             acknowledged: acknowledged, created: wallClockNanoseconds())

@@ -79,6 +79,7 @@ extension LogCore {
         pendingSubscribers = []
         let (keys, records) = retention.takeUnwritten(in: state)
         turn.drops = keys
+        if !keys.isEmpty { refusalsTaken = .now }
         turn.control += records
         turn.acknowledgementNumber = acknowledgementsTaken
     }

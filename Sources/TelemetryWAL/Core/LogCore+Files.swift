@@ -217,7 +217,8 @@ extension LogCore {
         }
         lock.lock()
         isPreparing = false
-        preparerLacksDisk = shortage != nil || failure?.code == .noSpace
+        preparerLacksDisk = failure?.code == .noSpace
+        if case .journalFull? = shortage { preparerLacksDisk = true }
         if let shortage { refusePreparation(shortage) }
         if let made {
             addSpare(SpareFile(name: name, file: made, capacity: options.journalFileSize))

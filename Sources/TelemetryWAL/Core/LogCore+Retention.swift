@@ -19,19 +19,26 @@ extension LogCore {
     /// How long drops of a tenant go without being logged once more.
     private static var logInterval: UInt64 { 10_000_000_000 }
 
+    /// How long counts of records that were not taken wait for a commit to ride on, nanoseconds.
+    private static var refusalInterval: UInt64 { 5_000_000_000 }
+
     // MARK: - Age and budgets
 
     /// Drops what is too old, and what is over a budget that was made smaller, if it is time to look. Under the lock,
-    /// which is given up meanwhile.
-    func enforceRetention() {
-        guard let due = nextRetention, MonotonicTime.now >= due else { return }
-        if !hasSegmentTimes, retention.policies.contains(where: { $0.age != nil }) { readSegmentTimes() }
+    /// which may be given up meanwhile; returns whether it was.
+    func enforceRetention() -> Bool {
+        guard let due = nextRetention, MonotonicTime.now >= due else { return false }
+        if !hasSegmentTimes, retention.policies.contains(where: { $0.age != nil }) {
+            readSegmentTimes()
+            return true
+        }
         guard !isStopped, !isClosing else {
             nextRetention = nil
-            return
+            return false
         }
         _ = dropByPolicy()
         planRetention()
+        return false
     }
 
     /// Sets when to look next. Under the lock.
@@ -76,9 +83,7 @@ extension LogCore {
                 reclaim()
             }
         #endif
-        // Of many drops a few are logged; the totals in each tell of those between.
-        if let last = lastLoggedDrops[drop.tenant], MonotonicTime.now.since(last) < Self.logInterval { return }
-        lastLoggedDrops[drop.tenant] = .now
+        guard mayLog(drop.tenant) else { return }
         let total = state.index(of: drop.tenant).flatMap { retention.entries[$0].totals[drop.cause] }
         logLater(
             .warning, "records that some subscriber lacks are dropped",
@@ -86,6 +91,31 @@ extension LogCore {
                 "tenant": "\(drop.tenant)", "cause": "\(drop.cause)", "sequences": "\(drop.sequences)",
                 "bytes": "\(drop.length)", "recordsSoFar": "\(total?.records ?? 0)",
             ])
+    }
+
+    func noteRefusal(_ tenant: TenantName, index: Int) {
+        // Not for each: they ride on the next commit, or are written once in a while.
+        if dozesWithoutEnd, refusalsAreDue { wakeCommitter() }
+        guard mayLog(tenant) else { return }
+        logLater(
+            .warning, "records are not taken: their tenant's budget is used up",
+            [
+                "tenant": "\(tenant)",
+                "recordsSoFar": "\(retention.entries[index].totals[.newest]?.records ?? 0)",
+            ])
+    }
+
+    /// Whether counts of records that were not taken are to be written although nothing else is. Under the lock.
+    var refusalsAreDue: Bool {
+        retention.unwritten.contains { $0.cause == .newest } && preparerFailure == nil
+            && MonotonicTime.now.since(refusalsTaken) >= Self.refusalInterval
+    }
+
+    /// Of many drops a few are logged; the totals in each tell of those between. Under the lock.
+    private func mayLog(_ tenant: TenantName) -> Bool {
+        if let last = lastLoggedDrops[tenant], MonotonicTime.now.since(last) < Self.logInterval { return false }
+        lastLoggedDrops[tenant] = .now
+        return true
     }
 
     // MARK: - Times of what was there before
@@ -120,8 +150,9 @@ extension LogCore {
 
     /// Makes room by dropping records if some is missing that compaction cannot make. Under the lock.
     func dropIfOutOfRoom() {
-        let isAtLimit = compactor.isAtLimit(sealedFiles, isPressed: isPressed, segmentLength: segments.length)
-        if isAtLimit || isPressed { dropForSpace(ofSegments: isAtLimit || preparerLacksDisk) }
+        guard case .journalFull? = preparerFailure else { return }
+        let isAtLimit = compactor.isAtLimit(sealedFiles, segmentLength: segments.length)
+        dropForSpace(ofSegments: isAtLimit || preparerLacksDisk)
     }
 
     /// Has the compactor wait where the file system has less free space than is to be left. Returns whether it has.
@@ -133,7 +164,8 @@ extension LogCore {
         lock.lock()
         guard let error else { return false }
         giveUpCompaction(error)
-        dropForSpace(ofSegments: true)
+        // A file system that cannot say how much it has is not full.
+        if case .journalFull = error { dropForSpace(ofSegments: true) }
         return true
     }
 
@@ -155,9 +187,14 @@ extension LogCore {
     /// segments helps. Under the lock.
     func dropForSpace(ofSegments: Bool) {
         guard !mayLackSubscribers, !isClosing, !departuresAreUnderWay, releaseCandidates.isEmpty,
-            !retention.hasDropsUnderWay(in: state)
+            !retention.hasDropsUnderWay(in: state) || controlIsBlocked
         else { return }
-        let made = (ofSegments && dropSegments()) || dropOldestFile()
+        // Where control records have no room, only such help as free a file.
+        let made = (ofSegments && !controlIsBlocked && dropSegments()) || dropOldestFile()
+        if made {
+            wantsDrops = true
+            wakeCommitter()
+        }
         guard made != dropsMakeRoom else { return }
         dropsMakeRoom = made
         wakeRoomWaiters()
@@ -190,9 +227,9 @@ extension LogCore {
     }
 
     private func dropOldestFile() -> Bool {
-        guard files.count > 1, let oldest = files.first, !oldest.holdsLoss, !oldest.isSettled(in: state) else {
-            return false
-        }
+        guard files.count > 1, let oldest = files.first, !oldest.isSettled(in: state),
+            !(oldest.holdsLoss && state.cursors.isEmpty)
+        else { return false }
         let kept = oldest.extents.filter { $1.lastSequence > state.settledThrough(tenant: $0) }
         guard kept.allSatisfy({ mayDropOldest($0.tenantIndex) }) else { return false }
         var made = false
@@ -203,6 +240,10 @@ extension LogCore {
             }
         }
         return made
+    }
+
+    static var policiesDoNotFit: String {
+        "checkpoints have no room for what policies may drop of so many tenants; raise journalFileSize"
     }
 
     // MARK: - On demand
@@ -222,10 +263,15 @@ extension LogCore {
     }
 
     /// Sets a tenant's policy. Under the lock.
-    func setRetention(_ policy: RetentionPolicy, of tenant: TenantName) {
-        let isNew = retention.setPolicy(policy, of: tenant, in: state)
+    func setRetention(_ policy: RetentionPolicy, of tenant: TenantName) throws(WALError) {
         if let index = state.index(of: tenant) {
-            if isNew, policy.mayDrop { state.reserveDrops(DropCause.allCases.count, tenant: index) }
+            guard policy.causes.isEmpty || checkpointFits(growingBy: 4 * (512 + tenant.utf8.count)) else {
+                throw .invalidOption(Self.policiesDoNotFit)
+            }
+            reserveDrops(by: policy, tenant: index)
+        }
+        retention.setPolicy(policy, of: tenant, in: state)
+        if let index = state.index(of: tenant) {
             tenantStaging[index].lengthLimit = 0
             admission.fileStart = fileStartBound()
         }

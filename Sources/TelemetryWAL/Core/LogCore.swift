@@ -89,6 +89,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     var dropsMakeRoom = false
     /// It was for want of disk space that no journal file could be made ready.
     var preparerLacksDisk = false
+    /// When counts of records that were not taken were written last.
+    var refusalsTaken = MonotonicTime(nanoseconds: 0)
     /// When drops of a tenant were logged last.
     var lastLoggedDrops: [TenantName: MonotonicTime] = [:]
     /// The compactor has nothing to do.
@@ -184,7 +186,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         self.admission.fileStart = fileStartBound()
         dropsMakeRoom = mayDropAny
         planRetention()
-        if nextRetention != nil { nextRetention = .now }
+        // Not at once: who opens a log to have its policies applied wants to be told what goes.
+        if nextRetention != nil { nextRetention = .now + Self.firstPass }
     }
 
     // MARK: - What `LogFront` asks for
@@ -225,6 +228,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
 
     override func noteDecidedDrop(_ drop: RetentionDrop) { noteDrop(drop) }
 
+    override func noteRefusedRecords(of tenant: TenantName, index: Int) { noteRefusal(tenant, index: index) }
+
     override func wakeCompactor() { compactorWake.signal() }
 
     /// Files of another size than the options ask for have left the log, and room for one of theirs is missing: those
@@ -236,6 +241,12 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
 
     /// Spares of the size that the options ask for: only to these appends are admitted. Under the lock.
     var regularSpareCount: Int { spares.count { $0.capacity == options.journalFileSize } }
+
+    #if Simulation
+        private static var firstPass: UInt64 { 0 }
+    #else
+        private static var firstPass: UInt64 { 1_000_000_000 }
+    #endif
 
     /// Bytes at each file's end that appends leave to acknowledgements.
     static func reserve(ofFileSize size: Int) -> Int { min(1 << 20, size / 16) }

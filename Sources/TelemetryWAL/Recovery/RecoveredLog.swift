@@ -34,6 +34,9 @@ struct RecoveredLog {
         if machine.lastFileSequence > highest { return "file sequence numbers" }
         if machine.durable.records > highest { return "the count of records" }
         if state.sequenceFloor > highest { return "sequence numbers" }
+        if let tenant = state.tenants.first(where: { $0.backlog.appendedLength > highest }) {
+            return "the bytes of tenant \(tenant.name)"
+        }
         return state.tenants.first { $0.nextSequence > highest }.map { "sequence numbers of tenant \($0.name)" }
     }
 }

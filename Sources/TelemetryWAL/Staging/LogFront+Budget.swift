@@ -29,7 +29,7 @@ extension LogFront {
             throw .tenantFull(tenant: tenant, limit: budget)
         case .dropNewest:
             retention.noteRefused(UInt64(count), length: UInt64(length), at: wallClockNanoseconds(), tenant: index)
-            wakeCommitter()
+            noteRefusedRecords(of: tenant, index: index)
             throw .dropped(tenant: tenant, records: count)
         case .dropOldest:
             let taken = tenantStaging[index].takenLength

@@ -161,9 +161,7 @@ extension LogFront {
             lookup.add(tenant)
             tenantStaging.append(TenantStaging(state.tenants[index]))
             retention.add(state.tenants[index])
-            if retention.entries[index].policy.mayDrop {
-                state.reserveDrops(DropCause.allCases.count, tenant: index)
-            }
+            reserveDrops(by: retention.entries[index].policy, tenant: index)
             admission.fileStart = fileStartBound()
         }
         // As far as the group's end stays in the file that it is in now, nothing needs to be asked again.

@@ -121,10 +121,13 @@ class LogFront: @unchecked Sendable {
             largeCapacity: Self.groupTarget(options) + (64 << 10), limit: options.stagingLimit)
         for (index, tenant) in state.tenants.enumerated() {
             retention.add(tenant)
-            if retention.entries[index].policy.mayDrop {
-                self.state.reserveDrops(DropCause.allCases.count, tenant: index)
-            }
+            reserveDrops(by: retention.entries[index].policy, tenant: index)
         }
+    }
+
+    /// Keeps room in checkpoints for what a policy may drop. Under the lock.
+    final func reserveDrops(by policy: RetentionPolicy, tenant index: Int) {
+        state.reserveDrops(policy.causes.union(state.tenants[index].drops.keys).count, tenant: index)
     }
 
     /// Bytes of records after which a group is closed and the next one opened: large enough to fill the device, small
@@ -149,6 +152,9 @@ class LogFront: @unchecked Sendable {
     var decidedDropsMakeRoom: Bool { preconditionFailure("overridden") }
     /// Has what was decided to be dropped written soon. Under the lock.
     func noteDecidedDrop(_ drop: RetentionDrop) { preconditionFailure("overridden") }
+
+    /// Has the count of records that were not taken written soon. Under the lock.
+    func noteRefusedRecords(of tenant: TenantName, index: Int) { preconditionFailure("overridden") }
 
     /// Whether beginning the next file frees room for another. Under the lock.
     var rotationMakesRoom: Bool { preconditionFailure("overridden") }

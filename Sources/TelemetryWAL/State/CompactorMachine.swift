@@ -57,11 +57,9 @@ struct CompactorMachine {
         sealedLength <= threshold && !isPressed && !isForced && !isCompacting && gathered.isEmpty
     }
 
-    /// Whether no more may move although much waits: `files` and the others as for `next`.
-    func isAtLimit(_ files: [File], isPressed: Bool, segmentLength: UInt64) -> Bool {
-        guard limit > 0, segmentLength >= limit else { return false }
-        let waiting = files.reduce(0) { $0 + ($1.isSettled ? 0 : $1.length) }
-        return waiting > threshold || (isPressed && waiting > 0)
+    /// Whether no more may move although some waits: `files` and `segmentLength` as for `next`.
+    func isAtLimit(_ files: [File], segmentLength: UInt64) -> Bool {
+        limit > 0 && segmentLength >= limit && files.contains { !$0.isSettled }
     }
 
     private mutating func giveUp() -> Step {

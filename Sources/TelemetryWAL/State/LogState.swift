@@ -116,6 +116,14 @@ package struct LogState: Sendable {
         }
     #endif
 
+    /// What nobody is promised now counts against no budget any more, whoever comes or leaves later.
+    private mutating func releaseBacklogs() {
+        for index in tenants.indices {
+            let released = releasedThrough(tenant: index)
+            tenants[index].backlog.release(through: min(released, tenants[index].backlog.lastSequence))
+        }
+    }
+
     /// A point of a tenant's backlog is known from elsewhere.
     mutating func refineBacklog(at sequence: UInt64, length: UInt64? = nil, received: UInt64, tenant index: Int) {
         tenants[index].backlog.refine(at: sequence, length: length, received: received)
@@ -150,6 +158,7 @@ package struct LogState: Sendable {
             }
             tenants[index].nextSequence = max(tenants[index].nextSequence, nextSequence)
         case .subscriber(let name, let isRegistered):
+            releaseBacklogs()
             if !isRegistered { cursors[name] = nil } else if cursors[name] == nil { cursors[name] = [] }
         case .checkpoint(_, _, _, let floor):
             raiseSequenceFloor(to: floor)
@@ -165,6 +174,7 @@ package struct LogState: Sendable {
 
     /// Forgets all other subscribers.
     package mutating func keepSubscribers(_ names: Set<TenantName>) {
+        releaseBacklogs()
         cursors = cursors.filter { names.contains($0.key) }
     }
 

@@ -38,13 +38,9 @@ struct RetentionLedger {
     /// All that are set, for whomever.
     var policies: [RetentionPolicy] { [standard] + own.values }
 
-    /// Returns whether the tenant had none before that drops records.
-    mutating func setPolicy(_ policy: RetentionPolicy, of tenant: TenantName, in state: LogState) -> Bool {
+    mutating func setPolicy(_ policy: RetentionPolicy, of tenant: TenantName, in state: LogState) {
         own[tenant] = policy
-        guard let index = state.index(of: tenant), index < entries.count else { return false }
-        let isNew = !entries[index].policy.mayDrop
-        entries[index].policy = policy
-        return isNew
+        if let index = state.index(of: tenant) { entries[index].policy = policy }
     }
 
     /// A tenant became known; it gets the next index.

@@ -195,7 +195,8 @@ struct TenantBacklog: Sendable, Equatable {
 
     /// As a checkpoint tells it, when nothing is held through a number.
     func summary(releasedThrough sequence: UInt64) -> BacklogSummary {
-        BacklogSummary(
+        let sequence = max(sequence, baseSequence)
+        return BacklogSummary(
             appendedLength: appendedLength, releasedThrough: sequence, releasedLength: length(through: sequence),
             oldestReceived: received(of: sequence + 1) ?? 0)
     }
