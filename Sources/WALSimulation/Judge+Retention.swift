@@ -23,7 +23,12 @@ extension Judge {
                 fail("\(name)'s drops are back at \(through) from \(dropped[name] ?? 0)")
             }
             dropped[name] = max(dropped[name] ?? 0, through)
-            mayReclaim(name, through: through)
+            // Damage may have taken the record of a drop by which the log had given up more.
+            if mediaFaults, mayDrop(name) {
+                let highest = attempts.lazy.filter { $0.tenant == name }.compactMap(\.sequence).max()
+                dropped[name] = max(dropped[name] ?? 0, highest ?? 0)
+            }
+            mayReclaim(name, through: dropped[name] ?? 0)
             checkTotals(tenant)
             checkAge(tenant, at: now)
             checkBacklog(tenant, records)

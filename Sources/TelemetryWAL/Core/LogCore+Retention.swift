@@ -148,9 +148,13 @@ extension LogCore {
 
     // MARK: - Want of room
 
+    /// Whether it is for want of room that no journal file can be made ready, and not for a device that fails. Under the
+    /// lock.
+    var lacksRoom: Bool { if case .journalFull? = preparerFailure { true } else { false } }
+
     /// Makes room by dropping records if some is missing that compaction cannot make. Under the lock.
     func dropIfOutOfRoom() {
-        guard case .journalFull? = preparerFailure else { return }
+        guard lacksRoom else { return }
         let isAtLimit = compactor.isAtLimit(sealedFiles, segmentLength: segments.length)
         dropForSpace(ofSegments: isAtLimit || preparerLacksDisk)
     }

@@ -218,7 +218,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
 
     override var compactionMakesRoom: Bool {
         !isStopped && !mayLackSubscribers
-            && ((!departuresAreUnderWay && (!releaseCandidates.isEmpty || (dropsMakeRoom && !controlIsBlocked)))
+            && ((!departuresAreUnderWay
+                && (!releaseCandidates.isEmpty || (dropsMakeRoom && lacksRoom && !controlIsBlocked)))
                 || (compactorRetry == nil && compactor.makesRoom(sealedFiles, segmentLength: segments.length)))
     }
 
