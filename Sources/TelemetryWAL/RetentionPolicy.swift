@@ -20,7 +20,7 @@ public struct RetentionPolicy: Sendable, Equatable {
     public var budget: UInt64?
     /// Nanoseconds after which a record is dropped although some subscriber lacks it, counted from when the log received
     /// it; nil: never. At least 1 s. While the log is open it goes within about a 16th of that time or two minutes,
-    /// whichever is less; of what was there before, a journal file's part goes together. Needs a clock that is right: one that
+    /// whichever is less; of what was there before, what one journal file or one segment has goes together. Needs a clock that is right: one that
     /// is set back makes records stay longer, one that jumps ahead makes them go.
     public var age: UInt64?
     public var whenFull: WhenFull
