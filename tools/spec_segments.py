@@ -63,6 +63,8 @@ def parse_summary(data, at, log, block, tenant, path):
     require((fields.frames == 0) == (fields.records == 0))
     require(fields.records <= min(fields.last - fields.first + 1, MAX_RECORDS * fields.frames))
     require(16 * fields.records <= fields.raw <= MAX_NUMBER and fields.low <= fields.high)
+    received = struct.unpack_from("<QQ", data, at + 384)
+    require(received[0] <= received[1])
     end = fields.index + ENTRY.size * fields.frames + LOST.size * fields.lost
     require(fields.index % 8 == 0 and block <= fields.index and end <= fields.length - block)
     return fields, fields.log == log and parse_name(data, at + 128, fields.named) == tenant

@@ -20,8 +20,6 @@ public struct TenantStatus: Sendable {
     public let backlogLength: UInt64
     /// About when the log received the first of them, nanoseconds since 1970 (UTC); nil where there is none.
     public let oldestReceived: UInt64?
-    /// Bytes of the tenant's segments; 0 in a view, which does not ask for them.
-    public let segmentLength: UInt64
 
     static func all(in state: LogState, files: [LiveFile], segments: SegmentCatalog) -> [TenantStatus] {
         state.tenants.enumerated().map { index, tenant in
@@ -42,8 +40,7 @@ public struct TenantStatus: Sendable {
                 droppedThrough: tenant.droppedThrough, drops: tenant.drops,
                 backlog: tenant.nextSequence - 1 - min(tenant.nextSequence - 1, max(released, unheld)),
                 backlogLength: state.heldLength(tenant: index),
-                oldestReceived: tenant.backlog.received(of: max(released, tenant.backlog.baseSequence) + 1),
-                segmentLength: entries.reduce(0) { $0 + $1.length })
+                oldestReceived: tenant.backlog.received(of: max(released, tenant.backlog.baseSequence) + 1))
         }
     }
 }

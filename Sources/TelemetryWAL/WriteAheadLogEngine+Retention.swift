@@ -37,9 +37,7 @@ extension WriteAheadLogReader {
             let policy = ledger.policy(of: tenant.name)
             if policy.age != nil {
                 for entry in recovered.segments.entries(of: tenant.name) {
-                    let file = try? SegmentFile(entry.name, of: tenant.name, in: storage, format: format)
-                    guard let received = file?.received.upperBound, received > 0 else { continue }
-                    state.refineBacklog(at: entry.covered.upperBound, received: received, tenant: index)
+                    state.refineBacklog(with: entry.summary(of: tenant.name, in: storage, format), tenant: index)
                 }
             }
             if let drop = ledger.agedOut(tenant: index, at: now, in: state) {

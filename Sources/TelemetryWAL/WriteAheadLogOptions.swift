@@ -21,7 +21,7 @@ public struct WriteAheadLogOptions: Sendable {
     /// `journalLimit` at most; so much is kept in any case. While subscribers are less behind, nothing is written twice.
     public var compactionThreshold: UInt64 = 1 << 30
     /// Most bytes that tenant segments may take: at this length none is added, and then the journal fills up to its
-    /// own limit. 0: records stay in the journal until every subscriber has them.
+    /// own limit; from there on policies drop (`RetentionPolicy.WhenFull.dropOldest`) or appends are refused. 0: records stay in the journal until every subscriber has them.
     public var segmentLimit: UInt64 = 64 << 30
     /// What is kept of a tenant's undelivered records, where it has no policy of its own. What all of them may take
     /// together is `journalLimit` and `segmentLimit`.

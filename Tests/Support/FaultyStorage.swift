@@ -20,7 +20,7 @@ public final class FaultPlan: @unchecked Sendable {
     private var onHeld: (@Sendable (String) -> Void)?
     private var onCreate: (@Sendable (String) -> StorageError.Code?)?
     private var onContents: (@Sendable (String) -> Bool)?
-    private var space: UInt64?
+    private var space: Result<UInt64, StorageError>?
 
     public init() {}
 
@@ -33,14 +33,18 @@ public final class FaultPlan: @unchecked Sendable {
     /// Asked before each small file is read whole; true makes it fail as a device does.
     public func setContents(_ body: (@Sendable (String) -> Bool)?) { lock.withLock { onContents = body } }
     /// How much free space the file system says that it has; nil: the truth.
-    public func setFreeSpace(_ bytes: UInt64?) { lock.withLock { space = bytes } }
+    public func setFreeSpace(_ bytes: UInt64?) { lock.withLock { space = bytes.map { .success($0) } } }
+    /// The file system does not say how much it has.
+    public func failFreeSpace() {
+        lock.withLock { space = .failure(StorageError(.ioFailure, operation: "ask for free space", path: "")) }
+    }
     /// Told of the file after a write that failed and of which the device holds something.
     public func setHeld(_ body: (@Sendable (String) -> Void)?) { lock.withLock { onHeld = body } }
     /// Asked before each file is made.
     public func setCreate(_ body: (@Sendable (String) -> StorageError.Code?)?) { lock.withLock { onCreate = body } }
 
     func write(_ path: String, _ range: Range<UInt64>) -> WriteFault? { lock.withLock { onWrite }?(path, range) }
-    func freeSpace() -> UInt64? { lock.withLock { space } }
+    func freeSpace() throws(StorageError) -> UInt64? { try lock.withLock { space }?.get() }
     func held(_ path: String) { lock.withLock { onHeld }?(path) }
     func read(_ path: String, _ range: Range<UInt64>) -> Bool { lock.withLock { onRead }?(path, range) ?? false }
     func contents(_ name: String) -> Bool { lock.withLock { onContents }?(name) ?? false }
@@ -87,7 +91,7 @@ public struct FaultyStorage: JournalStorage {
     public func requiredBlockSize() throws(StorageError) -> Int { try base.requiredBlockSize() }
     public func exists(_ name: String) throws(StorageError) -> Bool { try base.exists(name) }
     public func freeSpace() throws(StorageError) -> UInt64 {
-        if let space = plan.freeSpace() { return space }
+        if let space = try plan.freeSpace() { return space }
         return try base.freeSpace()
     }
     public func entries(of directory: String) throws(StorageError) -> [String] { try base.entries(of: directory) }

@@ -130,6 +130,61 @@ import WALStorage
         try again.closeBlocking()
     }
 
+    /// Counts of what was not taken are written although nothing follows that they could ride on.
+    @Test func refusalsAreWrittenByThemselves() throws {
+        var ledger = Ledger()
+        let log = try open(options(.dropNewest))
+        for _ in 0..<90 { try ledger.append(to: log, flooded, count: 2, length: 1000) }
+        var refused: UInt64 = 0
+        func refuse() {
+            while true {
+                do { try ledger.append(to: log, flooded, count: 10, length: 1000) } catch {
+                    refused += 10
+                    return
+                }
+            }
+        }
+        let commits = log.statistics.commits
+        for _ in 0..<100 { refuse() }
+        // One flush each would be what others pay for it.
+        #expect(log.statistics.commits - commits < 20)
+        try wait("they are durable") {
+            try WriteAheadLogReader(at: directory.path).tenants[0].drops[.newest]?.records == refused
+        }
+        try log.closeBlocking()
+    }
+
+    /// What was delivered stays delivered for the budget, whoever comes and leaves, before and after a restart.
+    @Test func subscribersThatComeAndGoUseUpNoBudget() throws {
+        var ledger = Ledger()
+        var log = try open(options(.backPressure))
+        try log.register(subscriber: "first")
+        func fillAndDeliver() throws {
+            for _ in 0..<45 { try ledger.append(to: log, flooded, count: 2, length: 2000) }
+            _ = try deliver(log, to: "first")
+            try log.flushAcknowledgementsBlocking()
+        }
+        try fillAndDeliver()
+        try log.register(subscriber: "second")
+        #expect(try status(log).backlogLength == 0)
+        _ = try deliver(log, to: "second")
+        try fillAndDeliver()
+        _ = try deliver(log, to: "second")
+        try log.flushAcknowledgementsBlocking()
+        log.unregister(subscriber: "first")
+        log.unregister(subscriber: "second")
+        try log.flushAcknowledgementsBlocking()
+        try log.closeBlocking()
+        log = try open(options(.backPressure))
+        try log.register(subscriber: "first")
+        #expect(try status(log).backlogLength == 0)
+        try fillAndDeliver()
+        #expect(try status(log).oldestReceived == nil)
+        try log.closeBlocking()
+        let view = try WriteAheadLogReader(at: directory.path)
+        #expect(view.tenants[0].drops.isEmpty && view.tenants[0].backlogLength == 0)
+    }
+
     /// A budget counts what waits, wherever it lies: moving and merging change nothing of it.
     @Test func movingDoesNotCount() throws {
         var ledger = Ledger()
@@ -292,6 +347,32 @@ import WALStorage
         let again = try open(options)
         try fill(again, &ledger, batches: 100)
         try again.closeBlocking()
+    }
+
+    /// A file system that cannot say how much room it has is not full: nothing is dropped for it.
+    @Test func failingToAskForSpaceDropsNothing() throws {
+        var ledger = Ledger()
+        var options = options(.dropOldest, budget: nil)
+        options.freeSpaceFloor = 1 << 20
+        options.compactionThreshold = 0
+        let log = try open(options)
+        try log.register(subscriber: "collector")
+        for _ in 0..<60 { try ledger.append(to: log, flooded, count: 4, length: 4000) }
+        try wait("segments are made") { log.segmentCount > 0 }
+        plan.failFreeSpace()
+        var refusal: WALError?
+        for _ in 0..<2000 where refusal == nil {
+            do { try ledger.append(to: log, flooded, count: 4, length: 4000) } catch { refusal = error as? WALError }
+        }
+        guard case .storage? = refusal else {
+            Issue.record("\(String(describing: refusal))")
+            return
+        }
+        Thread.sleep(forTimeInterval: 2.5)
+        #expect(try status(log).drops.isEmpty)
+        plan.setFreeSpace(nil)
+        check(try deliver(log, to: "collector").records, ledger.records)
+        try log.closeBlocking()
     }
 
     /// Policies that make no sense are refused.

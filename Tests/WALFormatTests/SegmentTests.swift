@@ -39,7 +39,13 @@ import WALFormat
         #expect(bytes.integer(UInt64.self, at: 96) == 21 && bytes.integer(UInt64.self, at: 104) == 1400)
         #expect(bytes.integer(UInt64.self, at: 112) == 5 && bytes.integer(UInt64.self, at: 120) == 99)
         #expect(Array(bytes[128..<132]) == Array("acme".utf8))
-        #expect(bytes[132...].allSatisfy { $0 == 0 })
+        #expect(bytes.integer(UInt64.self, at: 384) == 40 && bytes.integer(UInt64.self, at: 392) == 41)
+        #expect(bytes[132..<384].allSatisfy { $0 == 0 } && bytes[400...].allSatisfy { $0 == 0 })
+    }
+
+    @Test func timesOfReceiptInTheWrongOrderAreOutOfBounds() {
+        #expect(summaryCause { $0.put(UInt64(42), at: 384) } == .field)
+        #expect(summaryCause { $0.put(UInt64(0), at: 384) } == nil)
     }
 
     @Test func everyFlippedBitOfASummaryIsDetected() {
@@ -241,7 +247,7 @@ enum SampleSegment {
         logIdentifier: GoldenContents.logIdentifier, blockSize: 4096, tenant: "acme",
         created: 1_700_000_000_000_000_000, covered: 90...130, length: 16384, indexOffset: 8192,
         indexChecksum: encodeIndex(index).checksum, frameCount: 2, lostRangeCount: 2, recordCount: 21, rawLength: 1400,
-        lowestTimestamp: 5, highestTimestamp: 99)
+        lowestTimestamp: 5, highestTimestamp: 99, received: 40...41)
 
     static var summaryBytes: [UInt8] { encode(summary) }
 }

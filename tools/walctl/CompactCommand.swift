@@ -25,6 +25,8 @@ struct CompactCommand: ParsableCommand {
         var segmentsWritten: UInt64
         var segmentsMerged: UInt64
         var segmentsRemoved: UInt64
+        /// Removals that failed: what nobody needs stays until the log is opened again.
+        var failedRemovals: UInt64
         var bytesWritten: UInt64
         /// What there is now.
         var segments: Int
@@ -41,6 +43,7 @@ struct CompactCommand: ParsableCommand {
             filesCompacted: statistics.filesCompacted, recordsMoved: statistics.records,
             recordsLost: statistics.recordsLost, segmentsWritten: statistics.segmentsWritten,
             segmentsMerged: statistics.segmentsMerged, segmentsRemoved: statistics.segmentsRemoved,
+            failedRemovals: statistics.failedRemovals,
             bytesWritten: statistics.bytesWritten, segments: log.segmentCount, segmentBytes: log.segmentLength)
         try failing { () throws(WALError) in try log.closeBlocking() }
         if output.format == .json {
@@ -51,6 +54,7 @@ struct CompactCommand: ParsableCommand {
                     + "\(line.segmentsWritten) segments, \(line.segmentsMerged) merged, "
                     + "\(line.segmentsRemoved) removed, \(readable(bytes: line.bytesWritten)) written; now "
                     + "\(line.segments) segments, \(readable(bytes: line.segmentBytes))")
+            if line.failedRemovals > 0 { print("\(line.failedRemovals) removals of segments failed") }
             if line.recordsLost > 0 { print("\(line.recordsLost) records were lost in the journal") }
         }
         if line.recordsLost > 0 { throw ExitStatus.findings }

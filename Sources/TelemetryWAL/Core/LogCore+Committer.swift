@@ -47,8 +47,9 @@ extension LogCore {
                     doze(until: lastActivity + idleTime)
                 }
             } else {
+                // Until it is called; or until counts of refused records have waited for long enough.
                 dozesWithoutEnd = true
-                doze(until: nil)
+                doze(until: refusalDeadline)
                 dozesWithoutEnd = false
             }
         }

@@ -93,9 +93,9 @@ extension LogCore {
             ])
     }
 
-    func noteRefusal(_ tenant: TenantName, index: Int) {
-        // Not for each: they ride on the next commit, or are written once in a while.
-        if dozesWithoutEnd, refusalsAreDue { wakeCommitter() }
+    func noteRefusal(_ tenant: TenantName, index: Int, isFirst: Bool) {
+        // Not for each: they ride on the next commit, or are written once in a while, for which the committer wakes up.
+        if isFirst, dozesWithoutEnd { wakeCommitter() }
         guard mayLog(tenant) else { return }
         logLater(
             .warning, "records are not taken: their tenant's budget is used up",
@@ -109,6 +109,14 @@ extension LogCore {
     var refusalsAreDue: Bool {
         retention.unwritten.contains { $0.cause == .newest } && preparerFailure == nil
             && MonotonicTime.now.since(refusalsTaken) >= Self.refusalInterval
+    }
+
+    /// When they will be, if that is to come; nil otherwise. Under the lock.
+    var refusalDeadline: MonotonicTime? {
+        guard refusal == nil, preparerFailure == nil, retention.unwritten.contains(where: { $0.cause == .newest })
+        else { return nil }
+        let deadline = refusalsTaken + Self.refusalInterval
+        return deadline > .now ? deadline : nil
     }
 
     /// Of many drops a few are logged; the totals in each tell of those between. Under the lock.
@@ -136,12 +144,9 @@ extension LogCore {
             for entry in segments.entries(of: tenant) {
                 guard !isStopped else { return }
                 lock.unlock()
-                // A damaged one says nothing: its records go with those behind it.
-                let file = try? SegmentFile(entry.name, of: tenant, in: storage, format: format)
+                let summary = entry.summary(of: tenant, in: storage, format)
                 lock.lock()
-                guard let received = file?.received.upperBound, received > 0, let index = state.index(of: tenant)
-                else { continue }
-                state.refineBacklog(at: entry.covered.upperBound, received: received, tenant: index)
+                if let index = state.index(of: tenant) { state.refineBacklog(with: summary, tenant: index) }
             }
         }
     }

@@ -229,7 +229,9 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
 
     override func noteDecidedDrop(_ drop: RetentionDrop) { noteDrop(drop) }
 
-    override func noteRefusedRecords(of tenant: TenantName, index: Int) { noteRefusal(tenant, index: index) }
+    override func noteRefusedRecords(of tenant: TenantName, index: Int, isFirst: Bool) {
+        noteRefusal(tenant, index: index, isFirst: isFirst)
+    }
 
     override func wakeCompactor() { compactorWake.signal() }
 

@@ -5,7 +5,8 @@ import WALStorage
 /// numbers. It ends where the durable log ends; iterating again later goes on from the cursors.
 ///
 /// Its reads run on the log's own reader thread. They keep nothing from being reclaimed: what a subscriber has not
-/// acknowledged stays all the same.
+/// acknowledged stays all the same, unless the tenant's `RetentionPolicy` has it dropped. What is dropped is passed over
+/// without an error; `TenantStatus.drops` counts it.
 public struct SubscriberRecords<Storage: JournalStorage>: AsyncSequence, Sendable {
     public typealias Element = RecordBatch
     public typealias Failure = WALError

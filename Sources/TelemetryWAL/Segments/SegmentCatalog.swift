@@ -100,21 +100,26 @@ package struct SegmentCatalog: Sendable {
     private static func isForeign<Storage: JournalStorage>(
         _ path: String, _ entry: Entry, of tenant: TenantName, in storage: Storage, _ format: RootFormat
     ) throws(StorageError) -> Bool {
-        let buffer = AlignedBuffer(capacity: format.blockSize, alignment: max(4096, format.blockSize))
-        let count: Int
-        do throws(StorageError) {
-            let file = try storage.open(path, forWriting: false)
-            count = try file.read(into: buffer, at: 0, length: format.blockSize, from: 0)
-        } catch {
+        let summary: SegmentSummary?
+        do throws(StorageError) { summary = try Self.summary(path, in: storage, format) } catch {
             guard error.code == .ioFailure else { throw error }
             return false
-        }
-        let summary = buffer.withBytes { bytes in
-            try? SegmentSummary.decode(bytes.extracting(0..<count), at: 0, blockSize: format.blockSize)
         }
         guard let summary else { return false }
         return summary.logIdentifier != format.logIdentifier || summary.tenant != tenant
             || summary.covered != entry.covered
+    }
+
+    /// The first copy of a segment's summary; nil where it is not whole.
+    fileprivate static func summary<Storage: JournalStorage>(
+        _ path: String, in storage: Storage, _ format: RootFormat
+    ) throws(StorageError) -> SegmentSummary? {
+        let buffer = AlignedBuffer(capacity: format.blockSize, alignment: max(4096, format.blockSize))
+        let file = try storage.open(path, forWriting: false)
+        let count = try file.read(into: buffer, at: 0, length: format.blockSize, from: 0)
+        return buffer.withBytes { bytes in
+            try? SegmentSummary.decode(bytes.extracting(0..<count), at: 0, blockSize: format.blockSize)
+        }
     }
 
     /// Names in a directory that may be gone, or be a file.
@@ -212,5 +217,18 @@ package struct SegmentCatalog: Sendable {
         tenants[tenant] = entries
         length = length - replaced.reduce(0) { $0 + $1.length } + new.reduce(0) { $0 + $1.length }
         count += new.count - replaced.count
+    }
+}
+
+extension SegmentCatalog.Entry {
+    /// What the segment says of itself; nil where that cannot be read, or it is another one. One read of a block.
+    func summary<Storage: JournalStorage>(
+        of tenant: TenantName, in storage: Storage, _ format: RootFormat
+    ) -> SegmentSummary? {
+        let path = SegmentName.directory(of: tenant) + "/" + name
+        guard let summary = try? SegmentCatalog.summary(path, in: storage, format),
+            summary.logIdentifier == format.logIdentifier, summary.tenant == tenant, summary.covered == covered
+        else { return nil }
+        return summary
     }
 }

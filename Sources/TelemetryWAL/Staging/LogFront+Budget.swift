@@ -28,8 +28,9 @@ extension LogFront {
             statistics.backPressure += 1
             throw .tenantFull(tenant: tenant, limit: budget)
         case .dropNewest:
-            retention.noteRefused(UInt64(count), length: UInt64(length), at: wallClockNanoseconds(), tenant: index)
-            noteRefusedRecords(of: tenant, index: index)
+            let isFirst = retention.noteRefused(
+                UInt64(count), length: UInt64(length), at: wallClockNanoseconds(), tenant: index)
+            noteRefusedRecords(of: tenant, index: index, isFirst: isFirst)
             throw .dropped(tenant: tenant, records: count)
         case .dropOldest:
             let taken = tenantStaging[index].takenLength

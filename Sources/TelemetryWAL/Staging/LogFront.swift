@@ -153,8 +153,8 @@ class LogFront: @unchecked Sendable {
     /// Has what was decided to be dropped written soon. Under the lock.
     func noteDecidedDrop(_ drop: RetentionDrop) { preconditionFailure("overridden") }
 
-    /// Has the count of records that were not taken written soon. Under the lock.
-    func noteRefusedRecords(of tenant: TenantName, index: Int) { preconditionFailure("overridden") }
+    /// Has the count of records that were not taken written before long. `isFirst`: none waited. Under the lock.
+    func noteRefusedRecords(of tenant: TenantName, index: Int, isFirst: Bool) { preconditionFailure("overridden") }
 
     /// Whether beginning the next file frees room for another. Under the lock.
     var rotationMakesRoom: Bool { preconditionFailure("overridden") }

@@ -129,6 +129,13 @@ package struct LogState: Sendable {
         tenants[index].backlog.refine(at: sequence, length: length, received: received)
     }
 
+    /// The same, as a segment's summary says it. One that cannot be read says nothing: its records go with those behind it.
+    mutating func refineBacklog(with summary: SegmentSummary?, tenant index: Int) {
+        guard let summary, summary.received.upperBound > 0 else { return }
+        refineBacklog(
+            at: summary.covered.upperBound, received: summary.received.upperBound, tenant: index)
+    }
+
     /// Keeps room in checkpoints for as many records of drops of a tenant. It is never given back.
     mutating func reserveDrops(_ count: Int, tenant index: Int) {
         let more = max(0, count - tenants[index].dropSlots)

@@ -105,9 +105,11 @@ struct RetentionLedger {
         count(UInt64(drop.sequences.count), length: drop.length, received: drop.received, drop.cause, tenant: index)
     }
 
-    /// Records were not taken.
-    mutating func noteRefused(_ records: UInt64, length: UInt64, at time: UInt64, tenant index: Int) {
+    /// Records were not taken. Returns whether no such count of the tenant waited to be written before.
+    mutating func noteRefused(_ records: UInt64, length: UInt64, at time: UInt64, tenant index: Int) -> Bool {
+        let waited = unwritten.contains(Key(tenantIndex: index, cause: .newest))
         count(records, length: length, received: time...time, .newest, tenant: index)
+        return !waited
     }
 
     private mutating func count(
