@@ -105,6 +105,19 @@ import WALFormat
         #expect(empty.length(above: 101) == 0 && empty.appendedLength == 10000 && empty.steps.isEmpty)
     }
 
+    /// What is known may begin amid the log; the next checkpoint knows the rest, or of records that are missing.
+    @Test func aCheckpointKnowsWhatCameBefore() {
+        var backlog = TenantBacklog()
+        for number in 51...UInt64(100) { backlog.append(through: number, length: 50, received: number * Self.second) }
+        backlog.reconcile(through: 100, appendedLength: 5000, received: 101 * Self.second)
+        #expect(backlog.length(above: 0) == 5000 && backlog.length(above: 99) == 50 && backlog.lastSequence == 100)
+        backlog.reconcile(through: 100, appendedLength: 10, received: 101 * Self.second)
+        backlog.reconcile(through: 90, appendedLength: 9000, received: 101 * Self.second)
+        #expect(backlog.appendedLength == 5000, "nothing is taken back, nor is what is older believed")
+        backlog.reconcile(through: 110, appendedLength: 5600, received: 101 * Self.second)
+        #expect(backlog.appendedLength == 5600 && backlog.length(above: 100) == 600)
+    }
+
     /// Numbers out of all bounds, which only hostile bytes have, end in no trap.
     @Test func hostileNumbers() {
         let most = FormatLimits.maximumNumber
@@ -113,7 +126,7 @@ import WALFormat
         for next in [0, 1, most] {
             var backlog = TenantBacklog(summary, nextSequence: next, received: 0)
             backlog.append(through: most, length: .max, received: .max)
-            backlog.skip(through: most, appendedLength: .max, received: 0)
+            backlog.reconcile(through: most, appendedLength: most, received: 0)
             backlog.refine(at: most / 2, length: .max, received: .max)
             _ = backlog.beginsStep(received: 0)
             _ = backlog.sequence(reaching: most)

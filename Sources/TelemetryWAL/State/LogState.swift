@@ -159,7 +159,7 @@ package struct LogState: Sendable {
                 if tenants[index].backlog.isEmpty {
                     tenants[index].backlog = TenantBacklog(summary, nextSequence: nextSequence, received: time)
                 } else if nextSequence > 0 {
-                    tenants[index].backlog.skip(
+                    tenants[index].backlog.reconcile(
                         through: nextSequence - 1, appendedLength: summary.appendedLength, received: time)
                 }
             }

@@ -84,11 +84,17 @@ struct TenantBacklog: Sendable, Equatable {
         }
     }
 
-    /// Records are missing that were taken, or numbers were skipped: all through a number are gone by, of unknown length.
-    mutating func skip(through sequence: UInt64, appendedLength: UInt64, received: UInt64) {
-        guard sequence > lastSequence else { return }
-        let known = self.appendedLength
-        append(through: sequence, length: max(appendedLength, known) - known, received: received)
+    /// A checkpoint says that all records through a number take so many bytes. If it knows of later ones, records are
+    /// missing, or numbers were skipped. If it knows of as many and more bytes, what is known began amid the log, behind a
+    /// file whose own checkpoint is gone: the rest lies before that.
+    mutating func reconcile(through sequence: UInt64, appendedLength: UInt64, received: UInt64) {
+        let missing = max(appendedLength, self.appendedLength) - self.appendedLength
+        if sequence > lastSequence {
+            append(through: sequence, length: missing, received: received)
+        } else if sequence == lastSequence {
+            for index in steps.indices { steps[index].length += missing }
+            if steps.isEmpty { baseLength += missing }
+        }
     }
 
     /// Every other point goes.
