@@ -115,7 +115,7 @@ import WALFormat
         backlog.reconcile(through: 90, appendedLength: 9000, received: 101 * Self.second)
         #expect(backlog.appendedLength == 5000, "nothing is taken back, nor is what is older believed")
         backlog.reconcile(through: 110, appendedLength: 5600, received: 101 * Self.second)
-        #expect(backlog.appendedLength == 5600 && backlog.length(above: 100) == 600)
+        #expect(backlog.appendedLength == 5600 && backlog.lastSequence == 110 && backlog.length(above: 110) == 0)
     }
 
     /// Numbers out of all bounds, which only hostile bytes have, end in no trap.
