@@ -62,7 +62,8 @@ extension FuzzChecker {
         }
         let name = 128 + summary.tenant.utf8.count
         try checkWritten(
-            written, is: buffer.prefix(summary.blockSize), reserved: [38..<40, 92..<96, name..<summary.blockSize])
+            written, is: buffer.prefix(summary.blockSize),
+            reserved: [38..<40, 92..<96, name..<384, 400..<summary.blockSize])
         let again = try? SegmentSummary.decode(written.span.bytes, at: 0, blockSize: summary.blockSize)
         try require(again == summary, "a written summary comes back")
     }
