@@ -58,6 +58,15 @@ def tenant_state(tenant, number):
     return record(0x83, struct.pack("<QH6x", number, len(tenant)) + tenant)
 
 
+def dropped(tenant, cause, records, through):
+    total = struct.pack("<QQQQ", records, 100 * records, 1, 2)
+    return record(0x86, struct.pack("<Q", through) + total + struct.pack("<BxH4x", cause, len(tenant)) + tenant)
+
+
+def erasure(tenant, through, is_complete):
+    return record(0x87, struct.pack("<QQBxH4x", through, 9, is_complete, len(tenant)) + tenant)
+
+
 def watermark(through):
     return record(0x84, struct.pack("<Q", through))
 
@@ -108,7 +117,9 @@ def format_seeds():
         "number-at-limit": tenant_state(b"acme", 1 << 62) + checkpoint(1 << 62) + watermark((1 << 62) + 1),
         "many-tenants": subscriber(b"s") + b"".join(
             tenant_state(b"t%d" % n, n + 1) + cursor(b"s", b"t%d" % n, n) for n in range(20)),
-        "longer-than-its-layout": record(0x84, bytes(24)), "unknown-type": record(0x86, bytes(8))}
+        "longer-than-its-layout": record(0x84, bytes(24)), "unknown-type": record(0x88, bytes(8)),
+        "dropped": dropped(b"acme", 5, 2, 3) + dropped(b"acme", 4, 1, 3) + tenant_state(b"acme", 4),
+        "erasure": tenant_state(b"acme", 9) + erasure(b"acme", 8, 0) + erasure(b"acme", 8, 1) + erasure(b"b", 3, 0)}
     seeds = {name: b"\0" + data for name, data in records.items()}
     yield "control-records", seeds
     yield "cursor-state", seeds

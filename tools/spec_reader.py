@@ -13,9 +13,9 @@ VERSION, BLOCK_SIZES, MAX_NUMBER, MAX_NAME = 2, [4096, 8192, 16384, 32768, 65536
 MAX_PAYLOAD, MAX_RAW, MAX_FRAMES, MAX_RECORDS = 1 << 24, (1 << 24) + 16, 4096, 1 << 20
 MAX_COMMIT, MIN_FILE, MAX_FILE, PROOF_LENGTH = 48 << 20, 256 << 10, 16 << 30, 4 << 20
 KINDS, CONTROL, CHECKPOINT_FLAG = {1: "span", 2: "log", 3: "metric", 4: "opaque"}, 0x80, 1
-CURSOR, CHECKPOINT, TENANT, WATERMARK, SUBSCRIBER, DROPPED = range(0x81, 0x87)
+CURSOR, CHECKPOINT, TENANT, WATERMARK, SUBSCRIBER, DROPPED, ERASURE = range(0x81, 0x88)
 # Of each control record, as far as it is of use: its number, of drops two counts, lengths of the names behind it.
-LAYOUT = dict(zip(range(0x81, 0x87), ("<QHH4x", "<24xQ", "<QH6x", "<Q", "<BxH4x", "<QQQ18xH4x")))
+LAYOUT = dict(zip(range(0x81, 0x88), ("<QHH4x", "<24xQ", "<QH6x", "<Q", "<BxH4x", "<QQQ18xH4x", "<Q10xH4x")))
 HEADER, COMMIT = struct.Struct("<16x16sQQQI12xQQQQQI4xQQQ"), struct.Struct("<8sIIQQQQQQ8xIIIIII")
 FRAME, RECORD, COMMIT_MAGIC = struct.Struct("<IHBBQIIII16xQH6x"), struct.Struct("<IB3sQ"), b"TWALCMT1"
 Header = namedtuple("Header", "log epoch sequence capacity block first oldest prev_epoch prev_end prev_last "
@@ -115,14 +115,13 @@ def parse_records(raw, tenant, count, codec, size):
     for _ in range(count):
         length, kind, zero, time = RECORD.unpack_from(raw, at)
         at += RECORD.size + length
-        require(kind and zero == b"\0\0\0" and length <= MAX_PAYLOAD and at <= len(raw))
-        require(not tenant or kind in KINDS)
+        require((kind in KINDS if tenant else kind) and zero == b"\0\0\0" and length <= MAX_PAYLOAD and at <= len(raw))
         records.append((kind, time, raw[at - length:at]))
     require(at == len(raw))
     return records if tenant else [parse_control(kind, payload) for kind, _, payload in records]
 
 def parse_control(kind, payload):
-    if kind not in LAYOUT or kind == DROPPED and len(payload) >= 48 and payload[40] not in (1, 2, 3, 4):
+    if kind not in LAYOUT or kind == DROPPED and len(payload) >= 48 and payload[40] not in (1, 2, 3, 4, 5):
         refuse(f"a control record has the unknown kind {kind}, or cause: a newer writer's")
     number, *lengths = values = struct.unpack_from(LAYOUT[kind], payload)
     at, lengths = struct.calcsize(LAYOUT[kind]), lengths[2:] if kind == DROPPED else lengths
@@ -169,8 +168,8 @@ class Recovery:
     """One attempt at the whole journal. `disproved`: numbers of files whose headers the log proves wrong."""
     def __init__(self, log, block, paths, disproved, segmented):
         self.log, self.block, self.findings, self.rows, self.given = log, block, [], {}, {}  # given: the last numbers
-        self.is_damaged = False  # whether damage since the last checkpoint explains numbers that jump
-        self.tenants, self.dropped, self.floor = {}, {}, 1  # next numbers; through which numbers records were dropped
+        self.tenants, self.floor, self.is_damaged = {}, 1, False  # next numbers; whether damage explains that they jump
+        self.dropped, self.erased, self.broken = {}, {}, {}  # last numbers of each; bodies that fail, and whose
         self.cursors, self.segmented = {}, segmented  # by subscriber, by tenant; the last number that segments cover
         self.records = self.named = 0  # user records so far, lost ones included, and those of which the tenant is known
         self.all, self.placed = [JournalFile(path, block, log) for path in paths], {}
@@ -287,7 +286,7 @@ class Recovery:
 
     def accept(self, file, commit, frames):
         """Takes a commit's records and state."""
-        self.records = max(self.records, commit.before)
+        self.records, head = max(self.records, commit.before), file.header
         control = [frame.records for frame in frames if not frame.tenant]
         is_checkpoint = commit.flags & CHECKPOINT_FLAG and None not in control
         if None in control:
@@ -303,11 +302,11 @@ class Recovery:
             self.advance(file, commit.offset, frame.tenant, frame.sequence, frame.sequence + frame.count)
             for number, record in enumerate(frame.records or (), frame.sequence):
                 if number > self.given.get(frame.tenant, 0):
-                    self.rows[frame.tenant, number] = record
-                    self.given[frame.tenant] = number
+                    self.rows[frame.tenant, number], self.given[frame.tenant] = record, number
             if frame.records:
                 file.first_numbers.setdefault(frame.tenant, frame.sequence)
             else:
+                self.broken[head.sequence, frame.first] = frame.tenant, frame.sequence + frame.count - 1
                 self.report("frameDamaged", file, frame.first, frame.end)
         self.chain, self.expected, file.end, file.is_accepted = commit.checksum, commit.number + 1, commit.end, True
 
@@ -319,9 +318,10 @@ class Recovery:
         elif kind == CURSOR and name in self.cursors:
             self.tenants.setdefault(tenant, self.floor)
             self.cursors[name][tenant] = max(number, self.cursors[name].get(tenant, 0))
-        elif kind == DROPPED:
+        elif kind in (DROPPED, ERASURE):
             self.tenants.setdefault(name, self.floor)
-            self.dropped[name] = max(number, self.dropped.get(name, 0))
+            for numbers in [self.dropped, self.erased][:kind - DROPPED + 1]:
+                numbers[name] = max(number, numbers.get(name, 0))
         elif kind == SUBSCRIBER:
             self.cursors.setdefault(name, {}) if number == 1 else self.cursors.pop(name, None)
 

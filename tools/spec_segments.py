@@ -88,7 +88,7 @@ def parse_index(data, summary):
     require(sum(entry[2] for entry in entries) == summary.records and sum(entry[7] for entry in entries) == summary.raw)
     following = summary.first
     for first, last, cause in lost:
-        require(cause in (1, 2) and following <= first <= last <= summary.last)
+        require(cause in (1, 2, 3) and following <= first <= last <= summary.last)
         require(not any(entry[1] <= last and entry[1] + entry[2] > first for entry in entries))
         following = last + 1
     return [(entry[0], entry[1], entry[2], entry[3], entry[6]) for entry in entries], lost
@@ -151,12 +151,18 @@ def segmented_through(segments):
 
 def join(recovery, segments):
     """Puts the records of segments, tenant by tenant, before those of the journal with higher numbers."""
-    rows = {}
+    rows, erased = {}, recovery.erased
     for tenant, (first, last, path) in ((name, found) for name in recovery.tenants for found in segments.get(name, ())):
+        if last <= erased.get(tenant, 0):  # what is left of it is on its way out
+            continue
         records, losses = read(recovery.log, recovery.block, tenant, first, last, path)
         rows.update({(tenant, number): record for number, record in records})
         recovery.findings += [dict(case="segmentDamaged", loss=True, file=path.name, fileSequence=0, first=low,
                                    end=high + 1) for low, high in losses]
     recovery.rows = rows | {
         name: row for name, row in recovery.rows.items() if name[1] > recovery.segmented.get(name[0], 0)}
+    recovery.rows = {name: row for name, row in recovery.rows.items() if name[1] > erased.get(name[0], 0)}
+    overwritten = {place for place, (tenant, last) in recovery.broken.items() if last <= erased.get(tenant, 0)}
+    recovery.findings = [found for found in recovery.findings if found["case"] != "frameDamaged"
+                         or (found["fileSequence"], found["first"]) not in overwritten]
     return recovery

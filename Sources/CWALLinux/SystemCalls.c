@@ -111,6 +111,11 @@ int cwal_allocate(int fd, uint64_t length) {
     NEGATED_ERRNO(fallocate(fd, 0, 0, (off_t)length));
 }
 
+int cwal_punch_hole(int fd, uint64_t offset, uint64_t length) {
+    CWAL_SIMULATED_AS(0);
+    NEGATED_ERRNO(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length));
+}
+
 int cwal_truncate(int fd, uint64_t length) {
     CWAL_SIMULATED(truncate, fd, length);
     NEGATED_ERRNO(ftruncate(fd, (off_t)length));

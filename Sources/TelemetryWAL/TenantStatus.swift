@@ -13,6 +13,8 @@ public struct TenantStatus: Sendable {
     public let droppedThrough: UInt64
     /// What was dropped since the log began, or not taken, by cause.
     public let drops: [DropCause: DropTotal]
+    /// The tenant was erased, or is about to be; nil: never.
+    public let erasure: TenantErasure?
     /// Records in the log that some subscriber lacks, by their numbers; all that are there while nobody subscribes.
     public let backlog: UInt64
     /// Bytes of these with 16 bytes each, uncompressed: what counts against a budget. After the log was opened it is an
@@ -37,7 +39,7 @@ public struct TenantStatus: Sendable {
                     uniqueKeysWithValues: state.cursors.keys.map {
                         ($0, state.acknowledgedThrough($0, tenant: index))
                     }),
-                droppedThrough: tenant.droppedThrough, drops: tenant.drops,
+                droppedThrough: tenant.droppedThrough, drops: tenant.drops, erasure: tenant.erasure,
                 backlog: tenant.nextSequence - 1 - min(tenant.nextSequence - 1, max(released, unheld)),
                 backlogLength: state.heldLength(tenant: index),
                 oldestReceived: tenant.backlog.received(of: max(released, tenant.backlog.baseSequence) + 1))

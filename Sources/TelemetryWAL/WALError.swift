@@ -19,7 +19,10 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
     /// The tenant's budget is used up and its policy is to take no more: the records of this call are counted as dropped,
     /// and need not be tried again.
     case dropped(tenant: TenantName, records: Int)
-    /// Back-pressure: appends arrive faster than the device takes them. Wait for a barrier and try again.
+    /// No record of the tenant was ever in the log.
+    case unknownTenant(TenantName)
+    /// Back-pressure: the tenant's appends arrive faster than the device takes them, and have all of `stagingLimit` that
+    /// others leave them. Wait for a barrier and try again.
     case stagingFull(limit: Int)
     /// Back-pressure: no journal file is free, and none can be made: the disk is full, or the log's own limit
     /// is reached. Reading, acknowledging and closing go on working; acknowledging frees files.
@@ -56,8 +59,10 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
         case .dropped(let tenant, let records):
             "\(records) record\(records == 1 ? "" : "s") of tenant \(tenant) dropped: its budget is used up, and its "
                 + "policy is drop-newest"
+        case .unknownTenant(let tenant): "the log has no tenant \(tenant); walctl tenants lists those it has"
         case .stagingFull(let limit):
-            "\(limit) bytes wait to be written: appends come faster than the device takes them; slow down"
+            "the tenant's appends come faster than the device takes them, and what may wait (stagingLimit, \(limit) bytes) "
+                + "has no more room for them; slow down"
         case .journalFull(let reason):
             "the journal is full (\(reason)); replay and acknowledge, free space, or raise journalLimit"
         case .storage(let error): "\(error)"

@@ -31,6 +31,14 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         storage: Storage, options: WriteAheadLogOptions = WriteAheadLogOptions(),
         progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) -> WriteAheadLogEngine {
+        try open(storage: storage, options: options, progress: progress) { (_, _) throws(WALError) in }
+    }
+
+    /// The same, with something to be done before the log's threads begin.
+    static func open(
+        storage: Storage, options: WriteAheadLogOptions, progress: (@Sendable (UInt64, UInt64) -> Void)?,
+        beforeStart prepare: (LogCore<Storage>, RecoveryReport) throws(WALError) -> Void
+    ) throws(WALError) -> WriteAheadLogEngine {
         let options = try options.checked()
         let (format, lock) = try LogRoot(storage: storage, logger: options.logger).openForWriting()
         let recovered = try Recovery(
@@ -49,7 +57,13 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
             // A segment's name may be seen and not durable yet, the process before having been killed. What it covers
             // must not leave the journal, nor a merge's outcome stand for what it was made of, before it is.
             try storage.synchronize(directories: recovered.segments.directories)
-            try storage.discard(recovered.leftovers.superseded + recovered.leftovers.temporary)
+            // What lies about of a tenant that is being erased is overwritten first.
+            let erased = recovered.state.tenants.indices.filter { recovered.state.isBeingErased(tenant: $0) }
+                .map { SegmentName.directory(of: recovered.state.tenants[$0].name) + "/" }
+            try storage.discard(
+                (recovered.leftovers.superseded + recovered.leftovers.temporary).filter { path in
+                    !erased.contains { path.hasPrefix($0) }
+                })
             file = try recovered.machine.current.map { (current) throws(StorageError) in
                 try storage.open("journal/" + current.name, forWriting: true)
             }
@@ -77,6 +91,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
                 "a segment is another log's, tenant's or range's than its place says: it is left alone",
                 metadata: ["file": "\(storage.rootDescription)/\(path)"])
         }
+        try prepare(core, recovered.report)
         core.lock.withLock { core.reclaim() }
         core.start()
         core.waitUntilReady()
@@ -159,12 +174,19 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     }
 
     /// Returns when the ticket's record, and all enqueued before it, are durable. Throws the error of the commit that
-    /// failed; after such a failure no later commit succeeds.
+    /// failed; after such a failure no later commit succeeds. What others `append` meanwhile may be durable before.
     public func durable(through ticket: Ticket) async throws(WALError) { try await core.durable(through: ticket.group) }
 
     /// The same as `durable(through:)`, blocking the calling thread.
     public func durableBlocking(through ticket: Ticket) throws(WALError) {
         try core.durableBlocking(through: ticket.group)
+    }
+
+    /// Sets a tenant's weight (`WriteAheadLogOptions.tenantWeights`) until the log is closed. The tenant need not be in
+    /// the log yet. Throws `.invalidOption`.
+    public func setWeight(_ weight: Int, of tenant: TenantName) throws(WALError) {
+        try TenantWeight.checked(weight)
+        core.lock.withLock { core.setWeight(weight, of: tenant) }
     }
 
     // MARK: - Closing

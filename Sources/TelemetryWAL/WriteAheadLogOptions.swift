@@ -33,14 +33,22 @@ public struct WriteAheadLogOptions: Sendable {
     public var freeSpaceFloor: UInt64 = 0
     /// Files held ready ahead of need, at least 2: one for appends, one that only acknowledgements may use.
     public var spareFiles = 2
-    /// Most bytes of records that may wait to be written, 1 MiB or more.
+    /// Most bytes of records that may wait to be written, 1 MiB or more. Of its upper half, tenants
+    /// that flood get what their weights say, and a 16th is left to those that have little there: each finds room for a
+    /// little. A load longer than that waits until others leave as much.
     public var stagingLimit = 64 << 20
+    /// What tenants get of the device where it takes less than they append: twice the weight, twice as much. Also how
+    /// much of a tenant goes before what others have enqueued. 1 to 10,000; 100 for those not named.
+    public var tenantWeights: [TenantName: Int] = [:]
     /// How commits reach the device: through io_uring where the system allows it (default), only so, or never.
     public var writePath: WritePath = .automatic
     /// Most commits on their way to the device at a time, 1 to 4. They are acknowledged in order.
     public var commitsUnderWay = FormatLimits.maximumCommitsUnderWay
     /// When commits are compressed.
     public var compression: CompressionPolicy = .automatic
+    /// Most file descriptors that the log takes, its subscribers' readers included, however many tenants there are. Readers
+    /// that find none left open their files anew for each batch. At least 60 + `spareFiles`.
+    public var descriptorLimit = 256
     /// Most tenants that the log may hold, 1 to 1,000,000. Each costs about 200 bytes of memory and some 70 bytes in
     /// each checkpoint.
     public var maximumTenants = 65536
@@ -69,12 +77,17 @@ public struct WriteAheadLogOptions: Sendable {
         guard (1...FormatLimits.maximumCommitsUnderWay).contains(commitsUnderWay) else {
             throw .invalidOption("commitsUnderWay is \(commitsUnderWay); give 1 to 4")
         }
+        let leastDescriptors = ReaderFiles.leastLimit(spareFiles: spareFiles)
+        guard descriptorLimit >= leastDescriptors else {
+            throw .invalidOption("descriptorLimit is \(descriptorLimit); give at least \(leastDescriptors)")
+        }
         guard (1...1_000_000).contains(maximumTenants) else {
             throw .invalidOption("maximumTenants is \(maximumTenants); give 1 to 1000000")
         }
         guard (1...60_000).contains(idleMilliseconds) else {
             throw .invalidOption("idleMilliseconds is \(idleMilliseconds); give 1 to 60000")
         }
+        for weight in tenantWeights.values { try TenantWeight.checked(weight) }
         try retention.checked()
         for policy in tenantRetention.values { try policy.checked() }
         return self

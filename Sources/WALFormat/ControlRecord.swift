@@ -9,6 +9,8 @@
 /// 0x84 watermark      u64 durable-through
 /// 0x85 subscriber     u8 1: registered, 0: removed; u8 zero, u16 name length, u32 zero, name
 /// 0x86 dropped        u64 dropped through, `DropTotal`, u8 cause, u8 zero, u16 tenant length, u32 zero, name
+/// 0x87 erasure        u64 erased through, u64 time of the request, u8 1: complete, 0: begun; u8 zero,
+///                     u16 tenant length, u32 zero, name
 /// ```
 public enum ControlRecord: Equatable, Sendable {
     /// A subscriber has all of a tenant's records up to and including `acknowledgedThrough`.
@@ -24,6 +26,9 @@ public enum ControlRecord: Equatable, Sendable {
     /// Of a tenant the records up to and including `through` are given up, whoever lacks them; 0: none are.
     /// `total`: what was dropped for this cause since the log began.
     case dropped(tenant: TenantName, cause: DropCause, through: UInt64, total: DropTotal)
+    /// Of a tenant the records up to and including `through` are erased, or, while that is not complete, about to be:
+    /// nobody is shown them any more, and where they stand may be overwritten. `requested`: when, ns since 1970 (UTC).
+    case erasure(tenant: TenantName, through: UInt64, requested: UInt64, isComplete: Bool)
 
     private var kind: UInt8 {
         switch self {
@@ -33,11 +38,15 @@ public enum ControlRecord: Equatable, Sendable {
         case .watermark: 0x84
         case .subscriber: 0x85
         case .dropped: 0x86
+        case .erasure: 0x87
         }
     }
 
     /// Bytes of a `dropped` record's payload before the name.
     public static let droppedLength = 48
+
+    /// Bytes of an `erasure` record's payload before the name.
+    public static let erasureLength = 24
 
     /// Bytes of the encoded record, its header included.
     public var length: Int {
@@ -50,6 +59,7 @@ public enum ControlRecord: Equatable, Sendable {
         case .watermark: RecordHeader.length + 8
         case .subscriber(let name, _): RecordHeader.length + 8 + name.utf8.count
         case .dropped(let tenant, _, _, _): RecordHeader.length + Self.droppedLength + tenant.utf8.count
+        case .erasure(let tenant, _, _, _): RecordHeader.length + Self.erasureLength + tenant.utf8.count
         }
     }
 
@@ -91,6 +101,12 @@ public enum ControlRecord: Equatable, Sendable {
             bytes.store(littleEndian: cause.rawValue, at: payload + 40)
             bytes.store(littleEndian: UInt16(tenant.utf8.count), at: payload + 42)
             bytes.store(tenant.utf8, at: payload + Self.droppedLength)
+        case .erasure(let tenant, let through, let requested, let isComplete):
+            bytes.store(littleEndian: through, at: payload)
+            bytes.store(littleEndian: requested, at: payload + 8)
+            bytes.store(littleEndian: UInt8(isComplete ? 1 : 0), at: payload + 16)
+            bytes.store(littleEndian: UInt16(tenant.utf8.count), at: payload + 18)
+            bytes.store(tenant.utf8, at: payload + Self.erasureLength)
         }
     }
 
@@ -170,6 +186,12 @@ public enum ControlRecord: Equatable, Sendable {
             return .dropped(
                 tenant: try name(at: droppedLength, length: Int(payload.littleEndian(UInt16.self, at: 42))),
                 cause: cause, through: try number(at: 0), total: total)
+        case 0x87:
+            try require(erasureLength)
+            return .erasure(
+                tenant: try name(at: erasureLength, length: Int(payload.littleEndian(UInt16.self, at: 18))),
+                through: try number(at: 0), requested: payload.littleEndian(at: 8),
+                isComplete: payload.littleEndian(UInt8.self, at: 16) == 1)
         default:
             throw FormatError(.version, "control record of unknown type \(kind)")
         }

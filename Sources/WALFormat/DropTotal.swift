@@ -8,6 +8,8 @@ public enum DropCause: UInt8, CaseIterable, Sendable {
     case space = 3
     /// The tenant's budget was used up, and the newest were not taken.
     case newest = 4
+    /// The tenant was erased.
+    case erasure = 5
 }
 
 extension DropCause: CustomStringConvertible {
@@ -18,6 +20,7 @@ extension DropCause: CustomStringConvertible {
         case .age: "age"
         case .space: "space"
         case .newest: "newest"
+        case .erasure: "erasure"
         }
     }
 }

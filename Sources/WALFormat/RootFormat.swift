@@ -58,6 +58,13 @@ public struct RootFormat: Equatable, Sendable {
         throw failure
     }
 
+    /// How many copies are whole.
+    public static func wholeCopies(_ bytes: RawSpan) -> Int {
+        stride(from: 0, to: fileLength, by: copyLength).count { base in
+            base + copyLength <= bytes.byteCount && (try? decodeCopy(bytes, at: base)) != nil
+        }
+    }
+
     private static func decodeCopy(_ bytes: RawSpan, at base: Int) throws(FormatError) -> RootFormat {
         guard bytes.littleEndian(UInt64.self, at: base) == magic else {
             throw FormatError(.magic, "it does not begin with TWALFMT1")

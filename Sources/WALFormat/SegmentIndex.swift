@@ -8,7 +8,7 @@
 /// frame, 56 bytes                                   lost range, 24 bytes
 ///  0  u64  offset of the frame header in the file    0  u64  first sequence number
 ///  8  u64  first sequence number                     8  u64  last sequence number
-/// 16  u32  record count                             16  u8   cause: 1 damaged, 2 dropped
+/// 16  u32  record count                             16  u8   cause: 1 damaged, 2 dropped, 3 given up
 /// 20  u32  length of header and stored body, bytes  17  7    zero
 /// 24  u64  lowest timestamp, ns
 /// 32  u64  highest timestamp, ns
@@ -61,6 +61,8 @@ public struct SegmentIndex: Equatable, Sendable {
             case damaged = 1
             /// The tenant's policy gave them up.
             case dropped = 2
+            /// They were damaged, and a repair has stated that nobody waits for them any more.
+            case givenUp = 3
         }
 
         public static let length = 24

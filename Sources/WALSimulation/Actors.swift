@@ -29,6 +29,10 @@ final class Actors {
             let onlooker = Onlooker(history, random: history.random.split())
             numbers.append(history.scheduler.spawn("onlooker", in: history.newCompanion()) { onlooker.look() })
         }
+        if history.hasEraser {
+            let eraser = Eraser(self, random: history.random.split())
+            numbers.append(history.scheduler.spawn("eraser") { eraser.erase() })
+        }
         return numbers
     }
 

@@ -9,9 +9,11 @@ final class CommitRegistry {
         let range: Range<Int>
         /// nil for a frame in a segment.
         let header: CommitHeader?
-        let hash: Int
+        fileprivate(set) var hash: Int
         /// The disk broke its word about a part of it while it stood there.
         fileprivate(set) var wasSpoiled = false
+        /// It was whole when an erasure began to overwrite a part of it, which may have failed since.
+        fileprivate var isBeingRewritten = false
 
         init(inode: SimulatedDisk.Inode, range: Range<Int>, header: CommitHeader?, hash: Int) {
             self.inode = inode
@@ -30,9 +32,9 @@ final class CommitRegistry {
                 && hash == Self.hash(inode.content[range])
         }
         /// Whether the disk broke its word about any part of its file.
-        var isInDamagedFile: Bool { !inode.damage.isEmpty }
+        var isInDamagedFile: Bool { !inode.damage.isEmpty || inode.hidesDamage }
         /// Whether the disk broke its word about a part of it.
-        var isDamaged: Bool { inode.damage.contains { $0.overlaps(range) } }
+        var isDamaged: Bool { inode.damage.contains { $0.overlaps(range) } || (inode.hidesDamage && wasSpoiled) }
 
         static func hash(_ bytes: ArraySlice<UInt8>) -> Int {
             bytes.withUnsafeBytes { Int(CRC32C.checksum(RawSpan(_unsafeBytes: $0))) }
@@ -58,8 +60,11 @@ final class CommitRegistry {
             log = write.bytes.withUnsafeBytes { try? RootFormat.decode(RawSpan(_unsafeBytes: $0)) } ?? log
         }
         guard let log else { return }
+        // What goes to quarantine is a copy for people.
+        if path.contains("/quarantine/") { return }
         if path.contains("/tenants/") { noteSegment(write, log) }
         guard path.hasSuffix(".journal") else { return }
+        noteRewriting(write, log)
         write.bytes.withUnsafeBytes { buffer in
             let bytes = RawSpan(_unsafeBytes: buffer)
             var position = 0
@@ -71,13 +76,54 @@ final class CommitRegistry {
                     continue
                 }
                 let range = write.offset + position..<write.offset + position + header.commitLength
+                // One that stood there already is no other one.
+                if rewritten[ObjectIdentifier(write)]?.places.contains(where: {
+                    $0.range == range && $0.header == header
+                })
+                    ?? false
+                {
+                    position += header.commitLength
+                    continue
+                }
                 let place = Place(
                     inode: write.inode, range: range, header: header,
                     hash: Place.hash(write.bytes[position..<position + header.commitLength]))
                 commits.append(place)
+                let through = underWay[ObjectIdentifier(write)]?.through ?? 0
+                underWay[ObjectIdentifier(write)] = (write, max(through, header.durableThrough))
                 note(place, bytes.extracting(position..<position + header.commitLength))
                 position += header.commitLength
             }
+        }
+    }
+
+    /// Commits that stand where a write goes: an erasure overwrites bodies in them and leaves them commits.
+    private func noteRewriting(_ write: SimulatedDisk.Write, _ log: RootFormat) {
+        let range = write.offset..<write.offset + write.bytes.count
+        let places = commits.filter { $0.inode === write.inode && $0.range.overlaps(range) && stands($0, log) }
+        for place in places where place.isIntact { place.isBeingRewritten = true }
+        if !places.isEmpty { rewritten[ObjectIdentifier(write)] = (write, places) }
+    }
+    // With the writes themselves, some of which never end well, so that none is taken for another.
+    private var rewritten: [ObjectIdentifier: (write: SimulatedDisk.Write, places: [Place])] = [:]
+    private var underWay: [ObjectIdentifier: (write: SimulatedDisk.Write, through: UInt64)] = [:]
+
+    /// Whether a commit's header is what it was.
+    private func stands(_ place: Place, _ log: RootFormat) -> Bool {
+        guard place.range.upperBound <= place.inode.content.count else { return false }
+        let header = place.inode.content[place.range].withUnsafeBytes {
+            CommitHeader.read(RawSpan(_unsafeBytes: $0), at: 0, of: log)
+        }
+        if case .valid(let header) = header { return header == place.header }
+        return false
+    }
+
+    /// A write was done: a commit whose header is what it was is the same commit.
+    private func noteRewritten(_ write: SimulatedDisk.Write, _ log: RootFormat) {
+        guard let places = rewritten.removeValue(forKey: ObjectIdentifier(write))?.places else { return }
+        for place in places where place.isBeingRewritten && stands(place, log) {
+            place.isBeingRewritten = false
+            place.hash = Place.hash(place.inode.content[place.range])
         }
     }
 
@@ -105,10 +151,9 @@ final class CommitRegistry {
 
     /// A write was done as asked.
     func noteWritten(_ write: SimulatedDisk.Write) {
-        let range = write.offset..<write.offset + write.bytes.count
-        for commit in commits.reversed() where commit.inode === write.inode && range.contains(commit.range.lowerBound) {
-            vouchedByWritten = max(vouchedByWritten, commit.header?.durableThrough ?? 0)
-            if commit.range.lowerBound == range.lowerBound { break }
+        if let log { noteRewritten(write, log) }
+        if let vouching = underWay.removeValue(forKey: ObjectIdentifier(write)) {
+            vouchedByWritten = max(vouchedByWritten, vouching.through)
         }
     }
 
@@ -153,7 +198,8 @@ final class CommitRegistry {
     }
 
     /// Whether a whole commit can't be told from one that was under way beside a torn one: a commit before it is spoiled,
-    /// nothing in its own file vouches for that one, and the next file's head, which would, is spoiled, too.
+    /// nothing in its own file vouches for that one, and the next file's head, which would, is spoiled, too. A commit
+    /// of which an erasure overwrote a part looks torn itself.
     func looksUnvouched(_ place: Place) -> Bool {
         guard let header = place.header else { return false }
         let own = commits.filter { $0.inode === place.inode && $0.header?.epoch == header.epoch }
@@ -166,7 +212,16 @@ final class CommitRegistry {
                 && commit.header.map { $0.flags.contains(.checkpoint) && $0.fileSequence > header.fileSequence }
                     ?? false
         }
-        return isBehindDamage && next.map { !$0.isIntact && $0.isInDamagedFile } ?? false
+        let looksTorn = isBehindDamage || (header.commitNumber > through && isPartlyErased(place))
+        return looksTorn && next.map { !$0.isIntact && $0.isInDamagedFile } ?? false
+    }
+
+    private func isPartlyErased(_ place: Place) -> Bool {
+        guard let header = place.header else { return false }
+        return place.inode.content[place.range].withUnsafeBytes { bytes in
+            let frames = (try? CommitDecoder.frames(of: header, in: RawSpan(_unsafeBytes: bytes))) ?? []
+            return frames.contains { !$0.isIntact }
+        }
     }
 
     /// The highest commit that any whole commit on the disk vouches for.

@@ -24,12 +24,17 @@ public final class History {
     let subscriberNames: [TenantName]
     let taskCount: Int
     let hasOnlooker: Bool
+    let hasEraser: Bool
+    /// Draws when the log is repaired before it is opened; nil: never.
+    var repairs: SimulationRandom?
     private var result: HistoryResult
     private var processes = 1
     /// What the last look at the whole log showed.
     private var lastLook: Look?
     /// How the present round ends.
     private(set) var ending = Ending.close
+    /// The log was closed, and nobody has opened it since.
+    private var isMarkedClosed = false
     static let root = "/log"
 
     enum Ending { case close, abandon, kill, powerCut }
@@ -48,6 +53,8 @@ public final class History {
         subscriberNames = Array(setting.subscribers.prefix(options.mostActors))
         taskCount = min(setting.taskCount, options.mostActors)
         hasOnlooker = setting.hasOnlooker
+        hasEraser = setting.hasEraser
+        if setting.hasRepairer { repairs = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 4) }
         disk = SimulatedDisk(capacity: setting.capacity)
         scheduler = Scheduler(
             random: random.split(), switchesOneIn: setting.switchesOneIn, stepLimit: 3_000_000, pool: pool,
@@ -98,6 +105,7 @@ public final class History {
     }
 
     private func oneRound(number: Int, isLast: Bool) {
+        let last = ending
         ending = random.pick([.close, .abandon, .kill, .kill, .powerCut, .powerCut, .powerCut])
         if logOptions.durability == .processCrash, ending == .powerCut { ending = .kill }
         if options.without.contains(.powerCut), ending == .powerCut { ending = .close }
@@ -106,6 +114,7 @@ public final class History {
         let endOperation = kernel.operations + random.pick(isShort ? 1...25 : 10...220)
         kernel.note("=== round \(number): \(ending)")
         let before = view(isClean: true)
+        if last == .powerCut || last == .close { judge.keepSeen() }
         let process = newProcess()
         let thread = scheduler.spawn("log", in: process) { [unowned self] in
             switch ending {
@@ -138,6 +147,11 @@ public final class History {
 
     /// In the log's process: opens the log, has it used, closes it.
     private func use(_ before: Judge.Contents?) {
+        if repairs?.chance(oneIn: 2) ?? false, before != nil {
+            isMarkedClosed = false
+            repair()
+            if hasFailed || kernel.process.isDead { return }
+        }
         guard let log = open(before) else { return }
         let actors = Actors(self, log)
         let numbers = actors.start()
@@ -148,6 +162,8 @@ public final class History {
                 let requested = judge.subscribers
                 try log.closeBlocking()
                 kernel.note("closed")
+                // After a failed write there may be no file left for the mark.
+                isMarkedClosed = log.statistics.commits > 0 && log.statistics.failedWrites == 0
                 judge.flushed(requested)
             } catch {
                 // What was refused is told; what was acknowledged stays.
@@ -161,6 +177,7 @@ public final class History {
 
     private func open(_ before: Judge.Contents?) -> WriteAheadLog? {
         let faults = kernel.plan
+        isMarkedClosed = false
         let hadJournal = disk.entries.keys.contains { $0.hasSuffix(".journal") }
         var logOptions = logOptions
         if fileSizes.count > 1 {
@@ -194,6 +211,10 @@ public final class History {
         }
     }
 
+    private var mediaFaultsHappened: Bool {
+        FaultKind.allCases.contains { $0.isMediaFault && kernel.plan.happened($0) > 0 }
+    }
+
     private func readErrors(since faults: FaultPlan) -> Bool {
         kernel.plan.happened(.readError) > faults.happened(.readError)
     }
@@ -224,6 +245,10 @@ public final class History {
         kernel.plan.isPaused = true
         let thread = scheduler.spawn("view", in: process) { [unowned self] in
             guard let first = read(scope: .wholeJournal) else { return }
+            if isMarkedClosed, !mediaFaultsHappened, let report = first.report, !report.wasClosed {
+                judge.fail("the log was closed and does not say so")
+            }
+            judge.checkErasures(first.tenants, on: disk)
             judge.checkDrops(first.tenants, first.records, at: scheduler.wallClock)
             judge.check(
                 first.contents, cursors: first.cursors, tellsLoss: first.tellsLoss, told: first.told)
@@ -272,7 +297,8 @@ public final class History {
             kernel.note("view: through commit \(reader.lastCommit), \(look.told)")
             var records = reader.records()
             var failures = 0
-            while failures < 64 {
+            // Where the disk took what says that a tenant is erased, each of its frames is told as damaged.
+            while failures < (hasEraser ? 1024 : 64) {
                 do throws(WALError) {
                     guard let batch = try records.next() else { return look }
                     for record in batch.records {

@@ -6,7 +6,7 @@ extension Judge {
     /// Whether records of a tenant may go that somebody lacks.
     func mayDrop(_ tenant: TenantName) -> Bool {
         let policy = policy(tenant)
-        return policy.age != nil || policy.whenFull == .dropOldest
+        return policy.age != nil || policy.whenFull == .dropOldest || erasureMarks[tenant] != nil
     }
 
     /// Holds what a view says of drops and backlogs against the policies, and against what it shows. To be asked before
@@ -18,9 +18,12 @@ extension Judge {
         for tenant in tenants {
             let through = tenant.droppedThrough
             let name = tenant.name
-            if through > 0, !mayDrop(name) { fail("\(name) lost records through \(through) to no policy") }
-            if through < dropped[name] ?? 0, !mediaFaults {
-                fail("\(name)'s drops are back at \(through) from \(dropped[name] ?? 0)")
+            let isErased = through <= tenant.erasure?.through ?? 0 || mediaFaults
+            if through > 0, !isErased, policy(name).age == nil, policy(name).whenFull != .dropOldest {
+                fail("\(name) lost records through \(through) to no policy")
+            }
+            if through < kept.dropped[name] ?? 0, !mediaFaults {
+                fail("\(name)'s drops are back at \(through) from \(kept.dropped[name] ?? 0)")
             }
             dropped[name] = max(dropped[name] ?? 0, through)
             // Damage may have taken the record of a drop by which the log had given up more.
@@ -45,6 +48,7 @@ extension Judge {
                 case .budget: policy.budget != nil && policy.whenFull == .dropOldest
                 case .space: policy.whenFull == .dropOldest
                 case .newest: policy.budget != nil && policy.whenFull == .dropNewest
+                case .erasure: erasureMarks[tenant.name] != nil
                 }
             if !isMeant { fail("\(tenant.name) lost \(total.records) records for \(cause), which is not its policy") }
             if cause != .newest { counted += total.records }
@@ -64,7 +68,9 @@ extension Judge {
             return
         }
         for attempt in attempts where attempt.tenant == tenant.name {
-            guard let sequence = attempt.sequence, sequence <= tenant.droppedThrough else { continue }
+            guard let sequence = attempt.sequence, sequence <= tenant.droppedThrough,
+                sequence > tenant.erasure?.through ?? 0
+            else { continue }
             if attempt.time + age > now {
                 fail("\(tenant.name)/\(sequence) went for its age, of \(now - attempt.time) ns")
             }

@@ -108,6 +108,15 @@ final class Judge {
 
     /// The policy of a tenant.
     var policy: (TenantName) -> RetentionPolicy = { _ in RetentionPolicy() }
+    /// By tenant, how many records had been appended when its last erasure returned, .max while it is under way; and
+    /// through which number the log has said that they were erased.
+    var erasureMarks: [TenantName: Int] = [:]
+    var erasedThrough: [TenantName: UInt64] = [:]
+    /// The same, of those that returned.
+    var completeThrough: [TenantName: UInt64] = [:]
+    /// What of that and of `dropped` must stay: a log was opened on it. (What a killed process had not made durable may
+    /// be seen, and go with the power.)
+    private(set) var kept: (erased: [TenantName: UInt64], dropped: [TenantName: UInt64]) = ([:], [:])
     /// By tenant, through which number the log has said that it dropped records.
     var dropped: [TenantName: UInt64] = [:]
 
@@ -234,7 +243,11 @@ final class Judge {
         let known = subscribers.values.filter { $0.isRegistered && !$0.mayBeGone }
         mayReclaim(known.map(\.acknowledged))
         subscribers[name]?.mayBeGone = true
-        mayReclaim(subscribers.values.filter { $0.isRegistered && !$0.mayBeGone }.map(\.acknowledged))
+        let staying = subscribers.values.filter { $0.isRegistered && !$0.mayBeGone }
+        mayReclaim(staying.map(\.acknowledged))
+        // Several that leave at one moment may leave in any order: where nobody stays, each of them may be the last.
+        guard staying.isEmpty else { return }
+        for leaving in subscribers.values where leaving.isRegistered { mayReclaim([leaving.acknowledged]) }
     }
 
     /// Holds against the promises what a view of the whole log shows that nobody writes. `tellsLoss`: the view said
@@ -249,6 +262,9 @@ final class Judge {
         var found: [Int: UInt64] = [:]
         for (tenant, records) in contents.sorted(by: { $0.key < $1.key }) {
             checkOrder(records, tenant)
+            if let first = records.first, first.sequence <= completeThrough[tenant] ?? 0, !mediaFaults {
+                fail("\(tenant)/\(first.sequence) is read and was erased")
+            }
             for record in records {
                 if found.updateValue(record.sequence, forKey: record.number) != nil {
                     fail("record \(record.number) of \(tenant) is there twice, the second time as \(record.sequence)")
@@ -262,7 +278,9 @@ final class Judge {
             if !mayBeReclaimed(attempts[number]) { missing.append(number) }
         }
         checkBatches(found)
-        checkLosses(missing, tellsLoss: tellsLoss, told: told)
+        if tellsLoss { mayHaveSkipped = true }
+        if tellsLoss, !mediaFaults { fail("loss was told and there is none: \(told)") }
+        checkLosses(missing, tellsLoss: tellsLoss || repairHasTold)
     }
 
     private func checkOrder(_ records: [(sequence: UInt64, number: Int)], _ tenant: TenantName) {
@@ -300,14 +318,12 @@ final class Judge {
 
     /// Each missing record must have been on sectors that the disk spoiled, and the loss must have been told as soon as
     /// anything vouched for it.
-    private func checkLosses(_ missing: [Int], tellsLoss: Bool, told: String) {
+    private func checkLosses(_ missing: [Int], tellsLoss: Bool) {
         // What vouched for a lost record may be lost later: then nobody knows of it any more.
         for number in attempts.indices where attempts[number].isLossTold {
             let commit = registry.places[number]?.last?.commitNumber ?? .max
             attempts[number].isLossTold = commit <= registry.vouchedThrough
         }
-        if tellsLoss { mayHaveSkipped = true }
-        if tellsLoss, !mediaFaults { fail("loss was told and there is none: \(told)") }
         var vouched: UInt64?
         for number in missing {
             let name = "record \(number) of \(attempts[number].tenant) (\(attempts[number].sequence ?? 0))"
@@ -361,8 +377,21 @@ final class Judge {
         }
     }
 
+    /// A repair has told of losses of which it can't be told whose they were, and from then on nobody else does.
+    var repairHasTold = false
+
+    /// What the last view has shown is durable.
+    func keepSeen() { kept = (erasedThrough, dropped) }
+
+    /// How many records had been appended when the log was opened last; by tenant, when it was before an erasure that is
+    /// complete: what was appended by then, and has no number, is not to be found any more.
+    private(set) var attemptsAtOpening = 0
+    var goneBefore: [TenantName: Int] = [:]
+
     /// The log was opened on what `check` saw: what came back is owed from now on, what did not is gone.
     func settle(_ contents: Contents) {
+        keepSeen()
+        attemptsAtOpening = attempts.count
         missing = []
         var found: [Int: UInt64] = [:]
         for records in contents.values { for record in records { found[record.number] = record.sequence } }

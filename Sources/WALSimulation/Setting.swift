@@ -15,6 +15,10 @@ struct Setting: CustomStringConvertible {
     var taskCount: Int
     /// Whether somebody reads the log beside its writer.
     var hasOnlooker: Bool
+    /// Whether somebody has tenants erased.
+    var hasEraser: Bool
+    /// Whether the log is repaired now and then before it is opened.
+    var hasRepairer = false
     var capacity: Int
     var alignment: Int
     var switchesOneIn: Int
@@ -45,6 +49,7 @@ struct Setting: CustomStringConvertible {
         logOptions.idleMilliseconds = random.pick([1, 10, 1000])
         logOptions.durability = random.chance(oneIn: 8) ? .processCrash : .powerLoss
         logOptions.logger = Logger(label: "simulation") { _ in SwiftLogNoOpLogHandler() }
+        hasEraser = false
         capacity = random.chance(oneIn: 6) ? random.pick(3...6) << 18 : .max
         // Faults are rare enough that there is something to lose when they come; half of all histories have none but
         // crashes.
@@ -66,6 +71,14 @@ struct Setting: CustomStringConvertible {
         // From a source of its own, so that histories without it are what they were before there were policies.
         var other = SimulationRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ 1)
         if other.chance(oneIn: 3) { setRetention(&other) }
+        var third = SimulationRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ 2)
+        hasEraser = third.chance(oneIn: 5)
+        // Readers that open their files anew for each batch.
+        if third.chance(oneIn: 3) {
+            logOptions.descriptorLimit = 60 + logOptions.spareFiles + 3 * third.below(3)
+        }
+        var fourth = SimulationRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ 3)
+        hasRepairer = fourth.chance(oneIn: 4)
         for kind in without { plan.oneIn[kind] = nil }
         if without.contains(.noSpace) { capacity = .max }
     }
@@ -98,12 +111,12 @@ struct Setting: CustomStringConvertible {
 
     var description: String {
         "rounds \(rounds), tenants \(tenants.count), producers \(producerCount), tasks \(taskCount), subscribers \(subscribers.count), "
-            + "onlooker \(hasOnlooker), alignment \(alignment), limit \(logOptions.journalLimit >> 18) files, spares \(logOptions.spareFiles), "
+            + "onlooker \(hasOnlooker), eraser \(hasEraser), alignment \(alignment), limit \(logOptions.journalLimit >> 18) files, spares \(logOptions.spareFiles), "
             + "compaction from \(logOptions.compactionThreshold >> 10) to \(logOptions.segmentLimit >> 10) KiB, "
             + "path \(logOptions.writePath.rawValue), under way \(logOptions.commitsUnderWay), "
             + "compression \(logOptions.compression.rawValue), scope \(logOptions.recoveryScope), "
             + "durability \(logOptions.durability), idle \(logOptions.idleMilliseconds) ms, capacity \(capacity), "
-            + "retention \(policies), floor \(logOptions.freeSpaceFloor >> 10) KiB, "
+            + "descriptors \(logOptions.descriptorLimit), retention \(policies), floor \(logOptions.freeSpaceFloor >> 10) KiB, "
             + "file sizes \(fileSizes.map { $0 >> 10 }) KiB, "
             + "faults \(plan.oneIn.map { "\($0.key.rawValue) 1/\($0.value)" }.sorted())"
     }

@@ -55,6 +55,8 @@ final class SimulatedDisk {
         var lockHolder: Int?
         /// Where media faults changed what was written, until it is written again.
         var damage: [Range<Int>] = []
+        /// Zeros were written over some of it: an erasure does, and what stood there is still lost.
+        fileprivate(set) var hidesDamage = false
         /// What the disk cannot read any more, until it is written again.
         fileprivate(set) var unreadable: [Range<Int>] = []
 
@@ -196,7 +198,14 @@ final class SimulatedDisk {
             inode.pending.append(write.written)
         }
         let range = write.written.range
-        if !inode.damage.isEmpty { inode.damage = inode.damage.flatMap { Self.without(range, $0) } }
+        if !inode.damage.isEmpty {
+            for place in inode.damage where place.overlaps(range) {
+                let covered = place.clamped(to: range)
+                let bytes = write.bytes[covered.lowerBound - write.offset..<covered.upperBound - write.offset]
+                if bytes.allSatisfy({ $0 == 0 }) { inode.hidesDamage = true }
+            }
+            inode.damage = inode.damage.flatMap { Self.without(range, $0) }
+        }
         // A sector that was written is another one: the disk has some to spare.
         if !inode.unreadable.isEmpty { inode.unreadable = inode.unreadable.flatMap { Self.without(range, $0) } }
     }

@@ -56,6 +56,8 @@
         case countBudgetTwice
         /// Records count as dropped when that is decided, not when it is durable.
         case dropBeforeCommit
+        /// An erasure removes a tenant's segments and leaves the journal as it is.
+        case eraseMissesJournal
         /// Records that are lost in a journal file do not show in the segments made of it.
         case forgetLossInSegments
 

@@ -112,6 +112,10 @@ public final class DirectFile: StorageFile {
         if result != 0 { throw StorageError(negatedErrno: Int(result), operation: "fdatasync", path: path) }
     }
 
+    public func discardBlocks(from offset: UInt64) {
+        if let size = try? size(), size > offset { _ = cwal_punch_hole(descriptor, offset, size - offset) }
+    }
+
     /// Like `synchronize`, with all metadata.
     func synchronizeWithMetadata() throws(StorageError) {
         let result = cwal_fsync(descriptor)

@@ -88,6 +88,13 @@ public protocol StorageFile: Sendable {
     ) throws(StorageError)
     /// Waits until all that was written is on stable storage.
     func synchronize() throws(StorageError)
+    /// Tells the file system that what is in the file from an offset on is not wanted any more, so that it gives the
+    /// blocks back, and tells the device where it does. Without effect where there is no such thing.
+    func discardBlocks(from offset: UInt64)
+}
+
+extension StorageFile {
+    public func discardBlocks(from offset: UInt64) {}
 }
 
 /// Several writes under way at a time, all of them one thread's. Only `wake` may be called by others.

@@ -12,13 +12,15 @@ struct Walbench: ParsableCommand {
               walbench append --directory /var/tmp/w --corpus corpus --writers 64 --mode async
               walbench scan --directory /var/tmp/w
               walbench micro
+              walbench flood --directory /var/tmp/w --weights 100 --weights 300
               walbench outage --directory /var/tmp/w --corpus corpus --tenants 1000 --records 10000000
 
             EXIT CODES
               0  fine    2  usage    3  I/O
             """,
         subcommands: [
-            AppendCommand.self, CountCommand.self, MicroCommand.self, OutageCommand.self, ScanCommand.self,
+            AppendCommand.self, CountCommand.self, FloodCommand.self, MicroCommand.self, OutageCommand.self,
+            ScanCommand.self,
         ])
 
     /// Not `async`: valgrind, under which instructions are counted, does not survive the end of the main thread that

@@ -23,7 +23,7 @@ struct CommandFailure: Error {
     init(_ error: WALError) {
         let status: ExitStatus =
             switch error {
-            case .invalidName, .notALog, .invalidOption: .usage
+            case .invalidName, .notALog, .invalidOption, .unknownTenant: .usage
             case .recordTooLarge, .batchTooLarge, .tooManyTenants, .tooManySubscribers, .damaged, .dropped: .findings
             case .stagingFull, .tenantFull, .journalFull, .storage, .failed, .closed, .unsupportedFormat: .io
             }

@@ -34,6 +34,10 @@ struct TenantsCommand: ParsableCommand {
         var oldestReceived: UInt64?
         /// Records dropped, or not taken, since the log began.
         var dropped: UInt64
+        /// The last record that was erased; absent where none was.
+        var erasedThrough: UInt64?
+        /// False: nobody is shown the records any more, and bytes of them may still be there. The next writer goes on.
+        var isErasureComplete: Bool?
         var acknowledgedThrough: [String: UInt64]
     }
 
@@ -44,7 +48,8 @@ struct TenantsCommand: ParsableCommand {
                 tenant: readable(name: tenant.name), appended: tenant.nextSequence - 1,
                 firstHeld: tenant.held?.lowerBound, lastHeld: tenant.held?.upperBound,
                 backlog: tenant.backlog, backlogBytes: tenant.backlogLength, oldestReceived: tenant.oldestReceived,
-                dropped: tenant.drops.values.reduce(0) { $0 + $1.records },
+                dropped: tenant.drops.values.reduce(0) { $0 + $1.records }, erasedThrough: tenant.erasure?.through,
+                isErasureComplete: tenant.erasure?.isComplete,
                 acknowledgedThrough: Dictionary(
                     uniqueKeysWithValues: tenant.acknowledgedThrough.map { ($0.key.description, $0.value) }))
         }
@@ -66,6 +71,11 @@ struct TenantsCommand: ParsableCommand {
                 ])
             }
             table.print()
+            for line in lines where line.isErasureComplete == false {
+                print(
+                    "\(line.tenant): an erasure through record \(line.erasedThrough ?? 0) is not complete; walctl erase"
+                )
+            }
         }
         if reader.report.hasLoss { throw ExitStatus.findings }
     }

@@ -9,8 +9,8 @@ struct VerifyCommand: ParsableCommand {
         commandName: "verify", abstract: "Check every byte of the log; exit 0 if clean, 1 with findings.",
         discussion: """
             Reads the whole journal and all tenant segments: checksums, chain, epochs, every frame decompressed, every
-            record walked. Changes nothing, and works beside a living writer. An unfinished commit at the end, which a crash leaves, is no
-            finding: it was never acknowledged.
+            record walked. Changes nothing, and works beside a living writer. An unfinished commit at the end, which a
+            crash leaves, is no finding: it was never acknowledged. Nor is what a repair has given up, which is listed.
 
             EXAMPLES
               walctl verify wal
@@ -54,8 +54,12 @@ struct VerifyCommand: ParsableCommand {
                 "torn tail: \(summary.tornTailBytes) bytes of an unfinished commit, never acknowledged "
                     + "(\(report.tornTailFile ?? "") at \(report.tornTailOffset))")
         }
+        for loss in summary.givenUp {
+            Swift.print("given up by a repair: tenant \(loss.tenant), records \(loss.first) to \(loss.last)")
+        }
         if summary.findings.isEmpty {
-            Swift.print(Terminal.coloured("clean", good: true) + ": nothing acknowledged is lost")
+            let known = summary.givenUp.isEmpty ? "" : " but what is known to be"
+            Swift.print(Terminal.coloured("clean", good: true) + ": nothing acknowledged is lost\(known)")
             return
         }
         for finding in summary.findings {
@@ -106,6 +110,8 @@ struct VerifySummary: Encodable {
     var segmentRecords: UInt64 = 0
     var segmentBytes: UInt64 = 0
     var findings: [Finding]
+    /// Records that were damaged and that a repair has given up: known, and no finding.
+    var givenUp: [Loss] = []
 
     /// Adds what a look into a segment found.
     mutating func add(_ report: SegmentReport) {
@@ -121,6 +127,13 @@ struct VerifySummary: Encodable {
             findings.append(finding(false, "\(fault); its frames were found without"))
         }
         for loss in report.losses {
+            if loss.isGivenUp {
+                givenUp.append(
+                    Loss(
+                        tenant: readable(name: report.segment.tenant), first: loss.sequences.lowerBound,
+                        last: loss.sequences.upperBound))
+                continue
+            }
             var found = finding(true, loss.reason, at: loss.offset)
             found.recordsLost = loss.sequences.upperBound - loss.sequences.lowerBound + 1
             found.losses = [

@@ -28,7 +28,8 @@ struct Walctl: AsyncParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            AppendCommand.self, CatCommand.self, CompactCommand.self, DoctorCommand.self, InspectCommand.self,
+            AppendCommand.self, CatCommand.self, CompactCommand.self, DoctorCommand.self, EraseCommand.self,
+            InspectCommand.self, RepairCommand.self,
             ReplayCommand.self, RetentionCommand.self, SegmentsCommand.self, TenantsCommand.self, VerifyCommand.self,
         ])
 

@@ -52,6 +52,8 @@ int cwal_fsync(int fd);
 int cwal_syncfs(int fd);
 /// Reserves blocks and sets the size; the extents stay unwritten until real zeros are written.
 int cwal_allocate(int fd, uint64_t length);
+/// Gives blocks of a file back; they read as zeros then.
+int cwal_punch_hole(int fd, uint64_t offset, uint64_t length);
 int cwal_truncate(int fd, uint64_t length);
 int cwal_status(int fd, struct cwal_file_status *status);
 /// An exclusive lock owned by the open file description, over the whole file. -EAGAIN: held elsewhere.

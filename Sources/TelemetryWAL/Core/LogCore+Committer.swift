@@ -34,7 +34,7 @@ extension LogCore {
                 rotateIfThatFreesAFile()
             } else if wantsDrops, refusal == nil {
                 wantsDrops = false
-                if !retention.unwritten.isEmpty, !controlIsBlocked, !isClosing {
+                if hasPendingControl, !controlIsBlocked, !isClosing {
                     commitControl()
                 } else {
                     wakeRoomWaiters()
@@ -120,7 +120,7 @@ extension LogCore {
     /// Whether something is to be written once the log has been idle for a while.
     private var hasIdleWork: Bool {
         guard refusal == nil, !controlIsBlocked, !isClosing else { return false }
-        if needsWatermark || !pendingSubscribers.isEmpty || refusalsAreDue
+        if needsWatermark || !pendingSubscribers.isEmpty || !pendingErasures.isEmpty || refusalsAreDue
             || retention.unwritten.contains(where: { $0.cause != .newest })
         {
             return true
@@ -136,7 +136,7 @@ extension LogCore {
                 subscriber: $0.key.subscriber, tenant: state.tenants[$0.key.tenantIndex].name,
                 acknowledgedThrough: $0.value)
         }
-        turn.control += retention.unwrittenRecords(in: state)
+        turn.control += retention.unwrittenRecords(in: state) + erasureRecords(pendingErasures)
         return freesAFile(turn)
     }
 }

@@ -20,7 +20,7 @@ extension LogCore {
     /// How long a compactor waits after a failure.
     private static var retryTime: UInt64 { 1_000_000_000 }
     /// So often a file that the device fails to read is tried before what can be read of it moves on without the rest.
-    private static var mostUnreadableAttempts: Int { 5 }
+    static var mostUnreadableAttempts: Int { 5 }
 
     func runCompactor() {
         cwal_lower_priority()
@@ -28,6 +28,7 @@ extension LogCore {
         lock.lock()
         defer { lock.unlock() }
         while !isStopped {
+            if eraseNext(partition) { continue }
             // Before all else: room that is there for the taking must not wait for writes that find none.
             if removeSegments() { continue }
             if let retry = compactorRetry {
@@ -49,7 +50,7 @@ extension LogCore {
                 compactorRests = true
                 roomCondition.broadcast()
                 defer { compactorRests = false }
-                if let next = nextRetention {
+                if let next = [nextRetention, nextErasure].compactMap(\.self).min() {
                     compactorWake.wait(lock, until: next)
                 } else {
                     compactorWake.wait(lock)
@@ -79,8 +80,9 @@ extension LogCore {
         }
     }
 
-    /// Has everything that somebody lacks move into segments, and waits until it has.
-    func compact() throws(WALError) {
+    /// Has everything that somebody lacks move into segments, and waits until it has; or only what stands in the journal
+    /// files up to one.
+    func compact(through lastFile: UInt64 = .max) throws(WALError) {
         lock.lock()
         defer { lock.unlock() }
         if mayLackSubscribers {
@@ -91,18 +93,13 @@ extension LogCore {
         compactorFailure = nil
         let failures = compactionStatistics.failures
         // What the present file holds moves, too, if another one can be begun.
-        while isEncoding || !slotsUnderWay.isEmpty || !turnsToRepeat.isEmpty
-            || (regularSpareCount < 2 && preparerHasWork)
+        try waitUntilNothingIsUnderWay(spares: 2)
+        if let last = files.last, last.sequence <= lastFile, last.holdsLoss || !last.isSettled(in: state),
+            regularSpareCount >= 2
         {
-            if let refusal { throw refusal }
-            preparerWake.signal()
-            roomCondition.wait(lock)
-        }
-        if let refusal { throw refusal }
-        if let last = files.last, !last.isSettled(in: state), regularSpareCount >= 2 {
             try commitControl(freshFile: true).get()
         }
-        compactor.force()
+        compactor.force(through: lastFile)
         // Until it has looked, what it does now is not what was asked for.
         compactorRests = false
         wakeCompactor()
@@ -111,7 +108,9 @@ extension LogCore {
             if compactionStatistics.failures > failures, let failure = compactorFailure { throw failure }
             roomCondition.wait(lock)
         }
-        if segments.length >= options.segmentLimit, sealedFiles.contains(where: { !$0.isSettled }) {
+        if segments.length >= options.segmentLimit,
+            sealedFiles.contains(where: { !$0.isSettled && $0.sequence <= lastFile })
+        {
             throw .journalFull(reason: "segmentLimit of \(options.segmentLimit) bytes is reached")
         }
     }
@@ -120,7 +119,8 @@ extension LogCore {
 
     /// Adds a file's records to what waits. Under the lock, which is given up meanwhile.
     private func gather(_ sequence: UInt64, into partition: SegmentPartition<Storage>) {
-        guard let file = files.first(where: { $0.sequence == sequence }) else { return }
+        guard let place = files.firstIndex(where: { $0.sequence == sequence }) else { return }
+        let (file, next) = (files[place], place + 1 < files.count ? files[place + 1] : nil)
         let extents = file.summarisedExtents ?? file.extents
         var bounds: [TenantName: SegmentPartition<Storage>.Bounds] = [:]
         var lasts: [(tenant: TenantName, last: UInt64)] = []
@@ -134,15 +134,18 @@ extension LogCore {
         if compactor.gathered.isEmpty { gatheredRegistrations = registrations }
         let range = file.header.commitsStart..<max(file.header.commitsStart, file.endOffset)
         var cursor = JournalCursor(
-            storage: storage, format: format, files: [readable(file, range: range)], throughCommit: .max,
+            storage: storage, format: format, files: [readable(file, range: range, next: next)], throughCommit: .max,
             isGentle: true,
             hasLeft: { [self] readable in
                 lock.withLock { !files.contains { $0.sequence == readable.header.fileSequence } }
-            })
+            },
+            erasedThrough: { [self] (tenant, _) in lock.withLock { erasedThrough(tenant) } })
+        let repairsLosses = givesUpLosses
         lock.unlock()
         var failure: WALError?
         var isDamaged = false
         if file.holdsLoss { partition.noteDamage() }
+        if repairsLosses { stateLosses(before: sequence, in: partition) }
         while failure == nil, !lock.withLock({ isStopped }) {
             do throws(WALError) {
                 guard
@@ -172,11 +175,13 @@ extension LogCore {
         if failure == nil, !cursor.hasMissedFile {
             for (tenant, last) in lasts { partition.finish(tenant, through: last, bounds[tenant] ?? .init()) }
         }
+        if failure == nil, repairsLosses { stateLosses(before: sequence + 1, in: partition) }
         partition.endFile()
         lock.lock()
         // Whatever was to be read of it: it is set aside and not overwritten.
         if isDamaged, let index = files.firstIndex(where: { $0.sequence == sequence }) { files[index].holdsLoss = true }
-        unreadableAttempts[sequence] = failure == nil ? nil : (unreadableAttempts[sequence] ?? 0) + 1
+        // What was given up of it stays given up until it is in segments: it may be gathered again.
+        if failure != nil { unreadableAttempts[sequence] = (unreadableAttempts[sequence] ?? 0) + 1 }
         if let failure {
             // What was taken of the file is taken again.
             partition.removeAll()
@@ -195,7 +200,9 @@ extension LogCore {
         do throws(StorageError) {
             published = try partition.flush(
                 created: wallClockNanoseconds(),
-                received: { (tenant, covered) in lock.withLock { timesReceived(covered, of: tenant) } }
+                received: { (tenant, covered) in lock.withLock { timesReceived(covered, of: tenant) } },
+                cut: { tenant in lock.withLock { decidedErasure(of: tenant) } },
+                lossCause: lock.withLock { givesUpLosses } ? .givenUp : .damaged
             ) { isNaming in
                 lock.withLock { mayGoOn(since: gatheredRegistrations, isNaming: isNaming) }
             }
@@ -229,6 +236,7 @@ extension LogCore {
         }
         for index in files.indices where compactor.gathered.contains(files[index].sequence) {
             files[index].isCompacted = true
+            unreadableAttempts[files[index].sequence] = nil
             compactionStatistics.filesCompacted += 1
         }
         compactor.forgetGathered()
@@ -305,6 +313,8 @@ extension LogCore {
         guard !departuresAreUnderWay, let tenant = releaseCandidates.popFirst() else { return false }
         // Who waits for room is told when the last of them is through, if not before.
         defer { if releaseCandidates.isEmpty { wakeRoomWaiters() } }
+        // Those of a tenant that is being erased leave otherwise.
+        if isBeingErased(tenant) { return true }
         let removed = segments.removeFirst(of: tenant, through: acknowledged(tenant))
         if removed.isEmpty { return true }
         let directory = SegmentName.directory(of: tenant) + "/"
@@ -334,6 +344,11 @@ extension LogCore {
     /// Merges a row of small segments. Returns whether there was one. Under the lock, which is given up meanwhile.
     private func mergeSegments() -> Bool {
         guard let tenant = mergeCandidates.first else { return false }
+        // What goes and what stays are not to come into one segment.
+        if isBeingErased(tenant) {
+            mergeCandidates.remove(tenant)
+            return true
+        }
         let entries = segments.entries(of: tenant)
         // A damaged one stands apart, whatever its length.
         guard let row = SegmentTiers.candidate(entries.map { $0.isDamaged ? .max : $0.length }) else {
@@ -374,6 +389,8 @@ extension LogCore {
         segments.replace(merged, of: tenant, with: new)
         compactionStatistics.segmentsMerged += UInt64(merged.count)
         compactionStatistics.bytesWritten += new.reduce(0) { $0 + $1.length }
+        // Those of a tenant that is being erased are overwritten first.
+        if isBeingErased(tenant) { return true }
         let directory = SegmentName.directory(of: tenant) + "/"
         lock.unlock()
         // What cannot be removed is superseded, and removed when the log is opened.

@@ -32,6 +32,7 @@ extension LogCore {
     @discardableResult
     func commitControl(closing: Bool = false, freshFile: Bool = false) -> Result<Void, WALError> {
         precondition(!isEncoding && slotsUnderWay.isEmpty)
+        if hasClosingMark, !closing { return .failure(.closed) }
         var turn = Turn(forcesFreshFile: freshFile)
         turn.flags = closing ? [.watermark, .closing] : .watermark
         takeAcknowledgements(into: &turn)
@@ -63,8 +64,14 @@ extension LogCore {
 
     // MARK: - Acknowledgements
 
+    /// Whether control records wait to be written. Under the lock.
+    var hasPendingControl: Bool {
+        !pendingCursors.isEmpty || !pendingSubscribers.isEmpty || !pendingErasures.isEmpty
+            || !retention.unwritten.isEmpty
+    }
+
     private func takeAcknowledgements(into turn: inout Turn) {
-        guard !pendingCursors.isEmpty || !pendingSubscribers.isEmpty || !retention.unwritten.isEmpty else { return }
+        guard hasPendingControl else { return }
         acknowledgementsTaken += 1
         turn.cursors = pendingCursors
         turn.subscriberRecords = pendingSubscribers
@@ -81,6 +88,9 @@ extension LogCore {
         turn.drops = keys
         if !keys.isEmpty { refusalsTaken = .now }
         turn.control += records
+        turn.erasures = pendingErasures
+        turn.control += erasureRecords(pendingErasures)
+        pendingErasures = [:]
         turn.acknowledgementNumber = acknowledgementsTaken
     }
 
@@ -93,6 +103,7 @@ extension LogCore {
         }
         pendingSubscribers = turn.subscriberRecords + pendingSubscribers
         retention.giveBack(turn.drops)
+        for (index, erasure) in turn.erasures { addPendingErasure(erasure, ofTenant: index) }
         if turn.acknowledgementNumber == acknowledgementsTaken {
             acknowledgementsTaken -= 1
         } else {
@@ -103,6 +114,7 @@ extension LogCore {
         turn.cursors = [:]
         turn.subscriberRecords = []
         turn.drops = []
+        turn.erasures = [:]
         turn.control = []
     }
 
@@ -146,6 +158,17 @@ extension LogCore {
                     return fail(turn, error)
                 }
             case .write(let placement, let beginsFile):
+                let lead = beginsFile ? UInt64(checkpointLengthBound()) : 0
+                let end = placement.offset + lead + UInt64(lengths.bound)
+                if let closedRange, placement.offset < closedRange.upperBound, closedRange.lowerBound < end {
+                    roomCondition.wait(lock)
+                    continue
+                }
+                placedEnd = end
+                defer {
+                    placedEnd = nil
+                    if closedRange != nil { roomCondition.broadcast() }
+                }
                 guard let slot = freeSlots.popLast(), let current = machine.current else {
                     preconditionFailure("a slot is free while fewer than the most are under way")
                 }

@@ -74,7 +74,9 @@ extension LogCore {
         if slot.beginsFile {
             files.append(LiveFile(name: current.name, header: current.header, endOffset: 0))
             beginningLength = 0
-            keptUntilRotation = keptUntilRotation.filter { $0.value >= current.header.oldestLiveFileSequence }
+            keptUntilRotation = keptUntilRotation.filter {
+                $0.value.sequence >= current.header.oldestLiveFileSequence
+            }
             sealedFile = nil
             retired += retiredLater
             retiredLater = []
@@ -98,6 +100,9 @@ extension LogCore {
         for record in turn.control {
             if case .cursor(let subscriber, let tenant, _) = record, !turn.departed.contains(subscriber) {
                 state.apply(record)
+                if segments.count > 0, let index = state.index(of: tenant) { noteRelease(ofTenant: index) }
+            } else if case .erasure(let tenant, _, _, _) = record {
+                noteErasure(record)
                 if segments.count > 0, let index = state.index(of: tenant) { noteRelease(ofTenant: index) }
             } else if case .dropped(let tenant, _, _, _) = record {
                 state.apply(record)

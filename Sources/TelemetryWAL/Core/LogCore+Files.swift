@@ -15,14 +15,19 @@ extension LogCore {
     /// to the preparer. Under the lock. A reader that is in one finds out.
     func reclaim() {
         var freed = false
-        while files.count > 1, mayLeave(files[0]) {
+        while files.count > 1, mayLeave(files[0]), files[0].name != pinnedFile {
             if files[0].holdsLoss {
                 // It stays in the log until it is set aside: after a crash it might be taken for a spare otherwise.
-                setAside(&files[0])
+                if isSealedBy(files[0]) {
+                    wantsRotation = true
+                    wakeCommitter()
+                } else {
+                    setAside(&files[0])
+                }
                 break
             }
             let file = files.removeFirst()
-            keptUntilRotation[file.name] = file.sequence
+            keptUntilRotation[file.name] = (file.sequence, file.endOffset)
             retired.append(
                 RetiredFile(
                     name: file.name, fate: file.isSuspect ? .removal : .reuse, length: file.header.capacity))
@@ -34,6 +39,37 @@ extension LogCore {
         preparerWake.signal()
         committerWake.signal()
     }
+
+    /// Whether the present header still counts a file as live of which a damaged one says where it ends, and the next
+    /// header can come first. Without its seal, what a failed write left behind that end would be taken for the log's,
+    /// and the numbers in it with it. Where too few files are free for the next header, room comes first. Under the lock.
+    private func isSealedBy(_ file: LiveFile) -> Bool {
+        (regularSpareCount >= 2 || preparerHasWork) && keptUntilRotation.values.contains { $0.sequence < file.sequence }
+    }
+
+    /// Whether the oldest file waits for the next header. Under the lock.
+    private var isHeldBack: Bool {
+        !isClosing && files.count > 1 && files[0].holdsLoss && mayLeave(files[0]) && isSealedBy(files[0])
+    }
+
+    /// The log is being closed: the next writer need not know of the damage, so that a file that was held back is set
+    /// aside now, behind a header of its own if there can be one. Returns whether there was one. Under the lock, which is
+    /// given up meanwhile; nothing is under way.
+    func setAsideHeldBack() -> Bool {
+        guard refusal == nil, files.count > 1, files[0].holdsLoss, mayLeave(files[0]), !files[0].isBeingSetAside,
+            isSealedBy(files[0])
+        else { return false }
+        // Without a free file for a header, or where that fails, as it is.
+        if regularSpareCount < 2 || (try? commitControl(freshFile: true).get()) == nil { setAside(&files[0]) }
+        while hasFilesToSetAside {
+            preparerWake.signal()
+            roomCondition.wait(lock)
+        }
+        return true
+    }
+
+    /// Whether damaged files wait to be moved to quarantine. Under the lock.
+    var hasFilesToSetAside: Bool { retired.contains { if case .quarantine = $0.fate { true } else { false } } }
 
     private func setAside(_ file: inout LiveFile) {
         guard !file.isBeingSetAside, MonotonicTime.now > setAsideAgain else { return }
@@ -63,7 +99,7 @@ extension LogCore {
     func rotateIfThatFreesAFile() {
         if let last = files.last, files.count == 1, !spares.isEmpty, !last.extents.isEmpty, mayLeave(last), !isClosing {
             commitControl(freshFile: true)
-        } else if rotationMakesRoom {
+        } else if rotationMakesRoom || (isHeldBack && regularSpareCount >= 2) {
             commitControl(freshFile: true)
         } else {
             wakeRoomWaiters()
@@ -78,25 +114,25 @@ extension LogCore {
         lock.lock()
         defer { lock.unlock() }
         while !isStopped {
-            if !retired.isEmpty {
-                takeUpRetiredFile()
-            } else if regularSpareCount < options.spareFiles, preparerFailure == nil {
+            if let place = retired.firstIndex(where: { $0.name != pinnedFile }) {
+                takeUpRetiredFile(at: place)
+            } else if !isHeldUp, regularSpareCount < options.spareFiles, preparerFailure == nil {
                 makeFile()
-            } else if preparerFailure != nil, regularSpareCount < options.spareFiles {
+            } else if !isHeldUp, preparerFailure != nil, regularSpareCount < options.spareFiles {
                 // The disk may have room again by then.
                 preparerWake.wait(lock, until: .now + 1_000_000_000)
-                if retired.isEmpty, regularSpareCount < options.spareFiles, !isStopped {
+                if retired.isEmpty, !isHeldUp, regularSpareCount < options.spareFiles, !isStopped {
                     makeFile()
                 }
             } else {
-                preparerFailure = nil
+                if !isHeldUp { preparerFailure = nil }
                 preparerWake.wait(lock)
             }
         }
     }
 
-    private func takeUpRetiredFile() {
-        var file = retired.removeFirst()
+    private func takeUpRetiredFile(at place: Int) {
+        var file = retired.remove(at: place)
         if file.fate == .reuse, !isWantedAsSpare(file.length) { file.fate = .removal }
         // Removed before a header that no longer counts it is on disk, a file would look lost.
         if file.fate == .removal, keptUntilRotation[file.name] != nil {
@@ -112,15 +148,25 @@ extension LogCore {
                 wakeRoomWaiters()
                 return
             }
+            leavingFile = file.name
         }
+        defer { leavingFile = nil }
         isPreparing = true
+        let overwrites = erasesAnybody
+        var overwriteFailure: StorageError?
         lock.unlock()
         var opened: Storage.File?
         var failure: StorageError?
         do throws(StorageError) {
             let name = "journal/" + file.name
             switch file.fate {
-            case .removal: try storage.remove(name)
+            case .removal:
+                // A device that cannot write it gives its blocks back all the same.
+                if overwrites {
+                    do throws(StorageError) { try overwriteRemoved(name) } catch { overwriteFailure = error }
+                }
+                // When the log is closed, it is left to the next writer, who goes on with the erasure.
+                if overwriteFailure == nil || !lock.withLock({ isStopped }) { try storage.remove(name) }
             case .quarantine(let target): try storage.move(name, to: "quarantine/" + target)
             case .reuse:
                 let candidate = try storage.open(name, forWriting: true)
@@ -137,6 +183,8 @@ extension LogCore {
             retired.append(file)
         } else if case .quarantine(let target) = file.fate, failure == nil || failure?.code == .notFound {
             files.removeAll { $0.name == file.name }
+            // There is room again.
+            (preparerFailure, setAsideFailure, controlIsBlocked) = (nil, nil, false)
             logLater(
                 .warning, "a damaged file whose readable records are delivered was set aside",
                 ["file": "\(storage.rootDescription)/quarantine/\(target)"])
@@ -146,7 +194,14 @@ extension LogCore {
             preparerFailure = nil
         } else if case .quarantine = file.fate {
             for index in files.indices where files[index].name == file.name { files[index].isBeingSetAside = false }
+            setAsideFailure = failure
             setAsideAgain = .now + 1_000_000_000
+        }
+        if let overwriteFailure, !isStopped {
+            removedUnwritten.append("journal/" + file.name)
+            logLater(
+                .warning, "a file was removed and could not be overwritten before, while a tenant is being erased",
+                ["error": "\(overwriteFailure)"])
         }
         if let failure { logLater(.warning, "a file that left the log stays where it is", ["error": "\(failure)"]) }
         wakeRoomWaiters()
@@ -162,10 +217,11 @@ extension LogCore {
         return isPossible && regularSpareCount < options.spareFiles && spares.count < options.spareFiles
     }
 
-    private func addSpare(_ spare: SpareFile) {
+    func addSpare(_ spare: SpareFile) {
         spares.append(spare)
         admission.spares = regularSpareCount
         controlIsBlocked = false
+        if isHeldBack, regularSpareCount >= 2 { wantsRotation = true }
         committerWake.signal()
         if regularSpareCount >= options.spareFiles {
             preparerFailure = nil
@@ -193,7 +249,8 @@ extension LogCore {
 
     /// Bytes of all journal files, those in the making included. Under the lock.
     private var journalLength: UInt64 {
-        files.reduce(0) { $0 + $1.header.capacity } + beginningLength + spares.reduce(0) { $0 + $1.capacity }
+        files.reduce(0) { $0 + $1.header.capacity } + beginningLength + (heldSpare?.capacity ?? 0)
+            + spares.reduce(0) { $0 + $1.capacity }
             + (retired + retiredLater).reduce(0) { $0 + $1.length }
     }
 
@@ -231,6 +288,8 @@ extension LogCore {
         if case .journalFull = error, giveUpLargerSpare() { return }
         if preparerFailure == nil { logLater(.warning, "no journal file could be made ready", ["error": "\(error)"]) }
         preparerFailure = error
+        // One that was held back may be what keeps others.
+        reclaim()
         wakeCompactor()
         if rotationMakesRoom {
             wantsRotation = true

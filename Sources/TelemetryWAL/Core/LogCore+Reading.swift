@@ -20,9 +20,12 @@ extension LogCore {
             },
             hasLeft: { [self] readable in
                 lock.withLock {
-                    !files.contains { $0.sequence == readable.header.fileSequence && !$0.isCompacted }
+                    !files.contains {
+                        $0.sequence == readable.header.fileSequence && !$0.isCompacted && $0.name != leavingFile
+                    }
                 }
-            })
+            },
+            erasedThrough: { [self] (tenant, _) in lock.withLock { erasedThrough(tenant) } })
     }
 
     /// What there is behind a place in the journal, and in segments that came since a generation of them. Under the
@@ -51,6 +54,11 @@ extension LogCore {
         return supply
     }
 
+    /// Through which number a tenant's records were erased, or are about to be; 0: none. Under the lock.
+    func erasedThrough(_ tenant: TenantName) -> UInt64 {
+        state.index(of: tenant).map { state.tenants[$0].erasedThrough } ?? 0
+    }
+
     /// Through which number a subscriber is given nothing of a tenant: it has the records, or they were dropped. Under
     /// the lock.
     private func wantedBehind(_ subscriber: TenantName, tenant index: Int) -> UInt64 {
@@ -62,7 +70,8 @@ extension LogCore {
     func readableFiles(
         tenantIndex: Int?, from sequence: UInt64, behind position: (fileSequence: UInt64, offset: UInt64)?
     ) -> [ReadableFile] {
-        files.compactMap { file in
+        files.indices.compactMap { number in
+            let file = files[number]
             if file.isCompacted { return nil }
             var start = file.header.commitsStart
             var end = file.endOffset
@@ -78,18 +87,20 @@ extension LogCore {
                 if file.sequence == position.fileSequence { start = max(start, position.offset) }
             }
             guard start < end else { return nil }
-            return readable(file, range: start..<end)
+            return readable(file, range: start..<end, next: number + 1 < files.count ? files[number + 1] : nil)
         }
     }
 
-    /// A stretch of a file as readers go through it. Under the lock.
-    func readable(_ file: LiveFile, range: Range<UInt64>) -> ReadableFile {
-        ReadableFile(
+    /// A stretch of a file as readers go through it. `next`: the file behind it. Under the lock.
+    func readable(_ file: LiveFile, range: Range<UInt64>, next: LiveFile?) -> ReadableFile {
+        var readable = ReadableFile(
             name: file.name, header: file.header, range: range, damage: file.damage,
             isDamageNews: file.isDamageNews, excusedFrames: file.excusedFrames,
             // Of a file that was read what can be read is delivered; of one that was not, all.
             isDelivered: file.isSummarised && file.sequence != files.last?.sequence && !state.cursors.isEmpty
                 && file.isDelivered(in: state))
+        readable.isFollowed(by: next)
+        return readable
     }
 
     /// A reader met damage in a file that was not read when the log was opened: it is read now, so that the log knows
@@ -110,7 +121,7 @@ extension LogCore {
         lock.unlock()
         do throws(StorageError) {
             let (examined, report) = try Recovery(storage: storage, format: format)
-                .examine(file, next: next, state: state)
+                .examine(file, next: next, state: state) { lock.withLock { self.state } }
             lock.withLock {
                 guard let index = files.firstIndex(where: { $0.sequence == fileSequence }) else { return }
                 files[index].summarisedExtents = files[index].extents
@@ -184,7 +195,7 @@ extension LogCore {
     func flushAcknowledgements() throws(WALError) {
         lock.lock()
         defer { lock.unlock() }
-        let hasPending = !pendingCursors.isEmpty || !pendingSubscribers.isEmpty || !retention.unwritten.isEmpty
+        let hasPending = hasPendingControl
         #if Simulation
             if DeliberateBug.isActive(.advanceCursorBeforeCommit) { return }
         #endif
@@ -218,24 +229,22 @@ extension LogCore {
             return
         }
         isClosing = true
-        while isEncoding || !slotsUnderWay.isEmpty || (hasStagedGroups && refusal == nil) {
-            if mayLead {
-                lead()
-            } else {
-                if shouldBeginCommit { wakeCommitter() }
-                roomCondition.wait(lock)
-            }
+        endWhatIsUnderWay()
+        var rounds = files.count
+        while rounds > 0, setAsideHeldBack() {
+            endWhatIsUnderWay()
+            rounds -= 1
         }
+        hasClosingMark = true
         // A log that never had a file has nothing to mark.
         if refusal == nil,
-            machine.current != nil || !pendingCursors.isEmpty || !pendingSubscribers.isEmpty
-                || !retention.unwritten.isEmpty
+            machine.current != nil || hasPendingControl
         {
             // Acknowledgements that find no room are given again next time; the caller is told.
             if case .failure(let error) = commitControl(closing: true) { closeFailure = error }
         }
         // Damaged files that were delivered are set aside before the next open looks at them.
-        while retired.contains(where: { if case .quarantine = $0.fate { true } else { false } }) {
+        while hasFilesToSetAside {
             preparerWake.signal()
             roomCondition.wait(lock)
         }
@@ -262,6 +271,18 @@ extension LogCore {
             wakeRoomWaiters()
         }
         if let closeFailure { throw closeFailure }
+    }
+
+    /// Under the lock, which is given up meanwhile.
+    private func endWhatIsUnderWay() {
+        while isEncoding || !slotsUnderWay.isEmpty || (hasStagedGroups && refusal == nil) {
+            if mayLead {
+                lead()
+            } else {
+                if shouldBeginCommit { wakeCommitter() }
+                roomCondition.wait(lock)
+            }
+        }
     }
 
     /// Ends the threads without writing: as if the process had died.

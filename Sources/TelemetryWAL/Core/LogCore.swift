@@ -27,10 +27,13 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     /// Files that have left the log, and what is to become of them.
     var retired: [RetiredFile]
     /// Files that the present file's header still counts as live: to be used again last, and not to be removed.
-    /// With their file sequence numbers.
-    var keptUntilRotation: [String: UInt64] = [:]
-    /// When a damaged file that could not be set aside is tried again.
+    /// With their file sequence numbers, and where their commits end.
+    var keptUntilRotation: [String: (sequence: UInt64, endOffset: UInt64)] = [:]
+    /// A damaged file that everybody has and that is on its way to quarantine: readers that do not find it miss nothing.
+    var leavingFile: String?
+    /// When a damaged file that could not be set aside is tried again, and why it could not.
     var setAsideAgain = MonotonicTime(nanoseconds: 0)
+    var setAsideFailure: StorageError?
     /// Files to be removed or set aside once the next header is on disk, which no longer counts them: before that,
     /// their absence would look like loss.
     var retiredLater: [RetiredFile] = []
@@ -52,6 +55,34 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     @LockGuarded var acknowledgementsDurable: UInt64 = 0
     /// How often acknowledgements were given back that were not the last taken.
     var acknowledgementsReturned: UInt64 = 0
+    /// By the tenant's index: erasures that were decided or are complete, and are to be written.
+    @LockGuarded var pendingErasures: [Int: TenantErasure] = [:]
+    /// By the tenant's index: erasures that are durable and not complete.
+    var erasuresToDo: Set<Int> = []
+    /// Of these, those that were begun before, by an attempt that failed or by another process.
+    var erasuresBegunBefore: Set<Int> = []
+    /// When one that failed is tried again, and why it did.
+    var erasureRetries: [Int: MonotonicTime] = [:]
+    var erasureFailures: [Int: WALError] = [:]
+    /// Records that somebody lacked, of erasures that are not complete.
+    var erasureUndelivered: [Int: UInt64] = [:]
+    /// Journal files that were removed and that the device had failed to overwrite.
+    var removedUnwritten: [String] = []
+    /// How often a tenant's erasure was asked for, and how many of these an overwriting begun since has served: appends that
+    /// fail leave bytes behind one that was there before.
+    var erasureRequests: [Int: Int] = [:]
+    var erasuresServed: [Int: Int] = [:]
+    /// How many callers wait for a tenant's erasure.
+    var erasureCallers: [Int: Int] = [:]
+    /// What a tenant's erasure has done, as long as it is not complete or somebody waits for it.
+    var erasureReports: [Int: ErasureReport] = [:]
+    /// A spare that is being overwritten, and a file that must not leave the log meanwhile.
+    var heldSpare: SpareFile?
+    var pinnedFile: String?
+    /// Bytes of the present file that are being overwritten: no commit is placed there.
+    @LockGuarded var closedRange: Range<UInt64>?
+    /// The end, at worst, of the commit that has a place and is being encoded.
+    @LockGuarded var placedEnd: UInt64?
     /// Why the last turn without a group was not written, if it was not.
     var controlFailure: WALError?
     /// Acknowledgements have no room at the moment; cleared when that may have changed.
@@ -79,6 +110,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     /// By file sequence number, of each tenant the lowest number that recovery found lost there: it may be below all that
     /// can be read of the tenant in the file.
     let firstLosses: [UInt64: [TenantName: UInt64]]
+    /// What recovery found lost and whose it was, in the log's order.
+    let recoveredLosses: [(fileSequence: UInt64, losses: [RecoveryReport.TenantLoss])]
     /// By file sequence number, how often in a row a file could not be gathered.
     var unreadableAttempts: [UInt64: Int] = [:]
     /// When ages and budgets are looked at next; nil: no policy asks for it.
@@ -93,11 +126,15 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     var refusalsTaken = MonotonicTime(nanoseconds: 0)
     /// When drops of a tenant were logged last.
     var lastLoggedDrops: [TenantName: MonotonicTime] = [:]
+    /// A repair goes on: records that are found lost are given up when they come into segments.
+    @LockGuarded var givesUpLosses = false
     /// The compactor has nothing to do.
     var compactorRests = false
     var compactionStatistics = CompactionStatistics()
     /// The compactor's thread sleeps here.
     let compactorWake = Condition()
+    /// The mark of a clean close is being written, or is: nothing is committed behind it.
+    var hasClosingMark = false
     /// `close` is through, lock file and all.
     var isReleased = false
     var closeFailure: WALError?
@@ -116,6 +153,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     /// How the committer's thread writes; nil: as appenders do.
     let queue: Storage.Queue?
     let readQueue = BlockingQueue(name: "wal-reader")
+    let readerFiles: ReaderFiles
     /// Logs on a thread that holds no lock and that nobody waits for: a logger may itself append to this log.
     private let logQueue = BlockingQueue(name: "wal-logger")
 
@@ -149,6 +187,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     ) {
         self.storage = storage
         self.queue = queue
+        readerFiles = ReaderFiles(limit: options.descriptorLimit, spareFiles: options.spareFiles)
         files = recovered.files
         retired = recovered.reusable.map { RetiredFile(name: $0.name, fate: .reuse, length: $0.size) }
         mayLackSubscribers = recovered.mayLackSubscribers
@@ -163,6 +202,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
             }
         }
         self.firstLosses = firstLosses
+        recoveredLosses = recovered.report.findings.filter { !$0.losses.isEmpty }.map { ($0.fileSequence, $0.losses) }
         releaseCandidates = Set(recovered.segments.tenants.keys)
         mergeCandidates = releaseCandidates
         compactor = CompactorMachine(
@@ -183,6 +223,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
             admission.offset = capacity
         }
         super.init(options: options, format: format, state: recovered.state, admission: admission)
+        erasuresToDo = Set(state.tenants.indices.filter { state.isBeingErased(tenant: $0) })
+        erasuresBegunBefore = erasuresToDo
         self.admission.fileStart = fileStartBound()
         dropsMakeRoom = mayDropAny
         planRetention()
@@ -213,7 +255,15 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
 
     override var preparerHasWork: Bool {
         !isStopped
-            && (isPreparing || !retired.isEmpty || (regularSpareCount < options.spareFiles && preparerFailure == nil))
+            && (isPreparing || !retired.isEmpty || isHeldUp
+                || (regularSpareCount < options.spareFiles && preparerFailure == nil))
+    }
+
+    /// A file is being overwritten that is free for use then, or leaves. Under the lock.
+    var isHeldUp: Bool {
+        if heldSpare != nil { return true }
+        guard let pinnedFile, files.count > 1, files[0].name == pinnedFile else { return false }
+        return mayLeave(files[0])
     }
 
     override var compactionMakesRoom: Bool {
@@ -297,4 +347,6 @@ public struct CommitStatistics: Sendable, Equatable {
     public var failedWrites: UInt64 = 0
     /// Appends refused or made to wait for want of room.
     public var backPressure: UInt64 = 0
+    /// Appends that went before others which were staged earlier, into a commit that waited for the device.
+    public var passingAppends: UInt64 = 0
 }

@@ -6,6 +6,8 @@ struct Turn {
     var control: [ControlRecord] = []
     var cursors: [CursorKey: UInt64] = [:]
     var subscriberRecords: [ControlRecord] = []
+    /// Erasures that it writes.
+    var erasures: [Int: TenantErasure] = [:]
     /// Totals of drops that it writes.
     var drops: Set<RetentionLedger.Key> = []
     /// Subscribers that left since the turn was taken: their cursors in it count no more.

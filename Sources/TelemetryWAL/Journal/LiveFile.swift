@@ -44,6 +44,8 @@ struct LiveFile {
     var isSuspect = false
     /// Acknowledged records in the file are damaged or cannot be read: it is set aside and never overwritten.
     var holdsLoss = false
+    /// A repair has segments state what was lost in it or before it: until they do, it stays.
+    var hasLossesToState = false
     /// It is on its way to quarantine.
     var isBeingSetAside = false
 
@@ -66,6 +68,7 @@ struct LiveFile {
     /// Whether the log can do without the file: everything in it that can be read is delivered, or in segments.
     func isSettled(in state: LogState) -> Bool {
         if isCompacted { return true }
+        if hasLossesToState { return false }
         if holdsLoss, state.cursors.isEmpty { return false }
         return extents.allSatisfy { $1.lastSequence <= state.settledThrough(tenant: $0) }
     }

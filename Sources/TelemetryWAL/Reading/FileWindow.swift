@@ -77,9 +77,10 @@ final class FileWindow<File: StorageFile> {
             if assembly == nil { joined.copy(range, of: old, to: 0) } else { joined.moveToFront(range) }
             joined.reserve(left + next.count, keeping: left)
             joined.copy(Self.headroom..<Self.headroom + next.count, of: next.buffer, to: left)
+            range = 0..<left + next.count
+            // From here on another piece of the file may be read into it.
             source.giveBack(next)
             assembly = joined
-            range = 0..<left + next.count
         }
     }
 }

@@ -15,6 +15,15 @@ struct ReadableFile: Sendable {
     /// Every subscriber has all that the file holds: what is damaged in it is not worth an error. Its new life's first
     /// write may have failed in parts.
     var isDelivered = false
+    /// The first commit of the file behind it, whose header says where this one ends: none of its commits has that number or
+    /// a higher one, and all of them are durable. `.max` where no header says so.
+    var commitsEnd: UInt64 = .max
+
+    /// Notes what the file behind it says.
+    mutating func isFollowed(by next: LiveFile?) {
+        guard let next, next.header.previous.fileSequence == header.fileSequence else { return }
+        commitsEnd = next.header.firstCommit
+    }
 }
 
 /// Reads batches in the journal's order from a list of files. One thread at a time.
@@ -28,7 +37,11 @@ struct JournalCursor<Storage: JournalStorage> {
     /// Tells whether a file has left the log, where the log is this process's own; else the file's header tells. Asked
     /// only when a file is not as expected, and after it was read: one that is still there then was there before.
     private let hasLeft: ((ReadableFile) -> Bool)?
-    private let isGentle: Bool
+    /// Reads little at a time and nothing ahead: others' I/O hardly waits, and nothing is read in vain by who stops soon.
+    var isGentle: Bool
+    /// Through which number a tenant's records were erased by now: what was erased fails its checks and is no damage.
+    /// Asked only when something fails them, and after it was read.
+    private let erasedThrough: ((_ tenant: TenantName, _ last: UInt64) -> UInt64)?
     /// A file left the log before the cursor was through with it. Ends reading until there is more to read (`extend`).
     private(set) var hasMissedFile = false
     /// Some of the damage told so far is the device's failing to read, which may pass.
@@ -53,9 +66,11 @@ struct JournalCursor<Storage: JournalStorage> {
 
     init(
         storage: Storage, format: RootFormat, files: [ReadableFile], throughCommit: UInt64,
-        isGentle: Bool = false, hasLeft: ((ReadableFile) -> Bool)? = nil
+        isGentle: Bool = false, hasLeft: ((ReadableFile) -> Bool)? = nil,
+        erasedThrough: ((_ tenant: TenantName, _ last: UInt64) -> UInt64)? = nil
     ) {
         self.hasLeft = hasLeft
+        self.erasedThrough = erasedThrough
         self.isGentle = isGentle
         self.storage = storage
         self.format = format
@@ -75,6 +90,11 @@ struct JournalCursor<Storage: JournalStorage> {
         hasMissedFile = false
         if let first = files.first { position = (first.header.fileSequence, first.range.lowerBound) }
         newestSequence = files.last?.header.fileSequence ?? .max
+        closeFiles()
+    }
+
+    /// Closes the files. The next call opens what it needs again.
+    mutating func closeFiles() {
         ahead = nil
         file = nil
         window = nil
@@ -133,7 +153,11 @@ struct JournalCursor<Storage: JournalStorage> {
                 try handleUnexpected(current, Self.nothingBegins)
                 continue
             }
-            if header.commitNumber > throughCommit { return nil }
+            if header.commitNumber >= current.commitsEnd {
+                try handleUnexpected(current, "a commit of the number \(header.commitNumber) is none of this file's")
+                continue
+            }
+            if header.commitNumber > throughCommit, current.commitsEnd == .max { return nil }
             let batches: [RecordBatch]
             let whole: Int
             do throws(StorageError) {
@@ -158,6 +182,8 @@ struct JournalCursor<Storage: JournalStorage> {
 
     /// A frame that fails its checks.
     private struct FrameFault: Error {
+        var tenant: TenantName
+        var lastSequence: UInt64
         var offset: UInt64
         var reason: String
     }
@@ -210,10 +236,16 @@ struct JournalCursor<Storage: JournalStorage> {
                     let offset = header.offset + UInt64(frame.body.lowerBound)
                     if isDelivered || excused.contains(where: { $0.contains(offset) }) { continue }
                     let records = "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant)"
-                    faults.append((batches.count, FrameFault(offset: offset, reason: "\(records): \(error)")))
+                    let fault = FrameFault(
+                        tenant: tenant, lastSequence: sequences.upperBound, offset: offset,
+                        reason: "\(records): \(error)")
+                    faults.append((batches.count, fault))
                 }
             }
             return batches
+        }
+        if let erasedThrough {
+            faults.removeAll { $0.fault.lastSequence <= erasedThrough($0.fault.tenant, $0.fault.lastSequence) }
         }
         if !faults.isEmpty {
             if let current = files.first, hasLeft?(current) ?? false {
@@ -273,7 +305,9 @@ struct JournalCursor<Storage: JournalStorage> {
     /// goes wrong with that shows when its turn comes.
     private mutating func openNextFile(behind current: ReadableFile) {
         let left = current.range.upperBound - min(current.range.upperBound, position.offset)
-        guard ahead == nil, files.count > 1, left < UInt64(8 * FileWindow<Storage.File>.pieceLength) else { return }
+        guard !isGentle, ahead == nil, files.count > 1, left < UInt64(8 * FileWindow<Storage.File>.pieceLength) else {
+            return
+        }
         let next = files[1]
         guard let file = try? storage.open("journal/" + next.name, forWriting: false) else { return }
         ahead = (next.header.fileSequence, file, makeWindow(on: file, of: next, from: next.range.lowerBound))
@@ -302,18 +336,9 @@ struct JournalCursor<Storage: JournalStorage> {
     /// the device put or left there, is damage of this life.
     private func beginsNewLife(_ current: ReadableFile) throws(WALError) -> Bool {
         do throws(StorageError) {
-            let probe = AlignedBuffer(
-                capacity: FormatLimits.headerCopies * blockSize, alignment: max(4096, blockSize))
-            var unreadable: [Range<UInt64>] = []
-            let count =
-                try file?.readAround(
-                    &unreadable, into: probe, at: 0, length: probe.capacity, from: 0, blockSize: blockSize) ?? 0
-            return (0..<FormatLimits.headerCopies).contains { copy in
-                let header = probe.withBytes {
-                    try? JournalFileHeader.decode($0.extracting(0..<count), at: copy * blockSize, blockSize: blockSize)
-                }
-                return header.map { $0.fileSequence > current.header.fileSequence } ?? false
-            }
+            return try file?.journalHeaders(blockSize: blockSize).contains {
+                $0.fileSequence > current.header.fileSequence
+            } ?? false
         } catch { throw .storage(error) }
     }
 

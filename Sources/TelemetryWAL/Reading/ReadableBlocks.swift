@@ -38,4 +38,19 @@ extension StorageFile {
         }
         return done
     }
+
+    /// The copies of a journal file's header that are whole.
+    func journalHeaders(blockSize: Int) throws(StorageError) -> [JournalFileHeader] {
+        let length = FormatLimits.headerCopies * blockSize
+        let buffer = AlignedBuffer(capacity: length, alignment: max(4096, blockSize))
+        var unreadable: [Range<UInt64>] = []
+        let count = try readAround(
+            &unreadable, into: buffer, at: 0, length: length, from: 0, blockSize: blockSize)
+        return buffer.withBytes { bytes in
+            (0..<FormatLimits.headerCopies).compactMap { copy in
+                try? JournalFileHeader.decode(
+                    bytes.extracting(0..<count), at: copy * blockSize, blockSize: blockSize)
+            }
+        }
+    }
 }

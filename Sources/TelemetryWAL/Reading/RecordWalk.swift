@@ -27,6 +27,8 @@ struct WalkSource<Storage: JournalStorage> {
     var floor: (TenantName) -> UInt64
     /// See `JournalCursor`.
     var hasLeft: ((ReadableFile) -> Bool)?
+    /// See `JournalCursor`; asked about segments as well.
+    var erasedThrough: (_ tenant: TenantName, _ last: UInt64) -> UInt64
 }
 
 /// Reads records out of segments and journal as one stream: each tenant's in the order of their numbers, each once. One
@@ -67,7 +69,8 @@ final class RecordWalk<Storage: JournalStorage> {
         self.tenant = tenant
         self.source = source
         cursor = JournalCursor(
-            storage: storage, format: format, files: [], throughCommit: 0, hasLeft: source.hasLeft)
+            storage: storage, format: format, files: [], throughCommit: 0, hasLeft: source.hasLeft,
+            erasedThrough: source.erasedThrough)
     }
 
     /// The journal file in which the walk is, if it is in one.
@@ -92,6 +95,21 @@ final class RecordWalk<Storage: JournalStorage> {
             guard try resupply() else { return nil }
         }
     }
+
+    /// Reads no more than it needs, since its files are closed soon.
+    var isGentle: Bool {
+        get { cursor.isGentle }
+        set { cursor.isGentle = newValue }
+    }
+
+    /// Closes the files that are open. The next call opens what it needs again, where it stopped.
+    func closeFiles() {
+        segment = nil
+        cursor.closeFiles()
+    }
+
+    /// A batch that was read before; nil: the next one has to be read.
+    func nextRead() -> RecordBatch? { pending.popLast() }
 
     /// Asks for more. Returns whether there is any.
     private func resupply() throws(WALError) -> Bool {
@@ -155,6 +173,10 @@ final class RecordWalk<Storage: JournalStorage> {
                 given[tenant] = batch.sequences.upperBound
                 return batch
             } catch {
+                if isErased(through: frame.lastSequence, of: tenant) {
+                    given[tenant] = frame.lastSequence
+                    continue
+                }
                 // Damage is passed, what the device failed to read is tried again.
                 if case .damaged = error {
                     given[tenant] = frame.lastSequence
@@ -174,9 +196,14 @@ final class RecordWalk<Storage: JournalStorage> {
         let first = max(through(tenant) + 1, lost.sequences.lowerBound)
         guard first <= lost.sequences.upperBound else { return }
         given[tenant] = lost.sequences.upperBound
-        guard lost.cause == .damaged else { return }
+        guard lost.cause != .dropped, !isErased(through: lost.sequences.upperBound, of: tenant) else { return }
         let records = "records \(first) to \(lost.sequences.upperBound) of tenant \(tenant)"
         throw .damaged(path: file.path, offset: 0, reason: "\(records) were lost before they came here")
+    }
+
+    /// Whether a tenant's records through a number were erased meanwhile, so that their bytes may be any.
+    private func isErased(through last: UInt64, of tenant: TenantName) -> Bool {
+        last <= source.erasedThrough(tenant, last)
     }
 
     /// Opens the segment that goes on from what was given. Returns false if there is none.
@@ -188,6 +215,10 @@ final class RecordWalk<Storage: JournalStorage> {
                 segment = OpenSegment(file: file, frame: file.index.firstFrame(from: through(tenant) + 1))
                 return true
             } catch {
+                if let last = SegmentName.sequences(of: name)?.upperBound, isErased(through: last, of: tenant) {
+                    given[tenant] = max(through(tenant), last)
+                    continue
+                }
                 switch error {
                 case .storage(let cause) where cause.code == .notFound && missing != name:
                     // It was merged with others, or removed, since it was named.

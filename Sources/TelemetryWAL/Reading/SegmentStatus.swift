@@ -18,6 +18,8 @@ public struct SegmentReport: Sendable {
         /// Where in the file, bytes; 0 where they were lost before they came here.
         public let offset: UInt64
         public let reason: String
+        /// A repair has stated that nobody waits for them any more.
+        public var isGivenUp = false
     }
 
     public let segment: SegmentStatus
@@ -36,7 +38,8 @@ public struct SegmentReport: Sendable {
 
     init(_ segment: SegmentStatus) { self.segment = segment }
 
-    public var isDamaged: Bool { fault != nil || !losses.isEmpty }
+    /// Whether a person should look at it: damage that no repair has dealt with.
+    public var isDamaged: Bool { fault != nil || losses.contains { !$0.isGivenUp } }
 }
 
 extension WriteAheadLogReader {
@@ -52,6 +55,17 @@ extension WriteAheadLogReader {
     /// walked. Damage is no error but in the report. nil where the segment is gone, which a living writer merged or
     /// removed. Throws `.unsupportedFormat`, `.storage`.
     public func report(on segment: SegmentStatus, opensFrames: Bool) throws(WALError) -> SegmentReport? {
+        guard var report = try reportAsItStands(on: segment, opensFrames: opensFrames) else { return nil }
+        // What is erased, or about to be, fails its checks and is missed by nobody.
+        let erased = recovered.state.index(of: segment.tenant).map { recovered.state.tenants[$0].erasedThrough } ?? 0
+        report.losses.removeAll { $0.sequences.upperBound <= erased }
+        if segment.covered.upperBound <= erased { report.fault = nil }
+        return report
+    }
+
+    private func reportAsItStands(
+        on segment: SegmentStatus, opensFrames: Bool
+    ) throws(WALError) -> SegmentReport? {
         var report = SegmentReport(segment)
         let file: SegmentFile<Storage>
         do throws(WALError) {
@@ -69,8 +83,11 @@ extension WriteAheadLogReader {
         report.length = file.length
         report.fault = file.fault?.description
         report.frames = file.index.frames.count
-        for range in file.index.lostRanges where range.cause == .damaged {
-            report.losses.append(.init(sequences: range.sequences, offset: 0, reason: "lost before they came here"))
+        for range in file.index.lostRanges where range.cause != .dropped {
+            report.losses.append(
+                .init(
+                    sequences: range.sequences, offset: 0, reason: "lost before they came here",
+                    isGivenUp: range.cause == .givenUp))
         }
         for (number, frame) in file.index.frames.enumerated() {
             do throws(WALError) {

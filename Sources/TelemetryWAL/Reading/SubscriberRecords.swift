@@ -60,6 +60,8 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
     private let walk: RecordWalk<Storage>
     /// Why there is nothing to read.
     private var refusal: WALError?
+    /// It may keep its files open between two batches.
+    private var hasPlace = false
 
     init(core: LogCore<Storage>, tenant: TenantName?, subscriber: TenantName) {
         self.core = core
@@ -71,9 +73,38 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
         } catch { refusal = error }
     }
 
+    deinit {
+        guard hasPlace else { return }
+        walk.closeFiles()
+        core.readerFiles.givePlaceBack()
+    }
+
     func next() throws(WALError) -> RecordBatch? {
         if let refusal { throw refusal }
-        do throws(WALError) { return try walk.next() } catch {
+        if let batch = walk.nextRead() { return batch }
+        if !hasPlace { hasPlace = core.readerFiles.takePlace() }
+        walk.isGentle = !hasPlace
+        if hasPlace {
+            let batch = try told { () throws(WALError) in try walk.next() }
+            if batch == nil {
+                // It may be asked again in a second or a day.
+                walk.closeFiles()
+                core.readerFiles.givePlaceBack()
+                hasPlace = false
+            }
+            return batch
+        }
+        return try told { () throws(WALError) in
+            try core.readerFiles.asGuest { () throws(WALError) in
+                defer { walk.closeFiles() }
+                return try walk.next()
+            }
+        }
+    }
+
+    /// Reads on; what is met on the way the log is told of.
+    private func told(_ read: () throws(WALError) -> RecordBatch?) throws(WALError) -> RecordBatch? {
+        do throws(WALError) { return try read() } catch {
             // A log that has ended keeps nothing: the next writer may be at work on what looks damaged.
             if let reason = core.lock.withLock({ core.isStopped ? core.refusal : nil }) { throw reason }
             if case .damaged = error {

@@ -40,12 +40,14 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                     if file.sequence == place.fileSequence { start = max(start, place.offset) }
                 }
                 guard start < file.endOffset else { return nil }
-                return ReadableFile(
+                var readable = ReadableFile(
                     name: file.name, header: file.header, range: start..<file.endOffset, damage: file.damage,
                     excusedFrames: file.excusedFrames,
                     // Of a file that was read what can be read is delivered; of one that was not, all.
                     isDelivered: file.isSummarised && number + 1 < files.count && !state.cursors.isEmpty
                         && file.isDelivered(in: state))
+                readable.isFollowed(by: number + 1 < files.count ? files[number + 1] : nil)
+                return readable
             }
         }
     }
@@ -120,13 +122,34 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             } catch { throw .storage(error) }
         }
         let lastCommit = lastCommit
+        func erased(_ tenant: TenantName, in state: LogState) -> UInt64 {
+            state.index(of: tenant).map { state.tenants[$0].erasedThrough } ?? 0
+        }
+        // Bytes that fail their checks may be those of a tenant that a living writer erases meanwhile. Its log says so
+        // before the first of them is overwritten.
+        var latest = contents.state
+        var asked = (times: 0, last: MonotonicTime(nanoseconds: 0))
+        func erasedByNow(_ tenant: TenantName, _ last: UInt64) -> UInt64 {
+            let known = erased(tenant, in: latest)
+            // Where much is damaged, it is not asked for each piece.
+            if known >= last || (asked.times >= 64 && MonotonicTime.now.since(asked.last) < 1_000_000_000) {
+                return known
+            }
+            guard let now = try? Recovery(storage: storage, format: format, scope: .sinceCheckpoint).run() else {
+                return known
+            }
+            asked = (asked.times + 1, .now)
+            latest = now.state
+            return erased(tenant, in: latest)
+        }
         let source = WalkSource<Storage>(
             supply: { (place, given, hasMissedFile) throws(WALError) in
                 var supply = WalkSource<Storage>.Supply(throughCommit: lastCommit)
                 if place != nil, !hasMissedFile { return supply }
                 if hasMissedFile { try readAgain() }
                 for known in contents.state.tenants where tenant == nil || tenant == known.name {
-                    if segments.coveredThrough(known.name) > given[known.name] ?? (sequence - 1) {
+                    let through = given[known.name] ?? max(sequence - 1, known.erasedThrough)
+                    if segments.coveredThrough(known.name) > through {
                         supply.tenants.append(known.name)
                     }
                 }
@@ -137,7 +160,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 if again { try readAgain() }
                 return segments.entry(of: tenant, above: sequence)?.name
             },
-            floor: { _ in sequence - 1 })
+            floor: { max(sequence - 1, erased($0, in: contents.state)) }, erasedThrough: erasedByNow)
         return StoredRecords(RecordWalk(storage: storage, format: format, tenant: tenant, source: source))
     }
 

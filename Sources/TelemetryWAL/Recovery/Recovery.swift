@@ -18,9 +18,9 @@ struct Recovery<Storage: JournalStorage> {
     private static var windowLength: Int { ReadLength.recoveryWindow }
 
     /// Reads one file of a living log again, whose contents recovery took from the checkpoints around it. `next`: the
-    /// header of the file behind it, `state`: the log's.
+    /// header of the file behind it, `state`: the log's; `stateByNow`: the same, when the file was read.
     func examine(
-        _ file: LiveFile, next: JournalFileHeader, state: LogState
+        _ file: LiveFile, next: JournalFileHeader, state: LogState, stateByNow: () -> LogState
     ) throws(StorageError) -> (file: LiveFile, report: RecoveryReport) {
         let handle = try storage.open("journal/" + file.name, forWriting: false)
         let size = try handle.size()
@@ -38,6 +38,7 @@ struct Recovery<Storage: JournalStorage> {
             start: file.header.commitsStart, end: min(size, file.header.capacity))
         let unreadable = try scan(handle, with: &scanner) { _ in }
         machine.take(scanner, unreadable: unreadable)
+        machine.excuseErasedFrames(by: stateByNow())
         return (machine.files[0], machine.report)
     }
 

@@ -42,6 +42,8 @@ public enum RecoveryCase: String, CaseIterable, Sendable, Hashable {
     case commitsDamaged
     /// A frame of an acknowledged commit fails its checks; its neighbours are whole.
     case frameDamaged
+    /// A frame fails its checks whose records were erased: it was overwritten. No loss.
+    case frameErased
     /// Damage in a file whose records every subscriber has: no loss.
     case damagedDelivered
     /// A commit of the expected number that does not continue the chain: not the one that was acknowledged.

@@ -9,6 +9,7 @@ extension RecoveryMachine {
         for tenant in segments.tenants.keys.sorted() {
             state.setSegmented(tenant, through: segments.coveredThrough(tenant))
         }
+        excuseErasedFrames(by: state)
         guardSequenceNumbers()
         // A subscriber that came after the last checkpoint is known by one record, which damage may have swallowed.
         let mayLackSubscribers =
@@ -70,6 +71,42 @@ extension RecoveryMachine {
             let sequence = files[index].sequence
             excuse(sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
             files[index].excusedFrames = damagedFrames[sequence] ?? []
+        }
+    }
+
+    /// Frames whose records were erased may fail their checks: they were overwritten, or are half way through.
+    mutating func excuseErasedFrames(by state: LogState) {
+        guard state.tenants.contains(where: { $0.erasedThrough > 0 }) else { return }
+        var kept: [RecoveryReport.Finding] = []
+        var excusedBefore = 0
+        for (index, finding) in report.findings.enumerated() {
+            guard let bodies = damagedFrames[finding.fileSequence], bodies.contains(finding.byteRange),
+                !finding.losses.isEmpty,
+                finding.losses.allSatisfy({ loss in
+                    state.index(of: loss.tenant).map {
+                        loss.sequences.upperBound <= state.tenants[$0].erasedThrough
+                    } ?? false
+                })
+            else {
+                kept.append(finding)
+                continue
+            }
+            if index < lossStart { excusedBefore += 1 }
+            report.cases[finding.what, default: 1] -= 1
+            report.count(.frameErased)
+            for index in files.indices where files[index].sequence == finding.fileSequence {
+                files[index].excusedFrames.append(finding.byteRange)
+            }
+        }
+        guard kept.count < report.findings.count else { return }
+        report.findings = kept
+        lossStart -= excusedBefore
+        openDamage = nil
+        for index in files.indices where damagedFrames[files[index].sequence] != nil {
+            let sequence = files[index].sequence
+            files[index].holdsLoss = kept.contains {
+                $0.fileSequence == sequence && $0.what.isLoss && ![.fileMissing, .sequenceGap].contains($0.what)
+            }
         }
     }
 

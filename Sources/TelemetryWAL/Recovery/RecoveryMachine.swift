@@ -27,7 +27,9 @@ struct RecoveryMachine {
     private var hasCheckpoint = false
     /// The finding that a gap in sequence numbers belongs to.
     var openDamage: Int?
-    /// By file sequence number, the bodies of damaged frames.
+    /// Of the file that is walked, commits of numbers that were passed.
+    private var passedOver: [Range<UInt64>] = []
+    /// By file sequence number, the bodies of frames that fail their checks.
     var damagedFrames: [UInt64: [Range<UInt64>]] = [:]
     var lossStart = 0
     /// Bytes at the log's end that may have held records and can't be read.
@@ -78,6 +80,7 @@ struct RecoveryMachine {
             case .unusable: continue
             }
         }
+        passedOver = []
         let ended = walk(
             scanner.events, file: &file, seal: seal, bound: bound, vouched: vouched, unreadable: unreadable)
         if !ended, expectedCommit <= vouched {
@@ -90,6 +93,8 @@ struct RecoveryMachine {
         } else if !ended, next == nil {
             settleTail(scanner.events, file: &file, unreadable: unreadable)
         }
+        // Behind the end it is where the log goes on.
+        file.damage += passedOver.filter { $0.lowerBound < file.endOffset }
         if link.size < link.header.capacity {
             report.note(
                 .fileTruncated, link.name, link.header.fileSequence, link.size..<link.header.capacity,
@@ -148,7 +153,10 @@ struct RecoveryMachine {
                     report.count(.supersededTail)
                     return expectedCommit > seal.lastCommit
                 }
-                guard header.commitNumber >= expectedCommit else { continue }
+                guard header.commitNumber >= expectedCommit else {
+                    passOver(header)
+                    continue
+                }
                 guard vouched >= header.commitNumber else {
                     if vouched >= expectedCommit {
                         damage(
@@ -183,7 +191,10 @@ struct RecoveryMachine {
                         continue
                     }
                 #endif
-                guard commit.header.commitNumber >= expectedCommit else { continue }
+                guard commit.header.commitNumber >= expectedCommit else {
+                    passOver(commit.header)
+                    continue
+                }
                 #if Simulation
                     let vouched = DeliberateBug.isActive(.acceptUnvouchedCommits) ? commit.header.commitNumber : vouched
                     if DeliberateBug.isActive(.truncateAtFirstDamage), commit.header.commitNumber > expectedCommit {
@@ -218,6 +229,11 @@ struct RecoveryMachine {
             }
         }
         return false
+    }
+
+    /// A commit of a number that was passed is no part of the log: nor is it for readers.
+    private mutating func passOver(_ header: CommitHeader) {
+        passedOver.append(header.offset..<header.offset + UInt64(header.commitLength))
     }
 
     private mutating func accept(_ commit: ScannedCommit, file: inout LiveFile, unreadable: [Range<UInt64>]) {

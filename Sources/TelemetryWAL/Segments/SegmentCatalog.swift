@@ -111,7 +111,7 @@ package struct SegmentCatalog: Sendable {
     }
 
     /// The first copy of a segment's summary; nil where it is not whole.
-    fileprivate static func summary<Storage: JournalStorage>(
+    static func summary<Storage: JournalStorage>(
         _ path: String, in storage: Storage, _ format: RootFormat
     ) throws(StorageError) -> SegmentSummary? {
         let buffer = AlignedBuffer(capacity: format.blockSize, alignment: max(4096, format.blockSize))
@@ -123,7 +123,7 @@ package struct SegmentCatalog: Sendable {
     }
 
     /// Names in a directory that may be gone, or be a file.
-    private static func names<Storage: JournalStorage>(
+    static func names<Storage: JournalStorage>(
         in directory: String, _ storage: Storage
     ) throws(StorageError) -> [String] {
         do throws(StorageError) { return try storage.entries(of: directory).sorted() } catch {

@@ -18,6 +18,8 @@ package final class SegmentFile<Storage: JournalStorage> {
     package let received: ClosedRange<UInt64>
     /// Why the index had to be taken from the frames, if it had.
     package let fault: FormatError?
+    /// The device failed to read a frame.
+    private(set) var hasMetUnreadable = false
     private let file: Storage.File
     private let format: RootFormat
     private let decompressor = LZ4FrameDecompressor()
@@ -123,6 +125,7 @@ package final class SegmentFile<Storage: JournalStorage> {
         } catch {
             // Tried three times: as in the journal, that is a loss to be told and passed, not the end of reading.
             guard error.code == .ioFailure else { throw .storage(error) }
+            hasMetUnreadable = true
             throw damage(frame, FormatError(.truncated, "the device fails to read it; see the kernel's log"))
         }
         guard length >= frame.storedLength else {

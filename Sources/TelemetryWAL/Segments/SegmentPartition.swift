@@ -117,6 +117,20 @@ final class SegmentPartition<Storage: JournalStorage> {
         tenants[tenant] = waiting
     }
 
+    /// Numbers of a tenant whose records are known to be lost, in order: those that nothing has passed yet are lost in its
+    /// next segment, too.
+    func lose(_ ranges: [ClosedRange<UInt64>], of tenant: TenantName, _ bounds: Bounds) {
+        for range in ranges where range.upperBound > bounds.acknowledged {
+            var bounds = bounds
+            bounds.first = range.lowerBound
+            var waiting = tenants[tenant] ?? newWaiting(bounds)
+            let first = max(waiting.end, bounds.acknowledged + 1, range.lowerBound)
+            guard first <= range.upperBound else { continue }
+            lose(first...range.upperBound, from: &waiting, of: tenant)
+            tenants[tenant] = waiting
+        }
+    }
+
     private func lose(_ sequences: ClosedRange<UInt64>, from waiting: inout Waiting, of tenant: TenantName) {
         #if Simulation
             if DeliberateBug.isActive(.forgetLossInSegments) {
@@ -173,10 +187,12 @@ final class SegmentPartition<Storage: JournalStorage> {
 
     /// Writes a segment, or several where one is not enough, for each tenant that has records waiting, and gives them
     /// their names. When it throws, any of them may have its name, and what waits stays. `received` says when the log had
-    /// taken a tenant's records. `goesOn` is asked before each segment, with true before they are given their names; nil
+    /// taken a tenant's records, `cut` through which number a tenant's go: a segment ends there. `lossCause` is what lost
+    /// ranges are said to be. `goesOn` is asked before each segment, with true before they are given their names; nil
     /// if it said no.
     func flush(
         created: UInt64, received: (TenantName, ClosedRange<UInt64>) -> ClosedRange<UInt64> = { _, _ in 0...0 },
+        cut: (TenantName) -> UInt64 = { _ in 0 }, lossCause: SegmentIndex.LostRange.Cause = .damaged,
         while goesOn: (_ isNaming: Bool) -> Bool = { _ in true }
     ) throws(StorageError) -> [Published]? {
         var finished: [SegmentWriter<Storage>.Finished] = []
@@ -187,7 +203,9 @@ final class SegmentPartition<Storage: JournalStorage> {
                     return nil
                 }
                 guard let waiting = tenants[tenant] else { continue }
-                try write(waiting, of: tenant, created: created, received: { received(tenant, $0) }, &finished)
+                try write(
+                    waiting, of: tenant, created: created, received: { received(tenant, $0) }, cut: cut(tenant),
+                    lossCause: lossCause, &finished)
             }
             guard goesOn(true) else {
                 discard(finished)
@@ -196,13 +214,25 @@ final class SegmentPartition<Storage: JournalStorage> {
             #if Simulation
                 if DeliberateBug.isActive(.skipRenameOfSegments) { return publish(finished) }
             #endif
-            try storage.publish(finished.map(\.rename))
+            try publishInOrder(finished)
         } catch {
             writer.discard()
             discard(finished)
             throw error
         }
         return publish(finished)
+    }
+
+    /// Gives segments their names. Of a tenant that has several, each only when the one before has its own durably: the
+    /// last one says what the journal need not keep, so that none before it may be missing.
+    private func publishInOrder(_ finished: [SegmentWriter<Storage>.Finished]) throws(StorageError) {
+        var rest = finished[...]
+        while !rest.isEmpty {
+            var tenants: Set<TenantName> = []
+            let end = rest.firstIndex { !tenants.insert($0.summary.tenant).inserted } ?? rest.endIndex
+            try storage.publish(rest[..<end].map(\.rename))
+            rest = rest[end...]
+        }
     }
 
     private func publish(_ finished: [SegmentWriter<Storage>.Finished]) -> [Published] {
@@ -227,7 +257,8 @@ final class SegmentPartition<Storage: JournalStorage> {
 
     private func write(
         _ waiting: Waiting, of tenant: TenantName, created: UInt64,
-        received: (ClosedRange<UInt64>) -> ClosedRange<UInt64>, _ finished: inout [SegmentWriter<Storage>.Finished]
+        received: (ClosedRange<UInt64>) -> ClosedRange<UInt64>, cut: UInt64, lossCause: SegmentIndex.LostRange.Cause,
+        _ finished: inout [SegmentWriter<Storage>.Finished]
     ) throws(StorageError) {
         func finish(_ covered: ClosedRange<UInt64>) throws(StorageError) {
             finished.append(try writer.finish(covering: covered, created: created, received: received(covered)))
@@ -236,13 +267,14 @@ final class SegmentPartition<Storage: JournalStorage> {
         var next = first
         writer.begin(tenant, from: first)
         for item in waiting.items {
-            if !writer.hasRoom, next > first {
+            let isBehindCut = next - 1 <= cut && item.sequences.lowerBound > cut
+            if !writer.hasRoom || isBehindCut, next > first {
                 try finish(first...next - 1)
                 first = next
                 writer.begin(tenant, from: first)
             }
             switch item {
-            case .lost(let sequences): writer.addLost(sequences, cause: .damaged)
+            case .lost(let sequences): writer.addLost(sequences, cause: lossCause)
             case .run(let run, let chunk, let bytes):
                 try waiting.chunks[chunk].withRawSpan { (records: RawSpan) throws(StorageError) in
                     try writer.add(records.extracting(bytes), run)

@@ -16,6 +16,8 @@ extension LogFront {
     final func makeRoomInBudget(
         of tenant: TenantName, index: Int, count: Int, length: Int
     ) throws(WALError) -> WALError? {
+        let staging = tenantStaging[index]
+        if staging.takenLength.addingSaturated(UInt64(length)) <= staging.lengthLimit { return nil }
         let policy = retention.entries[index].policy
         guard let budget = policy.budget else {
             tenantStaging[index].lengthLimit = .max

@@ -15,82 +15,100 @@ extension LogFront {
     }
 
     private enum Room {
-        /// Room in the open group, for a tenant with this index.
-        case granted(tenantIndex: Int)
+        /// Room for a tenant with this index, in the open group or in one of those that wait in line.
+        case granted(tenantIndex: Int, round: Int?)
         case mustWait(WALError)
     }
 
-    /// Copies a record into the open group. Under the lock.
-    final func stage(_ record: TelemetryRecord, tenant: TenantName, length: Int) throws(WALError) -> Staging {
-        switch try makeRoom(tenant: tenant, count: 1, length: length) {
+    /// Copies a record into a group: the open one, or, if the caller `waits`, the first where it may. Under the lock.
+    final func stage(
+        _ record: TelemetryRecord, tenant: TenantName, length: Int, waits: Bool
+    ) throws(WALError) -> Staging {
+        switch try makeRoom(tenant: tenant, count: 1, length: length, waits: waits) {
         case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
-        case .granted(let index):
-            let frame = openFrame(ofTenant: index, named: tenant, length: length)
+        case .granted(let index, let round):
+            let group = round.map { closedGroups[$0] } ?? openGroup
+            let frame = openFrame(in: group, ofTenant: index, named: tenant, length: length)
             record.payload.withRawSpan {
-                openGroup.append(toFrame: frame, kind: record.kind, timestamp: record.timestamp, payload: $0)
+                group.append(toFrame: frame, kind: record.kind, timestamp: record.timestamp, payload: $0)
             }
-            return .staged(account(tenantIndex: index, count: 1, length: length))
+            return .staged(account(in: group, tenantIndex: index, count: 1, length: length))
         }
     }
 
-    /// Puts a batch into the open group, all of it or nothing; a long one shares the caller's memory. `length` is the sum of the records' encoded lengths.
-    /// Under the lock.
-    final func stage(_ records: [TelemetryRecord], tenant: TenantName, length: Int) throws(WALError) -> Staging {
-        switch try makeRoom(tenant: tenant, count: records.count, length: length) {
+    /// Puts a batch into a group, all of it or nothing; a long one shares the caller's memory. `length` is the sum of the
+    /// records' encoded lengths. Under the lock.
+    final func stage(
+        _ records: [TelemetryRecord], tenant: TenantName, length: Int, waits: Bool
+    ) throws(WALError) -> Staging {
+        switch try makeRoom(tenant: tenant, count: records.count, length: length, waits: waits) {
         case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
-        case .granted(let index):
+        case .granted(let index, let round):
+            let group = round.map { closedGroups[$0] } ?? openGroup
             if length >= StagedFrame.shortestBatch {
                 let sequence = tenantStaging[index].nextSequence
-                _ = openGroup.beginFrame(
+                _ = group.beginFrame(
                     StagedFrame(
                         tenantIndex: index, tenant: tenant, firstSequence: sequence, batch: records, length: length))
                 // What follows of this tenant comes behind the batch: into a frame after it.
                 tenantStaging[index].group = 0
             } else {
-                let frame = openFrame(ofTenant: index, named: tenant, length: length)
-                openGroup.append(records, toFrame: frame)
+                let frame = openFrame(in: group, ofTenant: index, named: tenant, length: length)
+                group.append(records, toFrame: frame)
             }
-            return .staged(account(tenantIndex: index, count: records.count, length: length))
+            return .staged(account(in: group, tenantIndex: index, count: records.count, length: length))
         }
     }
 
     @inline(__always)
-    private final func account(tenantIndex index: Int, count: Int, length: Int) -> StagedPlace {
-        let place = StagedPlace(group: openGroup.number, firstSequence: tenantStaging[index].nextSequence)
-        tenantStaging[index].nextSequence += UInt64(count)
-        tenantStaging[index].takenLength += UInt64(length)
-        openGroup.count(records: count, length: length)
-        stagedBytes += length
+    private final func account(in group: StagedGroup, tenantIndex index: Int, count: Int, length: Int) -> StagedPlace {
+        let place = StagedPlace(group: group.number, firstSequence: tenantStaging[index].nextSequence)
+        changeStagedLength(by: length, tenant: index)
+        tenantStaging[index].account(count: count, length: length, inGroup: group.number)
+        group.count(records: count, length: length)
         return place
     }
 
-    /// The frame of a tenant in the open group, with room for so many bytes.
+    /// The frame of a tenant in a group, with room for so many bytes.
     @inline(__always)
-    private final func openFrame(ofTenant index: Int, named tenant: TenantName, length: Int) -> Int {
+    private final func openFrame(
+        in group: StagedGroup, ofTenant index: Int, named tenant: TenantName, length: Int
+    ) -> Int {
         let staging = tenantStaging[index]
-        if staging.group == openGroup.number {
-            if openGroup.room(inFrame: staging.frame) < length {
-                openGroup.grow(length, inFrame: staging.frame, from: &bufferPool)
+        if staging.group == group.number {
+            if group.room(inFrame: staging.frame) < length {
+                group.grow(length, inFrame: staging.frame, from: &bufferPool)
             }
             return staging.frame
         }
-        let frame = openGroup.beginFrame(
+        let frame = group.beginFrame(
             StagedFrame(
                 tenantIndex: index, tenant: tenant, firstSequence: staging.nextSequence,
                 body: bufferPool.take(length)))
-        tenantStaging[index].group = openGroup.number
+        tenantStaging[index].group = group.number
         tenantStaging[index].frame = frame
         return frame
     }
 
-    /// Sees to it that the open group takes so much of a tenant.
+    /// Sees to it that a group takes so much of a tenant.
     @inline(__always)
-    private final func makeRoom(tenant: TenantName, count: Int, length: Int) throws(WALError) -> Room {
+    private final func makeRoom(
+        tenant: TenantName, count: Int, length: Int, waits: Bool
+    ) throws(WALError) -> Room {
         guard isOpen else { throw refusal ?? .closed }
         let known = lookup.index(of: tenant)
-        if stagedBytes > 0, stagedBytes + length > options.stagingLimit {
+        guard hasStagingRoom(tenant: known, length: length) else {
             statistics.backPressure += 1
             return .mustWait(.stagingFull(limit: options.stagingLimit))
+        }
+        if waits, !closedGroups.isEmpty, let known {
+            if let error = try makeRoomInBudget(of: tenant, index: known, count: count, length: length) {
+                statistics.backPressure += 1
+                return .mustWait(error)
+            }
+            if let round = roundForAppend(tenant: known, named: tenant, count: count, length: length) {
+                return .granted(tenantIndex: known, round: round)
+            }
         }
         // The header is counted even if the tenant has a frame: an upper bound costs nothing.
         let header = FrameHeader.length(tenantLength: tenant.utf8.count)
@@ -98,9 +116,10 @@ extension LogFront {
         if let known, grown <= admittedLength, openGroupTakes(count: count, length: length),
             tenantStaging[known].takenLength + UInt64(length) <= tenantStaging[known].lengthLimit
         {
-            return .granted(tenantIndex: known)
+            return .granted(tenantIndex: known, round: nil)
         }
-        return try makeRoomSlowly(tenant: tenant, known: known, header: header, count: count, length: length)
+        return try makeRoomSlowly(
+            tenant: tenant, known: known, header: header, count: count, length: length, waits: waits)
     }
 
     @inline(__always)
@@ -113,7 +132,7 @@ extension LogFront {
     /// The same where the open group is full, the tenant is new, or the journal's room has to be looked at.
     @inline(never)
     private final func makeRoomSlowly(
-        tenant: TenantName, known: Int?, header: Int, count: Int, length: Int
+        tenant: TenantName, known: Int?, header: Int, count: Int, length: Int, waits: Bool
     ) throws(WALError) -> Room {
         if let known {
             if let error = try makeRoomInBudget(of: tenant, index: known, count: count, length: length) {
@@ -159,14 +178,17 @@ extension LogFront {
         let index = known ?? state.makeIndex(of: tenant)
         if known == nil {
             lookup.add(tenant)
-            tenantStaging.append(TenantStaging(state.tenants[index]))
+            tenantStaging.append(TenantStaging(state.tenants[index], weight: weights[tenant] ?? TenantWeight.standard))
             retention.add(state.tenants[index])
             reserveDrops(by: retention.entries[index].policy, tenant: index)
             admission.fileStart = fileStartBound()
+            if waits, let round = roundForAppend(tenant: index, named: tenant, count: count, length: length) {
+                return .granted(tenantIndex: index, round: round)
+            }
         }
         // As far as the group's end stays in the file that it is in now, nothing needs to be asked again.
         let here = admission.usableEnd - position.offset
         admittedLength = worst() <= here ? here : admission.usableEnd - admission.fileStart
-        return .granted(tenantIndex: index)
+        return .granted(tenantIndex: index, round: nil)
     }
 }

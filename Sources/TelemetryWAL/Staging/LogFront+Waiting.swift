@@ -11,8 +11,8 @@ extension LogFront {
     @inline(__always)
     private final func stage(_ load: Load, tenant: TenantName, length: Int) throws(WALError) -> Staging {
         switch load {
-        case .record(let record): try stage(record, tenant: tenant, length: length)
-        case .batch(let records): try stage(records, tenant: tenant, length: length)
+        case .record(let record): try stage(record, tenant: tenant, length: length, waits: true)
+        case .batch(let records): try stage(records, tenant: tenant, length: length, waits: true)
         }
     }
 
@@ -132,7 +132,7 @@ extension LogFront {
                             waiter.resume()
                             return
                         }
-                        openGroup.waiters.append(waiter)
+                        (group(numbered: staged.group) ?? openGroup).waiters.append(waiter)
                         if shouldBeginCommit { wakeCommitter() }
                         lock.unlock()
                         return
@@ -179,7 +179,7 @@ extension LogFront {
     final func enqueue(_ record: TelemetryRecord, tenant: TenantName, length: Int) throws(WALError) -> UInt64 {
         lock.lock()
         defer { lock.unlock() }
-        switch try stage(record, tenant: tenant, length: length) {
+        switch try stage(record, tenant: tenant, length: length, waits: false) {
         case .staged(let place):
             if shouldBeginCommit { wakeCommitter() }
             return place.group

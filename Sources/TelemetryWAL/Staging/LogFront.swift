@@ -34,6 +34,10 @@ class LogFront: @unchecked Sendable {
     @LockGuarded final var closedGroups: [StagedGroup] = []
     /// Bytes of records that are not durable yet.
     @LockGuarded final var stagedBytes: Int = 0
+    /// How many tenants have any of them.
+    @LockGuarded final var stagedTenants: Int = 0
+    /// The weights of all tenants that have much of them, added up.
+    @LockGuarded final var stagedWeight: Int = 0
     /// The open group may grow to this length without asking `admission` again.
     @LockGuarded final var admittedLength: Int = 0
     /// Somebody encodes a turn, and may give the lock up meanwhile.
@@ -50,6 +54,8 @@ class LogFront: @unchecked Sendable {
     @LockGuarded final var committerIsCalled: Bool = false
     /// By the tenant's index: what staging knows beyond the durable state.
     @LockGuarded final var tenantStaging: [TenantStaging]
+    /// Weights of tenants, known or not, where they are not the standard one.
+    final var weights: [TenantName: Int]
     /// Why no commit is taken any more; goes from nil to an error once.
     @LockGuarded final var refusal: WALError? = nil
     @LockGuarded final var state: LogState
@@ -96,12 +102,29 @@ class LogFront: @unchecked Sendable {
         var takenLength: UInt64 = 0
         /// Until that grows above this, the tenant's budget need not be looked at.
         var lengthLimit = UInt64.max
+        /// Its share where commits wait for the device.
+        var weight: Int
+        /// Bytes of its records that are not durable yet.
+        var stagedLength = 0
+        /// The group that has its last record, and bytes of its records there.
+        var lastGroup: UInt64 = 0
+        var lengthInLastGroup = 0
 
-        init(_ tenant: LogState.Tenant) {
+        init(_ tenant: LogState.Tenant, weight: Int) {
+            self.weight = weight
             nextSequence = tenant.nextSequence
             takenLength = tenant.backlog.appendedLength
             // Looked at with the first append.
             lengthLimit = 0
+        }
+
+        /// Records were staged.
+        @inline(__always)
+        mutating func account(count: Int, length: Int, inGroup group: UInt64) {
+            nextSequence += UInt64(count)
+            takenLength += UInt64(length)
+            lengthInLastGroup = (lastGroup == group ? lengthInLastGroup : 0) + length
+            lastGroup = group
         }
     }
 
@@ -114,7 +137,11 @@ class LogFront: @unchecked Sendable {
         let group = StagedGroup()
         group.number = 1
         openGroup = group
-        tenantStaging = state.tenants.map(TenantStaging.init)
+        let weights = options.tenantWeights
+        self.weights = weights
+        tenantStaging = state.tenants.map {
+            TenantStaging($0, weight: weights[$0.name] ?? TenantWeight.standard)
+        }
         retention = RetentionLedger(standard: options.retention, own: options.tenantRetention)
         lookup = TenantLookup(state.tenants.map(\.name))
         bufferPool = StagingBufferPool(
@@ -224,8 +251,10 @@ class LogFront: @unchecked Sendable {
             ?? turnsToRepeat.first { matches($0.group) }?.group
     }
 
-    /// Where the log stands when all closed groups are written. Under the lock.
-    final func positionBehindClosedGroups() -> AdmissionControl.Position {
+    /// Where the log stands when all closed groups are written, were one of them of another worst length. Under the lock.
+    final func positionBehindClosedGroups(
+        with length: Int = 0, at place: Int? = nil
+    ) -> AdmissionControl.Position {
         var position = admission.start
         if let encodingWorstLength { position = admission.placing(encodingWorstLength, at: position) }
         for turn in turnsToRepeat {
@@ -233,8 +262,9 @@ class LogFront: @unchecked Sendable {
                 turn.group, ControlFrames(turn.control, timestamp: 0), blockSize: format.blockSize)
             position = admission.placing(lengths.bound, at: position)
         }
-        for group in closedGroups {
-            position = admission.placing(group.worstLength(blockSize: format.blockSize), at: position)
+        for (index, group) in closedGroups.enumerated() {
+            let worst = index == place ? length : group.worstLength(blockSize: format.blockSize)
+            position = admission.placing(worst, at: position)
         }
         return position
     }
@@ -246,7 +276,7 @@ class LogFront: @unchecked Sendable {
         let onTheirWay = Double(group.appendCount + openGroup.appendCount)
         expectedAppends = max(onTheirWay, expectedAppends * 0.75 + onTheirWay * 0.25)
         if !group.waiters.isEmpty { soloCredit = onTheirWay == 1 ? Self.mostSoloCredit : 0 }
-        stagedBytes -= group.rawLength
+        unstage(group)
         progress.advance(to: group.number)
         endedGroups.append(group)
     }
@@ -280,7 +310,7 @@ class LogFront: @unchecked Sendable {
 
     /// A group does not become durable. Under the lock.
     final func endUnwritten(_ group: StagedGroup) {
-        stagedBytes -= group.rawLength
+        unstage(group)
         endedGroups.append(group)
     }
 

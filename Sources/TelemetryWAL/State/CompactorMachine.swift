@@ -28,8 +28,9 @@ struct CompactorMachine {
     /// The files whose records wait to be written.
     private(set) var gathered: Set<UInt64> = []
     private var isCompacting = false
-    /// All files are to become segments, whatever the threshold says.
-    private(set) var isForced = false
+    /// Files up to this one are to become segments, whatever the threshold says; nil: none are.
+    private var forcedThrough: UInt64?
+    var isForced: Bool { forcedThrough != nil }
 
     init(threshold: UInt64, limit: UInt64) {
         self.threshold = threshold
@@ -43,7 +44,8 @@ struct CompactorMachine {
         if isFull { return .publish }
         let waiting = files.filter { !$0.isSettled && !gathered.contains($0.sequence) }
         let length = waiting.reduce(0) { $0 + $1.length }
-        if !isCompacting { isCompacting = length > threshold || ((isPressed || isForced) && !waiting.isEmpty) }
+        let isForced = waiting.first.map { $0.sequence <= forcedThrough ?? 0 } ?? false
+        if !isCompacting { isCompacting = length > threshold || isForced || (isPressed && !waiting.isEmpty) }
         guard isCompacting else { return gathered.isEmpty ? rest() : .publish }
         if let first = waiting.first, length > threshold / 2 || isForced || (isPressed && gathered.isEmpty) {
             return .gather(first.sequence)
@@ -68,12 +70,12 @@ struct CompactorMachine {
     }
 
     private mutating func rest() -> Step {
-        isForced = false
+        forcedThrough = nil
         return .rest
     }
 
-    /// Has all files become segments.
-    mutating func force() { isForced = true }
+    /// Has all files become segments, or those up to one.
+    mutating func force(through sequence: UInt64 = .max) { forcedThrough = max(forcedThrough ?? 0, sequence) }
 
     /// Whether files may become segments that would free room in the journal.
     func makesRoom(_ files: [File], segmentLength: UInt64) -> Bool {

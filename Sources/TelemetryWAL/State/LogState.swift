@@ -16,10 +16,17 @@ package struct LogState: Sendable {
         package fileprivate(set) var droppedThrough: UInt64 = 0
         /// What was dropped since the log began, or not taken.
         package fileprivate(set) var drops: [DropCause: DropTotal] = [:]
+        /// The tenant was erased, or is about to be; nil: never.
+        package fileprivate(set) var erasure: TenantErasure?
         /// Bytes and times by number.
         fileprivate(set) var backlog = TenantBacklog()
         /// So many records of drops have room in checkpoints.
         fileprivate var dropSlots = 0
+        /// A record of its erasure has room in checkpoints.
+        fileprivate var hasErasureSlot = false
+
+        /// Through which number records were erased, or are about to be; 0: none.
+        package var erasedThrough: UInt64 { erasure?.through ?? 0 }
     }
 
     package private(set) var tenants: [Tenant] = []
@@ -32,7 +39,7 @@ package struct LogState: Sendable {
     package private(set) var sequenceFloor: UInt64 = 1
     /// Length of all names in the checkpoint's records, so that its size is known without walking the state.
     private var tenantNamesLength = 0
-    /// Bytes that checkpoints keep for records of drops, those that are still to come included.
+    /// Bytes that checkpoints keep for records of drops and erasures, those that are still to come included.
     private var reservedForDrops = 0
 
     package init() {}
@@ -144,6 +151,16 @@ package struct LogState: Sendable {
             more * (RecordHeader.length + ControlRecord.droppedLength + tenants[index].name.utf8.count)
     }
 
+    /// Keeps room in checkpoints for the erasure of a tenant. It is never given back.
+    mutating func reserveErasure(tenant index: Int) {
+        guard !tenants[index].hasErasureSlot else { return }
+        tenants[index].hasErasureSlot = true
+        reservedForDrops += RecordHeader.length + ControlRecord.erasureLength + tenants[index].name.utf8.count
+    }
+
+    /// Whether a tenant's erasure is not complete.
+    func isBeingErased(tenant index: Int) -> Bool { tenants[index].erasure.map { !$0.isComplete } ?? false }
+
     /// Takes a control record in that was written at a time. Cursors and sequence numbers only ever move forward.
     package mutating func apply(_ record: ControlRecord, at time: UInt64 = 0) {
         switch record {
@@ -174,6 +191,12 @@ package struct LogState: Sendable {
             tenants[index].droppedThrough = max(tenants[index].droppedThrough, through)
             tenants[index].drops[cause] = tenants[index].drops[cause]?.later(total) ?? total
             reserveDrops(tenants[index].drops.count, tenant: index)
+        case .erasure(let tenant, let through, let requested, let isComplete):
+            let index = makeIndex(of: tenant)
+            tenants[index].droppedThrough = max(tenants[index].droppedThrough, through)
+            reserveErasure(tenant: index)
+            let erasure = TenantErasure(through: through, requested: requested, isComplete: isComplete)
+            tenants[index].erasure = tenants[index].erasure?.later(erasure) ?? erasure
         case .watermark:
             break
         }
@@ -212,7 +235,11 @@ package struct LogState: Sendable {
         let head = ControlRecord.checkpoint(
             tenants: UInt64(states.count), cursors: UInt64(rows.count), subscribers: UInt64(names.count),
             sequenceFloor: sequenceFloor)
-        return [head] + names + states + rows + drops()
+        return [head] + names + states + rows + drops() + erasures()
+    }
+
+    private func erasures() -> [ControlRecord] {
+        tenants.compactMap { tenant in tenant.erasure.map { $0.record(of: tenant.name) } }
     }
 
     private func drops() -> [ControlRecord] {

@@ -18,6 +18,8 @@ struct RetentionLedger {
         /// Through which number records are given up, or are about to be.
         var through: UInt64
         var totals: [DropCause: DropTotal]
+        /// Through which number records are erased, or are about to be.
+        var erasedThrough: UInt64
     }
 
     private let standard: RetentionPolicy
@@ -45,7 +47,10 @@ struct RetentionLedger {
 
     /// A tenant became known; it gets the next index.
     mutating func add(_ tenant: LogState.Tenant) {
-        entries.append(Entry(policy: policy(of: tenant.name), through: tenant.droppedThrough, totals: tenant.drops))
+        entries.append(
+            Entry(
+                policy: policy(of: tenant.name), through: tenant.droppedThrough, totals: tenant.drops,
+                erasedThrough: tenant.erasedThrough))
     }
 
     /// Through which number nothing of a tenant is promised, what is about to be dropped included.
@@ -103,6 +108,12 @@ struct RetentionLedger {
     mutating func note(_ drop: RetentionDrop, tenant index: Int) {
         entries[index].through = max(entries[index].through, drop.sequences.upperBound)
         count(UInt64(drop.sequences.count), length: drop.length, received: drop.received, drop.cause, tenant: index)
+    }
+
+    /// All of a tenant's records through a number go, whether anybody lacks them or not.
+    mutating func noteErasure(through sequence: UInt64, tenant index: Int) {
+        entries[index].through = max(entries[index].through, sequence)
+        entries[index].erasedThrough = max(entries[index].erasedThrough, sequence)
     }
 
     /// Records were not taken. Returns whether no such count of the tenant waited to be written before.

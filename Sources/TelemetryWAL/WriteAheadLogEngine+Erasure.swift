@@ -1,0 +1,37 @@
+import WALFormat
+import WALStorage
+
+extension WriteAheadLogEngine {
+    /// Erases all records of a tenant that were appended before the call, delivered or not, and returns when none of
+    /// their bytes is left in the log's directory; blocks the calling thread. What is appended of the tenant from then
+    /// on stays, under numbers that go on. Others' appends, reads and acknowledgements go on meanwhile.
+    ///
+    /// The erasure itself is durable first: nobody is shown the records any more, whatever happens. Then segments are
+    /// overwritten with zeros and removed, and journal files are overwritten in place where they hold something of the
+    /// tenant, or something of which nothing proves that it is not the tenant's: live ones, spares, and those in
+    /// quarantine. That needs no free space, and costs reading the whole journal. A crash, or an error, leaves it half
+    /// done: whoever opens the log next goes on with it, and so does this one from time to time.
+    ///
+    /// Appends that fail leave bytes behind although they are no records: each call overwrites anew, whether there is more to
+    /// be erased or not.
+    ///
+    /// What stays is the tenant's name, how many records it had, and that it was erased. Out of reach is what the file
+    /// system or the device keep beside: snapshots, blocks that were given back before, or with a compaction or merge that
+    /// was under way and ended without an outcome, cells of a flash memory that were written anew elsewhere. What a subscriber's reading has taken in already it may still give.
+    ///
+    /// Throws `.unknownTenant`; `.journalFull` where there is no room for its record, and it is done when there is;
+    /// `.storage` where a file cannot be overwritten, `.failed`, `.closed`, `.invalidOption`.
+    @discardableResult
+    public func eraseBlocking(_ tenant: TenantName) throws(WALError) -> ErasureReport { try core.erase(tenant) }
+
+    /// The same as `eraseBlocking`, suspending.
+    @discardableResult
+    public func erase(_ tenant: TenantName) async throws(WALError) -> ErasureReport {
+        let core = self.core
+        let queue = BlockingQueue(name: "wal-erase")
+        let result = await queue.run { () -> Result<ErasureReport, WALError> in
+            do throws(WALError) { return .success(try core.erase(tenant)) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+}
