@@ -42,13 +42,20 @@ extension JournalBuilder {
         let subscriber = Self.subscribers[Int(reader.byte()) % Self.subscribers.count]
         let tenant = Self.tenants[Int(reader.byte()) % Self.tenants.count]
         let number = reader.number()
-        switch kind % 6 {
+        switch kind % 8 {
         case 0: return .subscriber(name: subscriber, isRegistered: true)
         case 1: return .cursor(subscriber: subscriber, tenant: tenant, acknowledgedThrough: number)
         case 2: return .tenantState(tenant: tenant, nextSequence: number)
         case 3: return .subscriber(name: subscriber, isRegistered: false)
         case 4: return .watermark(durableThrough: number)
-        default: return .checkpoint(tenants: 0, cursors: 0, subscribers: 0, sequenceFloor: number)
+        case 5: return .checkpoint(tenants: 0, cursors: 0, subscribers: 0, sequenceFloor: number)
+        case 6:
+            let total = DropTotal(
+                records: number & 0xFFFF, length: number & 0xFF_FFFF, firstReceived: 1, lastReceived: 1 + number & 0xFF)
+            let cause = DropCause(rawValue: 1 + kind / 8 % 5) ?? .budget
+            return .dropped(tenant: tenant, cause: cause, through: number, total: total)
+        default:
+            return .erasure(tenant: tenant, through: number, requested: 1, isComplete: kind & 8 != 0)
         }
     }
 
@@ -105,6 +112,7 @@ extension JournalBuilder {
     // MARK: - Fields
 
     private mutating func patchHeader(of index: Int, _ reader: inout RecipeReader) {
+        forgesHeaders = true
         let copies = reader.byte()
         let patch = FieldPatch(Fields.header, &reader)
         let blockSize = blockSize
@@ -118,6 +126,7 @@ extension JournalBuilder {
     }
 
     private mutating func patchCommit(at offset: Int, of index: Int, _ reader: inout RecipeReader) {
+        forgesHeaders = true
         let patch = FieldPatch(Fields.commit, &reader)
         files[index].bytes.withUnsafeMutableBytes { bytes in
             patch.apply(to: bytes, at: offset)
@@ -126,6 +135,7 @@ extension JournalBuilder {
     }
 
     private mutating func patchFrame(inCommitAt offset: Int, of index: Int, _ reader: inout RecipeReader) {
+        forgesBodies = true
         let frame = Int(reader.byte() % 4)
         let patch = FieldPatch(Fields.frame, &reader)
         files[index].bytes.withUnsafeMutableBytes { bytes in
@@ -137,6 +147,7 @@ extension JournalBuilder {
     }
 
     private mutating func patchBody(ofCommitAt offset: Int, of index: Int, _ reader: inout RecipeReader) {
+        forgesBodies = true
         let place = reader.pair()
         let value = reader.byte()
         files[index].bytes.withUnsafeMutableBytes { bytes in

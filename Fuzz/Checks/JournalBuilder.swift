@@ -54,6 +54,11 @@ struct JournalBuilder {
 
     let blockSize: Int
     var files: [File] = []
+    /// Bodies were changed behind right checksums, so that a checkpoint may deny what is in files before it.
+    var forgesBodies = false
+    /// Headers of files or commits were changed behind right checksums, so that numbers may go back, and what a file is may
+    /// depend on who looks how closely.
+    var forgesHeaders = false
     var format: RootFormat
     /// Index of the file that commits go to.
     private(set) var current: Int?
@@ -146,9 +151,11 @@ struct JournalBuilder {
 
     mutating func control(_ records: [ControlRecord], flags: CommitHeader.Flags = .watermark) {
         guard !records.isEmpty else { return }
-        if commit([controlFrame(records)], flags: flags, durableThrough: lastCommit) {
-            for record in records { state.apply(record) }
-        }
+        let frame = controlFrame(records)
+        guard commit([frame], flags: flags, durableThrough: lastCommit) else { return }
+        // No writer's state has numbers beyond their limits, and no reader takes such a record.
+        guard (try? ControlRecord.decodeAll(frame.1.span.bytes, count: records.count)) != nil else { return }
+        for record in records { state.apply(record) }
     }
 
     mutating func addSpare() {

@@ -36,11 +36,13 @@ extension FuzzChecker {
             unreadable["journal/" + file.name] = file.unreadable
         }
         let storage = MemoryStorage(files: files, unreadable: unreadable)
-        let check = JournalCheck(storage: storage, opensBodies: choice & 64 == 0)
+        let check = JournalCheck(
+            storage: storage, opensBodies: choice & 64 == 0, forgesHeaders: builder.forgesHeaders)
         let view = try check.views(besideWriter: choice & 32 != 0)
+        let scope = choice & 2 == 0 ? RecoveryScope.sinceCheckpoint : .wholeJournal
         try require(storage.files == files, "reading changes nothing")
         if choice & 1 != 0 {
-            try check.writer(scope: choice & 2 == 0 ? .sinceCheckpoint : .wholeJournal, blockSize: blockSize, view)
+            try check.writer(scope: scope, blockSize: blockSize, isForged: builder.forgesBodies, view)
         }
     }
 }
@@ -48,6 +50,8 @@ extension FuzzChecker {
 private struct JournalCheck {
     let storage: MemoryStorage
     let opensBodies: Bool
+    /// See `JournalBuilder`.
+    let forgesHeaders: Bool
 
     /// What a view of a log shows.
     private struct View {
@@ -118,8 +122,13 @@ private struct JournalCheck {
                 }
             }
         }
+        // What was dropped is shown as long as its file stays, and goes with it.
+        var records = whole.records
+        for tenant in whole.reader.tenants {
+            records[tenant.name] = records[tenant.name]?.filter { $0.key > tenant.droppedThrough }
+        }
         return Expectation(
-            isRefused: false, records: whole.records,
+            isRefused: false, records: records,
             nextSequences: Dictionary(uniqueKeysWithValues: whole.reader.tenants.map { ($0.name, $0.nextSequence) }),
             hasSubscribers: !whole.reader.subscribers.isEmpty,
             destroyedFiles: whole.reader.report.cases[.headerDestroyed] ?? 0, text: whole.text)
@@ -174,7 +183,8 @@ private struct JournalCheck {
         try require(batch.sequences.upperBound <= FormatLimits.maximumNumber, "sequence numbers are bounded")
         try require(batch.byteCount <= FormatLimits.maximumFrameRawLength, "a batch is bounded")
         try require(
-            batch.commitNumber > 0 && batch.commitNumber <= view.reader.lastCommit, "no record is behind the end")
+            batch.commitNumber > 0 && (forgesHeaders || batch.commitNumber <= view.reader.lastCommit),
+            "no record is behind the end")
         last[batch.tenant] = batch.sequences.upperBound
         var sequence = batch.sequences.lowerBound
         for record in batch.records {
@@ -237,7 +247,11 @@ private struct JournalCheck {
 
     /// A writer goes on behind whatever was found: what it appends is there when the log is read again, and nothing
     /// that was there is gone.
-    func writer(scope: RecoveryScope, blockSize: Int, _ before: Expectation) throws(FuzzViolation) {
+    func writer(
+        scope: RecoveryScope, blockSize: Int, isForged: Bool, _ before: Expectation
+    ) throws(FuzzViolation) {
+        // A checkpoint is authority: whoever begins there may know less than who reads what is before it.
+        let mayKnowLess = before.isRefused || (isForged && scope == .sinceCheckpoint)
         let written = storage.copy()
         var options = WriteAheadLogOptions()
         options.recoveryScope = scope
@@ -266,13 +280,18 @@ private struct JournalCheck {
             }
             try log.closeBlocking()
         } catch { throw FuzzViolation(description: "violated: a log that was opened takes an append: \(error)") }
-        let check = JournalCheck(storage: written, opensBodies: opensBodies)
+        let check = JournalCheck(storage: written, opensBodies: opensBodies, forgesHeaders: forgesHeaders)
         // What reading everything refuses a writer that reads since the checkpoint may not have seen: a commit that no
         // reader of this version can open, in a file before the newest.
-        guard case .view(let after) = try check.outcome(before.isRefused ? scope : .wholeJournal) else {
+        guard case .view(let after) = try check.outcome(mayKnowLess ? scope : .wholeJournal) else {
+            // Nor need it be seen by the next one, who may have to read more.
+            if before.isRefused { return }
             throw FuzzViolation(description: "violated: a log that was written can be read")
         }
         for receipt in receipts {
+            // Its tenant's earlier records are in a file that the checkpoint denies: the number is given again.
+            if forgesHeaders { continue }
+            if mayKnowLess, receipt.sequence < before.nextSequences[receipt.tenant] ?? 0 { continue }
             try require(
                 after.records[receipt.tenant]?[receipt.sequence] == payload,
                 "what was acknowledged is there: \(receipt)\n\(after.text)")
@@ -286,7 +305,7 @@ private struct JournalCheck {
         // With subscribers, what they have acknowledged may leave. Where the headers of two files are lost, and the head
         // of the older one, that one has no place any more once a newer file has a header: it is left alone, and told.
         let isTold = after.reader.report.cases[.headerDestroyed] ?? 0 > before.destroyedFiles
-        if before.isRefused || before.hasSubscribers || isTold { return }
+        if mayKnowLess || forgesHeaders || before.hasSubscribers || isTold { return }
         for (tenant, records) in before.records {
             for (sequence, payload) in records {
                 try require(

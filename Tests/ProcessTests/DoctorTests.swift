@@ -129,7 +129,7 @@ import Testing
         }
         // The writer has the lock from now on, and waits for input; what it does when it has begun is soon done.
         input.fileHandleForWriting.write(Data("{\"n\":1}\n".utf8))
-        let deadline = Date().addingTimeInterval(20)
+        let deadline = endOfPatience()
         var before: [String: Data] = [:]
         while Date() < deadline {
             guard FileManager.default.fileExists(atPath: root + "/FORMAT") else {
@@ -168,7 +168,7 @@ import Testing
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
         try process.run()
-        let deadline = Date().addingTimeInterval(20)
+        let deadline = endOfPatience()
         while try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty, Date() < deadline {
             Thread.sleep(forTimeInterval: 0.01)
         }

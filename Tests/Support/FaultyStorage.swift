@@ -19,6 +19,7 @@ public final class FaultPlan: @unchecked Sendable {
     private var onRead: (@Sendable (String, Range<UInt64>) -> Bool)?
     private var onHeld: (@Sendable (String) -> Void)?
     private var onCreate: (@Sendable (String) -> StorageError.Code?)?
+    private var onMove: (@Sendable (String) -> Void)?
     private var onContents: (@Sendable (String) -> Bool)?
     private var space: Result<UInt64, StorageError>?
 
@@ -43,6 +44,10 @@ public final class FaultPlan: @unchecked Sendable {
     /// Asked before each file is made.
     public func setCreate(_ body: (@Sendable (String) -> StorageError.Code?)?) { lock.withLock { onCreate = body } }
 
+    /// Told of each file after it was moved.
+    public func setMove(_ body: (@Sendable (String) -> Void)?) { lock.withLock { onMove = body } }
+
+    func moved(_ name: String) { lock.withLock { onMove }?(name) }
     func write(_ path: String, _ range: Range<UInt64>) -> WriteFault? { lock.withLock { onWrite }?(path, range) }
     func freeSpace() throws(StorageError) -> UInt64? { try lock.withLock { space }?.get() }
     func held(_ path: String) { lock.withLock { onHeld }?(path) }
@@ -132,7 +137,10 @@ public struct FaultyStorage: JournalStorage {
         try base.synchronize(directories: directories)
     }
     public func discard(_ names: [String]) throws(StorageError) { try base.discard(names) }
-    public func move(_ name: String, to target: String) throws(StorageError) { try base.move(name, to: target) }
+    public func move(_ name: String, to target: String) throws(StorageError) {
+        try base.move(name, to: target)
+        plan.moved(name)
+    }
     public func makeWriteQueue(depth: Int) throws(StorageError) -> FaultyQueue {
         FaultyQueue(base: try base.makeWriteQueue(depth: depth))
     }

@@ -99,7 +99,7 @@ public func quietOptions(fileSize: UInt64 = 256 << 10) -> WriteAheadLogOptions {
 public func openPatiently(
     at path: String, options: WriteAheadLogOptions = quietOptions(), plan: FaultPlan = FaultPlan()
 ) throws -> FaultyLog {
-    let deadline = Date().addingTimeInterval(10)
+    let deadline = endOfPatience()
     while true {
         do { return try FaultyLog.open(storage: FaultyStorage(at: path, plan: plan), options: options) } catch {
             guard case .storage(let cause) = error, case .locked = cause.code, Date() < deadline else { throw error }
@@ -111,6 +111,6 @@ public func openPatiently(
 /// Waits until a log that was let go has no writer any more.
 public func waitForNoWriter(at path: String) throws {
     let storage = FaultyStorage(at: path)
-    let deadline = Date().addingTimeInterval(10)
+    let deadline = endOfPatience()
     while try storage.writer() != .none, Date() < deadline { Thread.sleep(forTimeInterval: 0.002) }
 }

@@ -36,7 +36,7 @@ extension CompactionSuite {
 
     /// Waits until something holds.
     func wait(_ what: String, until holds: () throws -> Bool) throws {
-        let deadline = Date().addingTimeInterval(20)
+        let deadline = endOfPatience()
         while try !holds() {
             if Date() > deadline {
                 Issue.record("in vain: \(what)")

@@ -63,7 +63,7 @@ import WALFormat
 
     /// Appends where there is room within some seconds.
     private func appendPatiently(_ ledger: inout Ledger, to log: FaultyLog) throws {
-        let deadline = Date().addingTimeInterval(10)
+        let deadline = endOfPatience()
         while true {
             do {
                 try ledger.append(to: log, "alpha", length: 3000)

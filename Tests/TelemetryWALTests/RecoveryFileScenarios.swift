@@ -76,6 +76,7 @@ extension RecoveryScenario {
         },
         RecoveryScenario(.fileMissingDelivered, deliveredFileMissing),
         RecoveryScenario(.damagedDelivered, deliveredFileDamaged),
+        RecoveryScenario(.frameErased, tenantErased),
         RecoveryScenario(.fileTruncated) { path in
             let log = try StandardLog(at: path)
             var file = log.files[1]
@@ -134,6 +135,17 @@ extension RecoveryScenario {
         try FileManager.default.removeItem(atPath: log.files[0].path)
         var expected = log.expectation
         expected.delivered = log.cursors
+        return expected
+    }
+
+    /// Bodies were overwritten, and what says so is there.
+    @Sendable private static func tenantErased(_ path: String) throws -> RecoveryExpectation {
+        let log = try StandardLog(at: path)
+        let writer = try openPatiently(at: path)
+        try writer.eraseBlocking("gamma")
+        try writer.closeBlocking()
+        var expected = log.expectation
+        expected.lost = log.ledger.names.filter { $0.tenant == "gamma" }
         return expected
     }
 

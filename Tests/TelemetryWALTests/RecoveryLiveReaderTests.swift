@@ -18,7 +18,7 @@ import WALStorage
         var ledger = Ledger()
         for _ in 0..<5 {
             try ledger.append(to: log, "alpha")
-            let deadline = Date().addingTimeInterval(5)
+            let deadline = endOfPatience()
             var read = ReadBack(try WriteAheadLogReader(at: directory.path, scope: .wholeJournal))
             while read.records.count < ledger.records.count, Date() < deadline {
                 Thread.sleep(forTimeInterval: 0.002)

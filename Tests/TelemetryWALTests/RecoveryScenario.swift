@@ -66,7 +66,7 @@ struct StandardLog {
             if log.liveFileCount == wanted { last += 1 }
         }
         // Scenarios take a spare for theirs and leave the log another, however slow the machine.
-        let deadline = Date().addingTimeInterval(30)
+        let deadline = endOfPatience()
         while log.core.lock.withLock({ log.core.spares.count < 2 && log.core.preparerFailure == nil }),
             Date() < deadline
         {

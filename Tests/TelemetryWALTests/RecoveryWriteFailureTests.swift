@@ -167,7 +167,7 @@ import WALFormat
         log.acknowledge(through: through, of: "alpha", subscriber: "collector")
         try await log.flushAcknowledgements()
         // What was acknowledged makes room.
-        let deadline = Date().addingTimeInterval(5)
+        let deadline = endOfPatience()
         while true {
             do {
                 try ledger.append(to: log, "alpha", length: 3000)

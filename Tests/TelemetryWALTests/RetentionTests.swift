@@ -308,11 +308,16 @@ import WALStorage
         }
         for _ in 0..<600 { try ledger.append(to: log, flooded, count: 4, length: 4000) }
         try log.flushAcknowledgementsBlocking()
+        let (records, damages) = try deliver(log, to: "collector")
+        // The compactor may still make room while the records are read: what it dropped is asked for behind the reading.
         let status = try status(log)
         #expect(status.drops[.space]?.records ?? 0 > 0 && status.drops.count == 1)
-        let (records, damages) = try deliver(log, to: "collector")
         #expect(damages.isEmpty)
-        if segmentLimit > 0 { check(records, expected(ledger, status)) }
+        if segmentLimit > 0 {
+            let dropped = records.filter { $0.key.tenant == flooded && $0.key.sequence <= status.droppedThrough }
+            for (name, payload) in dropped { #expect(ledger.records[name] == payload) }
+            check(records.filter { dropped[$0.key] == nil }, expected(ledger, status))
+        }
         #expect(log.segmentLength <= 2 << 20)
         try log.closeBlocking()
     }

@@ -59,6 +59,26 @@ import WALStorage
         return (records, lost)
     }
 
+    /// What is to be erased and what is not come into different segments.
+    @Test func aSegmentEndsWhereAnErasureDoes() throws {
+        let log = try StandardLog(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path)
+        let partition = partition(view.format, budget: 1 << 30)
+        var records = view.records()
+        var ends: [UInt64] = []
+        while let batch = try records.next() {
+            partition.add(batch, .init())
+            if batch.tenant == "beta" { ends.append(batch.sequences.upperBound) }
+        }
+        let cut = ends[ends.count / 2]
+        let published = try #require(try partition.flush(created: 9, cut: { $0 == "beta" ? cut : 0 }))
+        let last = try #require(ends.last)
+        #expect(published.filter { $0.tenant == "beta" }.map(\.covered) == [1...cut, cut + 1...last])
+        #expect(published.count == 4)
+        let (found, _) = try read(published, view.format)
+        #expect(found == log.ledger.records)
+    }
+
     /// Whatever the budget: all records, each once, in segments that follow each other.
     @Test(arguments: [1, 20_000, 1 << 30]) func everythingGoesToItsTenant(budget: Int) throws {
         let log = try StandardLog(at: directory.path)

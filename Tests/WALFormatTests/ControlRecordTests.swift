@@ -19,6 +19,8 @@ import WALFormat
             tenant: "acme", cause: .budget, through: 9,
             total: DropTotal(records: 8, length: 700, firstReceived: 6, lastReceived: .max)),
         .dropped(tenant: longest, cause: .newest, through: 0, total: DropTotal()),
+        .erasure(tenant: "acme", through: 9, requested: .max, isComplete: false),
+        .erasure(tenant: longest, through: FormatLimits.maximumNumber, requested: 0, isComplete: true),
     ]
 
     @Test(arguments: samples)
@@ -57,12 +59,18 @@ import WALFormat
                 == [6, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0] + Array("xyz".utf8)
                 + [2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0])
         let total = DropTotal(records: 2, length: 3, firstReceived: 4, lastReceived: 5)
-        for (number, cause) in [DropCause.budget, .age, .space, .newest].enumerated() {
+        for (number, cause) in [DropCause.budget, .age, .space, .newest, .erasure].enumerated() {
             #expect(
                 payload(.dropped(tenant: "xyz", cause: cause, through: 1, total: total), 0x86)
                     == [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]
                     + [4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]
                     + [UInt8(number + 1), 0, 3, 0, 0, 0, 0, 0] + Array("xyz".utf8))
+        }
+        for isComplete in [false, true] {
+            #expect(
+                payload(.erasure(tenant: "xyz", through: 1, requested: 2, isComplete: isComplete), 0x87)
+                    == [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]
+                    + [isComplete ? 1 : 0, 0, 3, 0, 0, 0, 0, 0] + Array("xyz".utf8))
         }
         #expect(payload(.watermark(durableThrough: 7), 0x84) == [7, 0, 0, 0, 0, 0, 0, 0])
         #expect(payload(.subscriber(name: "ab", isRegistered: true), 0x85) == [1, 0, 2, 0, 0, 0, 0, 0, 97, 98])
@@ -89,7 +97,7 @@ import WALFormat
     }
 
     @Test func unknownTypeIsANewerVersion() {
-        for kind in UInt8(1)...255 where !(0x81...0x86).contains(kind) {
+        for kind in UInt8(1)...255 where !(0x81...0x87).contains(kind) {
             let body = recordBytes(kind: kind, timestamp: 1, [UInt8](repeating: 0, count: 64))
             #expect(cause { () throws(FormatError) in try decodeControl(body) } == .version, "type \(kind)")
         }
@@ -97,7 +105,7 @@ import WALFormat
 
     @Test func unknownCauseIsANewerVersion() {
         let record = ControlRecord.dropped(tenant: "xyz", cause: .age, through: 1, total: DropTotal())
-        for cause in UInt8(0)...255 where !(1...4).contains(cause) {
+        for cause in UInt8(0)...255 where !(1...5).contains(cause) {
             var body = SampleFrame(control: [record]).body
             body[16 + 40] = cause
             #expect(WALFormatTests.cause { () throws(FormatError) in try decodeControl(body) } == .version)

@@ -190,7 +190,7 @@ import WALFormat
         #expect(changed(126, 131) == .field)
         #expect(indexCause { $0.lostRanges[1].sequences = 120...130 } == .field)
         var (bytes, _) = encodeIndex(SampleSegment.index)
-        bytes[128] = 3
+        bytes[128] = 4
         var summary = SampleSegment.summary
         summary.indexChecksum = crc(bytes)
         #expect(cause { () throws(FormatError) in try decodeIndex(bytes, of: summary) } == .version)

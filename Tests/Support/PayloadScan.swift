@@ -1,0 +1,77 @@
+import Foundation
+
+/// Looks for pieces of payloads in files, whatever the files are: what a raw scan of a disk would find.
+public struct PayloadScan {
+    /// The shortest piece that counts, bytes.
+    public static let pieceLength = 16
+
+    private struct Piece: Hashable {
+        var first: UInt64
+        var second: UInt64
+    }
+
+    private var pieces: Set<Piece> = []
+    /// One bit for each of the pieces' hashes, so that few bytes cost more than a look.
+    private var filter = [UInt64](repeating: 0, count: 1 << 18)
+
+    public init(_ payloads: [[UInt8]]) {
+        for payload in payloads {
+            payload.withUnsafeBytes { bytes in
+                for offset in 0..<max(0, bytes.count - Self.pieceLength + 1) {
+                    let piece = Self.piece(bytes, offset)
+                    // Runs of one byte are everywhere.
+                    if piece.first == piece.second, piece.first & 0xFF == (piece.first >> 8) & 0xFF { continue }
+                    pieces.insert(piece)
+                    let bit = Self.bit(piece)
+                    filter[bit >> 6] |= 1 << UInt64(bit & 63)
+                }
+            }
+        }
+    }
+
+    private static func piece(_ bytes: UnsafeRawBufferPointer, _ offset: Int) -> Piece {
+        Piece(
+            first: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self),
+            second: bytes.loadUnaligned(fromByteOffset: offset + 8, as: UInt64.self))
+    }
+
+    private static func bit(_ piece: Piece) -> Int {
+        Int(truncatingIfNeeded: ((piece.first ^ piece.second &* 0x9E37_79B9_7F4A_7C15) &* 0xC2B2_AE3D_27D4_EB4F) >> 40)
+    }
+
+    /// Places where bytes hold a piece, at most so many.
+    public func places(in bytes: UnsafeRawBufferPointer, most: Int = 3) -> [Int] {
+        var found: [Int] = []
+        filter.withUnsafeBufferPointer { filter in
+            var offset = -1
+            while offset + 1 <= bytes.count - Self.pieceLength {
+                offset += 1
+                let piece = Self.piece(bytes, offset)
+                // Runs of zeros are most of what an erasure leaves, and are no piece.
+                if piece.first == 0, piece.second == 0 {
+                    offset += Self.pieceLength / 2 - 1
+                    continue
+                }
+                let bit = Self.bit(piece)
+                guard filter[bit >> 6] & 1 << UInt64(bit & 63) != 0, pieces.contains(piece) else { continue }
+                found.append(offset)
+                if found.count == most { return }
+            }
+        }
+        return found
+    }
+
+    /// The files below a directory that hold a piece, with places in them.
+    public func places(below directory: String) throws -> [String: [Int]] {
+        var found: [String: [Int]] = [:]
+        for path in try FileManager.default.subpathsOfDirectory(atPath: directory) {
+            var isDirectory: ObjCBool = false
+            let exists = FileManager.default.fileExists(atPath: directory + "/" + path, isDirectory: &isDirectory)
+            if !exists || isDirectory.boolValue { continue }
+            let data = try Data(contentsOf: URL(fileURLWithPath: directory + "/" + path))
+            let places = data.withUnsafeBytes { self.places(in: $0) }
+            if !places.isEmpty { found[path] = places }
+        }
+        return found
+    }
+}
