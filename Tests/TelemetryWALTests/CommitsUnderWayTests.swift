@@ -96,6 +96,32 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    @Test func tasksThatWaitShareACommit() async throws {
+        let log = try open { $0.commitsUnderWay = 1 }
+        let gate = Gate()
+        plan.setWrite { _, _ in gate.admit() }
+        let held = Thread { _ = try? log.appendBlocking(numberedRecord(0), tenant: "held") }
+        held.start()
+        gate.waitUntilHeld()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 1...40 {
+                group.addTask {
+                    try await log.append(numberedRecord(number), tenant: try TenantName("tenant-\(number)"))
+                }
+            }
+            while log.core.lock.withLock({ log.core.openGroup.recordCount }) < 40 {
+                try await Task.sleep(for: .milliseconds(1))
+            }
+            gate.open()
+            try await group.waitForAll()
+        }
+        try await log.close()
+        var batches = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal).records()
+        var commits: [UInt64: Int] = [:]
+        while let batch = try batches.next() { commits[batch.commitNumber, default: 0] += batch.count }
+        #expect(commits.values.sorted() == [1, 40])
+    }
+
     @Test func stagingIsBoundedAndRefusesInsteadOfGrowing() async throws {
         let log = try open {
             $0.commitsUnderWay = 1

@@ -172,21 +172,25 @@ import WALStorage
         var log = try open(options)
         try log.register(subscriber: "first")
         while log.liveFileCount < 5 { try fill(log, &ledger, batches: 1) }
-        try log.closeBlocking()
-        log = try open()
         for tenant in Self.tenants { log.acknowledge(through: 20, of: tenant, subscriber: "first") }
         try log.flushAcknowledgementsBlocking()
-        // While the first segment is being made, somebody comes.
+        try log.closeBlocking()
+        // While the first segment is being made, somebody comes: the compactor begins as soon as the log is open.
         let hasCome = Counter(1)
-        let busy = log
+        let busy = Shared<FaultyLog?>(nil)
         plan.setCreate { name in
-            if name.hasPrefix("tenants/"), hasCome.next() == 0 { try? busy.register(subscriber: "second") }
+            guard name.hasPrefix("tenants/"), hasCome.next() == 0 else { return nil }
+            try? waitUntil { busy.value != nil }
+            try? busy.value?.register(subscriber: "second")
             return nil
         }
+        log = try open()
+        busy.value = log
         try log.compactBlocking()
         #expect(hasCome.next() < 0)
         // It holds the log, which holds the plan.
         plan.setCreate(nil)
+        busy.value = nil
         let (records, damages) = try deliver(log, to: "second", acknowledging: false)
         #expect(damages.isEmpty)
         check(records, ledger.records)
