@@ -39,7 +39,7 @@ def count(program, folder, arguments, preload):
     shutil.rmtree(root, ignore_errors=True)
     environment = {**os.environ, "LD_PRELOAD": str(preload)}
     output = subprocess.run(
-        [program, "count", "--directory", root, *arguments], check=True, capture_output=True, text=True, timeout=300,
+        [program, "count", "--directory", root, *arguments], check=True, capture_output=True, text=True, timeout=1200,
         env=environment).stdout
     answer = json.loads(output)
     appends = answer["appends"]
@@ -64,7 +64,7 @@ def instructions(program, folder, arguments, appends):
     errors = subprocess.run(
         ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program, "count", "--directory", root,
          "--io", "plain", "--appends", str(appends), *arguments], check=True, capture_output=True, text=True,
-        timeout=600).stderr
+        timeout=1800).stderr
     return int(re.search(r"Collected : (\d+)", errors)[1])
 
 

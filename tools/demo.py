@@ -4,7 +4,9 @@
 Called by tools/demo. Each step is a walctl command that is printed before it runs.
 """
 import argparse
+import fcntl
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -15,6 +17,8 @@ import tempfile
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
+# fcntl.F_SETPIPE_SZ from Python 3.10 on.
+F_SETPIPE_SZ = 1031
 SAMPLE = HERE.parent / "Tests" / "Fixtures" / "agent-spans.delimited"
 
 
@@ -26,9 +30,13 @@ def append_until_killed(walctl, root, after):
     """Appends the sample, kills the writer after so many receipts, returns all receipts that it had printed."""
     command = [walctl, "append", root, str(SAMPLE), "--receipts"]
     show(command)
-    writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    # The writer must not be through with all of it before its receipts are read.
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, F_SETPIPE_SZ, 4096)
+    writer = subprocess.Popen(command, stdout=writing, stderr=subprocess.DEVNULL)
+    os.close(writing)
     receipts = []
-    for line in writer.stdout:
+    for line in open(reading):
         # A line without its end is a receipt that the kill cut off: not acknowledged.
         if not line.endswith("\n"):
             break

@@ -146,6 +146,12 @@ int cwal_lock_exclusive(int fd) {
     NEGATED_ERRNO(fcntl(fd, F_OFD_SETLK, &lock));
 }
 
+int cwal_unlock(int fd) {
+    CWAL_SIMULATED(unlock, fd);
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+    NEGATED_ERRNO(fcntl(fd, F_OFD_SETLK, &lock));
+}
+
 int cwal_lock_is_held(int fd) {
     CWAL_SIMULATED(lock_is_held, fd);
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

@@ -53,10 +53,13 @@ public struct WriteAheadLogOptions: Sendable {
     /// each checkpoint.
     public var maximumTenants = 65536
     /// Idle time after which acknowledgements and the watermark are written without an append to ride on, in
-    /// milliseconds, 1 to 60,000. A reader in another process sees the last records after that time.
+    /// milliseconds, 1 to 3,600,000. A reader in another process sees the last records after that time.
     public var idleMilliseconds = 10
     /// Where the log tells of findings, failed writes and back-pressure.
     public var logger = Logger(label: "telemetry-wal")
+    /// How long after opening policies are first enforced without being asked, in nanoseconds: who opens a log to have
+    /// them applied wants to be told what goes.
+    package var firstRetentionPass: UInt64 = 1_000_000_000
 
     /// The defaults.
     public init() {}
@@ -84,8 +87,8 @@ public struct WriteAheadLogOptions: Sendable {
         guard (1...1_000_000).contains(maximumTenants) else {
             throw .invalidOption("maximumTenants is \(maximumTenants); give 1 to 1000000")
         }
-        guard (1...60_000).contains(idleMilliseconds) else {
-            throw .invalidOption("idleMilliseconds is \(idleMilliseconds); give 1 to 60000")
+        guard (1...3_600_000).contains(idleMilliseconds) else {
+            throw .invalidOption("idleMilliseconds is \(idleMilliseconds); give 1 to 3600000")
         }
         for weight in tenantWeights.values { try TenantWeight.checked(weight) }
         try retention.checked()

@@ -232,6 +232,13 @@ extension SimulatedKernel {
         return 0
     }
 
+    func unlock(_ number: Int) -> Int {
+        if process.isDead { return -Int(EIO) }
+        guard let file = process.files[number] else { return -Int(EBADF) }
+        if file.inode.lockHolder == number { file.inode.lockHolder = nil }
+        return 0
+    }
+
     func lockIsHeld(_ number: Int) -> Int {
         if process.isDead { return -Int(EIO) }
         guard let file = process.files[number] else { return -Int(EBADF) }

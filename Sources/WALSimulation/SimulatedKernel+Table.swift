@@ -55,6 +55,7 @@ extension SimulatedKernel {
             return CInt(SimulatedKernel.of(context).status(Int(file), &status.pointee))
         }
         table.lock_exclusive = { CInt(SimulatedKernel.of($0).lock(Int($1))) }
+        table.unlock = { CInt(SimulatedKernel.of($0).unlock(Int($1))) }
         table.lock_is_held = { CInt(SimulatedKernel.of($0).lockIsHeld(Int($1))) }
     }
 

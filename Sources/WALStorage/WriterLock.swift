@@ -29,7 +29,12 @@ public final class WriterLock: Sendable {
         unsafe _ = padded.withUnsafeBytes { unsafe cwal_pwrite(opened, $0.baseAddress, $0.count, 0) }
     }
 
-    deinit { _ = cwal_close(descriptor) }
+    deinit {
+        // Not by closing alone: a child that this process has just forked, and that has not come to its `exec` yet, has
+        // the open file description, too.
+        _ = cwal_unlock(descriptor)
+        _ = cwal_close(descriptor)
+    }
 
     private static func holder(_ descriptor: CInt) -> Int? {
         var bytes = [UInt8](repeating: 0, count: textLength)

@@ -89,7 +89,7 @@ public struct ReadBack {
 /// Options under which a log's layout on disk depends on the test alone: no commit is written for being idle.
 public func quietOptions(fileSize: UInt64 = 256 << 10) -> WriteAheadLogOptions {
     var options = smallOptions(fileSize: fileSize)
-    options.idleMilliseconds = 60_000
+    options.idleMilliseconds = 3_600_000
     // Tests of recovery want all damage told at once.
     options.recoveryScope = .wholeJournal
     return options
@@ -111,6 +111,5 @@ public func openPatiently(
 /// Waits until a log that was let go has no writer any more.
 public func waitForNoWriter(at path: String) throws {
     let storage = FaultyStorage(at: path)
-    let deadline = endOfPatience()
-    while try storage.writer() != .none, Date() < deadline { Thread.sleep(forTimeInterval: 0.002) }
+    try waitUntil { try storage.writer() == .none }
 }

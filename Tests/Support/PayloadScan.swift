@@ -61,17 +61,31 @@ public struct PayloadScan {
         return found
     }
 
-    /// The files below a directory that hold a piece, with places in them.
+    /// The files below a directory that hold a piece, with places in them. A file that has another name by the time that
+    /// it is opened is looked for again.
     public func places(below directory: String) throws -> [String: [Int]] {
         var found: [String: [Int]] = [:]
-        for path in try FileManager.default.subpathsOfDirectory(atPath: directory) {
-            var isDirectory: ObjCBool = false
-            let exists = FileManager.default.fileExists(atPath: directory + "/" + path, isDirectory: &isDirectory)
-            if !exists || isDirectory.boolValue { continue }
-            let data = try Data(contentsOf: URL(fileURLWithPath: directory + "/" + path))
-            let places = data.withUnsafeBytes { self.places(in: $0) }
-            if !places.isEmpty { found[path] = places }
-        }
+        var seen: Set<String> = []
+        var hasMissed: Bool
+        repeat {
+            hasMissed = false
+            for path in try FileManager.default.subpathsOfDirectory(atPath: directory) where !seen.contains(path) {
+                var isDirectory: ObjCBool = false
+                let whole = directory + "/" + path
+                if FileManager.default.fileExists(atPath: whole, isDirectory: &isDirectory), isDirectory.boolValue {
+                    continue
+                }
+                let data: Data
+                do { data = try Data(contentsOf: URL(fileURLWithPath: whole)) } catch {
+                    if FileManager.default.fileExists(atPath: whole) { throw error }
+                    hasMissed = true
+                    continue
+                }
+                seen.insert(path)
+                let places = data.withUnsafeBytes { self.places(in: $0) }
+                if !places.isEmpty { found[path] = places }
+            }
+        } while hasMissed
         return found
     }
 }

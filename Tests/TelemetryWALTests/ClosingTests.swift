@@ -22,13 +22,13 @@ import WALStorage
         options.recoveryScope = .wholeJournal
         let log = try openPatiently(at: directory.path, options: options, plan: plan)
         #expect(log.recoveryReport.hasLoss)
-        for (tenant, highest) in standard.ledger.highest {
-            log.acknowledge(through: highest, of: tenant, subscriber: "collector")
-        }
         let (moves, mayGoOn) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
         plan.setMove { _ in
             moves.signal()
             mayGoOn.wait()
+        }
+        for (tenant, highest) in standard.ledger.highest {
+            log.acknowledge(through: highest, of: tenant, subscriber: "collector")
         }
         let closing = Thread { try? log.closeBlocking() }
         closing.start()

@@ -62,8 +62,9 @@ import WALStorage
             try log.flushAcknowledgementsBlocking()
         }
         ledger.forget(Array(ledger.names))
-        try mixed(log, &ledger, &secrets, rounds: 40)
-        if compactionThreshold == 0 { try waitUntil { log.segmentCount > 0 } }
+        try mixed(log, &ledger, &secrets, rounds: 30)
+        if compactionThreshold == 0 { try log.compactBlocking() }
+        try mixed(log, &ledger, &secrets, rounds: 10)
         let before = try PayloadScan(secrets.payloads).places(below: directory.path)
         #expect(before.count > 2)
         let last = try status(log).nextSequence - 1
@@ -164,6 +165,7 @@ import WALStorage
         let log = try open(options)
         try log.register(subscriber: "collector")
         try mixed(log, &ledger, &secrets, rounds: 100)
+        try log.waitForWatermark()
         try wait("the journal is as it will be") { !log.isCompacting }
         var walk = log.records(subscriber: "collector").makeBlockingIterator()
         var walkOfOne = log.records(of: erased, subscriber: "collector").makeBlockingIterator()
@@ -213,6 +215,7 @@ import WALStorage
         try mixed(log, &ledger, &secrets, rounds: 80)
         try log.compactBlocking()
         try mixed(log, &ledger, &secrets, rounds: 30)
+        try log.waitForWatermark()
         // The record of the erasure itself comes through.
         let left = Counter(writes + 1)
         plan.setWrite { _, _ in left.next() < 0 ? .fails(.ioFailure) : nil }

@@ -27,7 +27,7 @@ import WALStorage
             checkRecords(read, ledger.records)
         }
         // The watermark is written once, not again and again.
-        Thread.sleep(forTimeInterval: 0.1)
+        try log.waitForWatermark()
         let commits = log.statistics.commits
         Thread.sleep(forTimeInterval: 0.1)
         #expect(log.statistics.commits == commits)
@@ -58,28 +58,31 @@ import WALStorage
         let path = directory.path
         let log = try openPatiently(at: path)
         try log.register(subscriber: "collector")
+        let acknowledged = Shared(UInt64(0))
         let writer = Task.detached {
             var ledger = Ledger()
             for round in 0..<150 {
                 try ledger.append(to: log, "alpha", length: 3000)
                 if round % 10 == 9, let highest = ledger.highest["alpha"], highest > 100 {
+                    acknowledged.value = highest - 100
                     log.acknowledge(through: highest - 100, of: "alpha", subscriber: "collector")
                 }
             }
             return ledger
         }
-        var views: [ReadBack] = []
+        var views: [(read: ReadBack, delivered: UInt64)] = []
         for _ in 0..<40 {
             let view = try WriteAheadLogReader(at: path)
             #expect(!view.report.hasLoss, "\(view.report.findings)")
-            views.append(ReadBack(view))
+            views.append((ReadBack(view), acknowledged.value))
             await Task.yield()
         }
         let ledger = try await writer.value
-        for read in views {
+        for (read, delivered) in views {
             #expect(read.records.allSatisfy { ledger.records[$0.key] == $0.value })
             #expect(read.duplicates.isEmpty && read.failures.isEmpty && read.damaged.isEmpty)
-            let sequences = read.records.keys.map(\.sequence).sorted()
+            // A file that is used again before it was read leaves a gap, in what was delivered.
+            let sequences = read.records.keys.map(\.sequence).filter { $0 > delivered }.sorted()
             #expect(sequences.isEmpty || sequences.last! - sequences[0] + 1 == sequences.count, "a run without gaps")
         }
         try log.closeBlocking()

@@ -48,7 +48,7 @@ struct StandardLog {
         try write(at: path, files: wanted, closing: closing, plan: plan)
         try waitForNoWriter(at: path)
         files = try JournalImage.live(in: path)
-        precondition(files.count == wanted)
+        try #require(files.count == wanted)
     }
 
     private mutating func write(at path: String, files wanted: Int, closing: Bool, plan: FaultPlan) throws {
@@ -105,13 +105,17 @@ struct RecycledLog {
         let log = try openPatiently(at: path, plan: plan)
         try log.register(subscriber: "collector")
         var newest: JournalImage?
-        for _ in 0..<2000 {
+        let deadline = endOfPatience()
+        var round = 0
+        while round < 2000 {
             do {
                 let names = try ledger.append(to: log, tenant, length: 3000)
+                round += 1
                 acknowledged = names[0].sequence
                 log.acknowledge(through: acknowledged, of: tenant, subscriber: "collector")
             } catch WALError.journalFull {
                 // The next file is on its way back from the subscriber.
+                try #require(Date() < deadline)
                 Thread.sleep(forTimeInterval: 0.001)
                 continue
             } catch WALError.failed {

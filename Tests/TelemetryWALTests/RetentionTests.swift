@@ -243,8 +243,8 @@ import WALStorage
         if inSegments { try log.compactBlocking() }
         let old = try #require(ledger.highest[flooded])
         Thread.sleep(forTimeInterval: 1.0)
-        try ledger.append(to: log, flooded, count: 4)
         let young = wallClockNanoseconds()
+        try ledger.append(to: log, flooded, count: 4)
         try wait("the old go") { try status(log).droppedThrough >= old }
         let dropped = try status(log)
         #expect(wallClockNanoseconds() - begin >= 1_500_000_000, "not before their time")
@@ -360,6 +360,8 @@ import WALStorage
         var options = options(.dropOldest, budget: nil)
         options.freeSpaceFloor = 1 << 20
         options.compactionThreshold = 0
+        // Far enough: it must not be the journal's limit that is reached.
+        options.journalLimit = 16 << 20
         let log = try open(options)
         try log.register(subscriber: "collector")
         for _ in 0..<60 { try ledger.append(to: log, flooded, count: 4, length: 4000) }

@@ -35,7 +35,7 @@ def power_cut(kind):
 
                     def cut(process):
                         disks.run("xfs_io", "-x", "-c", "shutdown", mount)
-                        process.wait(60)
+                        process.wait(600)
 
                     log.run(moment(5, 300), cut)
                     totals.faults += 1

@@ -46,7 +46,7 @@ class CrashLog:
         self.writers += 1
         return [self.writer, "write", self.root, str(first), *self.how(), *options]
 
-    def run(self, milliseconds, stop, prefix=(), options=(), opens_within=60):
+    def run(self, milliseconds, stop, prefix=(), options=(), opens_within=600):
         """Runs a writer, has `stop(process)` end it so long after it opened the log, and notes what it said. Returns
         whether it opened the log, its exit status and its error line."""
         process = subprocess.Popen(
@@ -68,9 +68,9 @@ class CrashLog:
             if process.poll() is None:
                 time.sleep(milliseconds / 1000)
                 stop(process)
-            process.wait(60)
+            process.wait(600)
         except subprocess.TimeoutExpired:
-            raise Problem("a writer did not end within 60 s")
+            raise Problem("a writer did not end within 600 s")
         finally:
             kill(process)
         reader.join(10)
@@ -79,13 +79,13 @@ class CrashLog:
         errors = [line.decode(errors="replace").strip() for line in text if line.startswith(b"e ")]
         return b"o\n" in text, process.returncode, errors[0] if errors else ""
 
-    def course(self, *options, prefix=(), timeout=60):
+    def course(self, *options, prefix=(), timeout=600):
         """Runs a writer through a log's whole course. Returns what it said, its exit status and its error line."""
         first = self.writers * 1_000_000
         self.writers += 1
         return self.finish([*prefix, self.writer, "course", self.root, str(first), *self.how(), *options], timeout)
 
-    def drain(self, *options, timeout=60):
+    def drain(self, *options, timeout=600):
         """Has everything delivered and acknowledged. Returns like `course`."""
         return self.finish([self.writer, "drain", self.root, *self.how(), *options], timeout)
 
@@ -146,9 +146,9 @@ def kill(process):
 
 
 def wait(process):
-    """Lets the writer end by itself, within some seconds."""
+    """Lets the writer end by itself, within some minutes: disks may be slow."""
     try:
-        process.wait(50)
+        process.wait(600)
     except subprocess.TimeoutExpired:
         kill(process)
 

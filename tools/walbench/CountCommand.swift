@@ -33,6 +33,8 @@ struct CountCommand: ParsableCommand {
         options.writePath = io
         // What is counted is the journal's: compaction has memory and writes of its own, see OutageCommand.
         options.segmentLimit = 0
+        // Commits for being idle would count with those of the appends.
+        options.idleMilliseconds = 3_600_000
         options.logger = Logger(label: "walbench") { _ in SwiftLogNoOpLogHandler() }
         let wal = try WriteAheadLog.openBlocking(at: directory, options: options)
         let names = try (0..<tenants).map { try TenantName("tenant-\($0)") }

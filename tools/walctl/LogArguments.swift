@@ -46,11 +46,15 @@ struct WriterOptions: ParsableArguments {
     }
 
     /// Opens the log for writing and says on standard error what recovery found, where it found anything.
-    func open(_ root: String) throws(CommandFailure) -> WriteAheadLog {
+    func open(
+        _ root: String, _ change: (inout WriteAheadLogOptions) -> Void = { _ in }
+    ) throws(CommandFailure) -> WriteAheadLog {
         let bar = ProgressBar("recovering")
-        let options = try self.options()
+        var options = try self.options()
+        change(&options)
+        let prepared = options
         let log = try failing { () throws(WALError) in
-            try WriteAheadLog.openBlocking(at: root, options: options) { bar.update($0, of: $1) }
+            try WriteAheadLog.openBlocking(at: root, options: prepared) { bar.update($0, of: $1) }
         }
         bar.finish()
         let report = log.recoveryReport

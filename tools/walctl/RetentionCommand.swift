@@ -135,7 +135,7 @@ struct RetentionCommand: ParsableCommand {
                 let now = UInt64(max(0, Date().timeIntervalSince1970 * 1e9))
                 drops = try failing { () throws(WALError) in try reader.retentionPlan(standard, own: own, at: now) }
             } else {
-                let log = try writer.open(root.root)
+                let log = try writer.open(root.root) { $0.firstRetentionPass = .max / 4 }
                 drops = try failing { () throws(WALError) in try log.applyRetentionBlocking() }
                 try failing { () throws(WALError) in try log.closeBlocking() }
             }

@@ -58,6 +58,8 @@ int cwal_truncate(int fd, uint64_t length);
 int cwal_status(int fd, struct cwal_file_status *status);
 /// An exclusive lock owned by the open file description, over the whole file. -EAGAIN: held elsewhere.
 int cwal_lock_exclusive(int fd);
+/// Gives that lock up, for all who share the open file description.
+int cwal_unlock(int fd);
 /// 1: some other open file description holds the lock. 0: free.
 int cwal_lock_is_held(int fd);
 /// Free bytes for unprivileged users and total bytes of the file system.

@@ -35,6 +35,7 @@ struct cwal_simulation {
     int (*truncate)(void *context, int fd, uint64_t length);
     int (*status)(void *context, int fd, struct cwal_file_status *status);
     int (*lock_exclusive)(void *context, int fd);
+    int (*unlock)(void *context, int fd);
     int (*lock_is_held)(void *context, int fd);
 
     int (*ring_open)(void *context, struct cwal_ring *ring, unsigned depth);

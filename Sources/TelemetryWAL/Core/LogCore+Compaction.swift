@@ -48,6 +48,7 @@ extension LogCore {
                 dropIfOutOfRoom()
                 if mergeSegments() { continue }
                 compactorRests = true
+                compactorIsCalled = false
                 roomCondition.broadcast()
                 defer { compactorRests = false }
                 if let next = [nextRetention, nextErasure].compactMap(\.self).min() {
@@ -58,6 +59,7 @@ extension LogCore {
             }
         }
         compactorRests = true
+        compactorIsCalled = false
     }
 
     /// Under the lock.

@@ -209,8 +209,8 @@ extension LogCore {
             erasuresServed[index] = requests
             if erasureRequests[index] ?? 0 > requests {
                 erasuresToDo.insert(index)
-            } else if erasure.isComplete, !state.isBeingErased(tenant: index) {
-                // Unless another was begun meanwhile.
+            } else if !state.isBeingErased(tenant: index) {
+                // Unless another was begun meanwhile. Who asked for this one may have put it in again just before.
                 erasuresToDo.remove(index)
                 if erasuresToDo.isEmpty { removedUnwritten = [] }
             }

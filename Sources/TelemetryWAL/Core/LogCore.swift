@@ -130,6 +130,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     @LockGuarded var givesUpLosses = false
     /// The compactor has nothing to do.
     var compactorRests = false
+    /// It was woken since it last found nothing to do.
+    var compactorIsCalled = false
     var compactionStatistics = CompactionStatistics()
     /// The compactor's thread sleeps here.
     let compactorWake = Condition()
@@ -228,8 +230,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         self.admission.fileStart = fileStartBound()
         dropsMakeRoom = mayDropAny
         planRetention()
-        // Not at once: who opens a log to have its policies applied wants to be told what goes.
-        if nextRetention != nil { nextRetention = .now + Self.firstPass }
+        if nextRetention != nil { nextRetention = .now + Self.firstPass(options) }
     }
 
     // MARK: - What `LogFront` asks for
@@ -283,7 +284,10 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         noteRefusal(tenant, index: index, isFirst: isFirst)
     }
 
-    override func wakeCompactor() { compactorWake.signal() }
+    override func wakeCompactor() {
+        compactorIsCalled = true
+        compactorWake.signal()
+    }
 
     /// Files of another size than the options ask for have left the log, and room for one of theirs is missing: those
     /// go once the next file's header does not count them any more, for which others of them serve.
@@ -296,9 +300,9 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     var regularSpareCount: Int { spares.count { $0.capacity == options.journalFileSize } }
 
     #if Simulation
-        private static var firstPass: UInt64 { 0 }
+        private static func firstPass(_ options: WriteAheadLogOptions) -> UInt64 { 0 }
     #else
-        private static var firstPass: UInt64 { 1_000_000_000 }
+        private static func firstPass(_ options: WriteAheadLogOptions) -> UInt64 { options.firstRetentionPass }
     #endif
 
     /// Bytes at each file's end that appends leave to acknowledgements.

@@ -52,6 +52,9 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
         }
     }
 
+    /// So often a log that changes under the reader is read from the start at most.
+    private static var mostAttempts: Int { 50 }
+
     /// Opens a view of the log in a storage. Reads of the journal what `scope` says; blocks meanwhile. `opensBodies`
     /// has the whole journal read, every frame decompressed and its records checked. Throws `.notALog`,
     /// `.unsupportedFormat`, `.storage`.
@@ -64,23 +67,28 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
         let recovery = Recovery(
             storage: storage, format: format, scope: scope, opensBodies: opensBodies, progress: progress)
         do throws(StorageError) { writer = try storage.writer() } catch { throw .storage(error) }
-        var removals = 0
-        var losses = 0
+        var attempts = 0
+        var lossesBefore: Set<RecoveryReport.Finding.Place> = []
         while true {
             let recovered: RecoveredLog
             do throws(WALError) {
                 recovered = try recovery.run()
             } catch {
                 // A living writer removes files that it needs no more.
-                if case .storage(let cause) = error, cause.code == .notFound, writer != .none, removals < 5 {
-                    removals += 1
+                if case .storage(let cause) = error, cause.code == .notFound, writer != .none,
+                    attempts < Self.mostAttempts
+                {
+                    attempts += 1
                     continue
                 }
                 throw error
             }
-            // What a living writer is just writing may look damaged; damage that is there stays there.
-            if recovered.report.hasLoss, writer != .none, losses < 4 {
-                losses += 1
+            // What a living writer begins anew while it is looked at may seem damaged. Damage that is there stays where
+            // it is.
+            let losses = Set(recovered.report.findings.filter(\.what.isLoss).map(\.place))
+            if !losses.isSubset(of: lossesBefore), writer != .none, attempts < Self.mostAttempts {
+                attempts += 1
+                lossesBefore = losses
                 pause(milliseconds: 20)
                 continue
             }

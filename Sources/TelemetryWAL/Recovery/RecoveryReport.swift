@@ -25,6 +25,18 @@ public struct RecoveryReport: Sendable {
         public internal(set) var recordsLost: UInt64?
         /// One sentence more.
         public let detail: String
+
+        /// What tells a finding from others of the same log, however far the damage goes.
+        struct Place: Hashable {
+            var what: RecoveryCase
+            var file: String
+            var fileSequence: UInt64
+            var offset: UInt64
+        }
+
+        var place: Place {
+            Place(what: what, file: file, fileSequence: fileSequence, offset: byteRange.lowerBound)
+        }
     }
 
     /// Commits read and found whole.
