@@ -8,7 +8,7 @@ struct LogRoot<Storage: JournalStorage> {
     var logger: Logger?
 
     /// Entries that a log's root may have before its FORMAT is written.
-    private static var ownEntries: Set<String> {
+    static var ownEntries: Set<String> {
         ["LOCK", "FORMAT", "FORMAT.tmp", "journal", "tenants", "quarantine", "lost+found"]
     }
 

@@ -155,6 +155,9 @@ public struct CraftedFrame: Sendable {
     public var tenant: TenantName
     public var firstSequence: UInt64
     public var payloads: [[UInt8]]
+    /// What the frame's header says of the records, which are opaque and of the time 0.
+    public var kinds = RecordKindSet(.opaque)
+    public var timestamps: ClosedRange<UInt64> = 0...0
 
     public init(_ tenant: TenantName, _ firstSequence: UInt64, _ payloads: [[UInt8]]) {
         self.tenant = tenant
@@ -190,9 +193,10 @@ public struct CraftedFrame: Sendable {
                 at: 0, of: log, frameHeadersLength: headersLength, rawLengths: raw)
             for frame in frames {
                 var header = FrameHeader(
-                    tenant: frame.tenant, kinds: RecordKindSet(.opaque), codec: .raw,
+                    tenant: frame.tenant, kinds: frame.kinds, codec: .raw,
                     firstSequence: frame.firstSequence, recordCount: frame.payloads.count, storedLength: 0,
-                    rawLength: 0, bodyChecksum: 0, lowestTimestamp: 0, highestTimestamp: 0)
+                    rawLength: 0, bodyChecksum: 0, lowestTimestamp: frame.timestamps.lowerBound,
+                    highestTimestamp: frame.timestamps.upperBound)
                 let body = frame.body
                 body.withRawSpan {
                     try! encoder.add(&header, rawBody: $0, into: &span, compressor: LZ4FrameCompressor())

@@ -73,7 +73,7 @@ import WALStorage
     }
 
     /// What one waits for is a commit or two, not all that another has enqueued.
-    @Test(.timeLimit(.minutes(10)), arguments: [false, true]) func anAppendGoesBeforeWhatIsEnqueued(_ isTask: Bool)
+    @Test(.timeLimit(.minutes(60)), arguments: [false, true]) func anAppendGoesBeforeWhatIsEnqueued(_ isTask: Bool)
         async throws
     {
         let log = try open()

@@ -1,4 +1,5 @@
 import ArgumentParser
+import OTLPProtocol
 import TelemetryWAL
 import WALFormat
 import WALStorage
@@ -12,12 +13,19 @@ struct VerifyCommand: ParsableCommand {
             record walked. Changes nothing, and works beside a living writer. An unfinished commit at the end, which a
             crash leaves, is no finding: it was never acknowledged. Nor is what a repair has given up, which is listed.
 
+            With --deep also what no checksum tells, reading everything twice: what frames and indices say of kinds and
+            times against their records, records that stand in journal and segments against each other, payloads
+            against their kinds (OTLP), both copies of FORMAT and of segments' summaries, and strangers' files.
+
             EXAMPLES
               walctl verify wal
+              walctl verify wal --deep
               walctl verify wal --format json | jq .findings
             """)
 
     @OptionGroup var root: RootArgument
+    @Flag(help: "Look behind the checksums, too.")
+    var deep = false
     @OptionGroup var output: OutputOptions
 
     func run() throws {
@@ -35,8 +43,25 @@ struct VerifyCommand: ParsableCommand {
             segmentBar.update(UInt64(number + 1), of: UInt64(segments.count))
         }
         segmentBar.finish()
+        if deep {
+            let deepBar = ProgressBar("looking behind checksums")
+            let found = try failing { () throws(WALError) in
+                try reader.deepReport(payloadFault: Self.payloadFault) { deepBar.update($0, of: $1) }
+            }
+            deepBar.finish()
+            summary.add(found)
+        }
         if output.format == .json { try printJSON(summary) } else { print(summary, report: reader.report) }
         if !summary.findings.isEmpty { throw ExitStatus.findings }
+    }
+
+    /// What is wrong with a payload that says that it is OTLP.
+    private static func payloadFault(_ record: RecordBatch.Record) -> String? {
+        if record.kind == .opaque { return nil }
+        do throws(OTLPInputError) {
+            _ = try OTLPJSON.line(kind: record.kind, payload: record.payload)
+            return nil
+        } catch { return error.description }
     }
 
     private func print(_ summary: VerifySummary, report: RecoveryReport) {
@@ -48,6 +73,11 @@ struct VerifyCommand: ParsableCommand {
             Swift.print(
                 "\(summary.segments) segments, \(summary.segmentRecords) records, "
                     + "\(readable(bytes: summary.segmentBytes))")
+        }
+        if let deep = summary.deep {
+            Swift.print(
+                "\(deep.frames) frames with \(deep.records) records looked into, \(deep.recordsCompared) records "
+                    + "compared with segments")
         }
         if summary.tornTailBytes > 0 {
             Swift.print(
@@ -69,6 +99,7 @@ struct VerifyCommand: ParsableCommand {
             Swift.print(line)
             for loss in finding.losses { Swift.print("  tenant \(loss.tenant): records \(loss.first) to \(loss.last)") }
         }
+        if let deep = summary.deep, deep.unlisted > 0 { Swift.print("and \(deep.unlisted) more of these kinds") }
         Swift.print("\(summary.findings.count) findings; what is not named above is whole and readable")
     }
 }
@@ -112,6 +143,35 @@ struct VerifySummary: Encodable {
     var findings: [Finding]
     /// Records that were damaged and that a repair has given up: known, and no finding.
     var givenUp: [Loss] = []
+    /// With --deep only.
+    var deep: Deep?
+
+    /// What a look behind the checksums went through.
+    struct Deep: Encodable {
+        var frames: UInt64
+        var records: UInt64
+        var recordsCompared: UInt64
+        /// How often each kind was found, and findings that are not listed, since there are too many of their kind.
+        var counts: [String: UInt64]
+        var unlisted: UInt64
+    }
+
+    mutating func add(_ report: DeepReport) {
+        deep = Deep(
+            frames: report.frames, records: report.records, recordsCompared: report.recordsCompared,
+            counts: Dictionary(uniqueKeysWithValues: report.counts.map { ($0.key.rawValue, $0.value) }),
+            unlisted: report.unlisted)
+        findings += report.findings.map { found in
+            var detail = found.detail
+            if let tenant = found.tenant {
+                let records = found.sequences.map { ", records \($0.lowerBound) to \($0.upperBound)" } ?? ""
+                detail = "tenant \(readable(name: tenant))\(records): \(detail)"
+            }
+            return Finding(
+                what: found.what.rawValue, isLoss: false, file: found.path, fileSequence: 0, firstByte: found.offset,
+                endByte: found.offset, losses: [], detail: detail)
+        }
+    }
 
     /// Adds what a look into a segment found.
     mutating func add(_ report: SegmentReport) {

@@ -63,6 +63,8 @@ struct JournalCursor<Storage: JournalStorage> {
     private var hasBegunAnew = false
     /// Where the next commit is expected, with the file's sequence number.
     private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
+    /// Where the commit stands whose batches were given last.
+    private(set) var commitOffset: UInt64 = 0
 
     init(
         storage: Storage, format: RootFormat, files: [ReadableFile], throughCommit: UInt64,
@@ -174,6 +176,7 @@ struct JournalCursor<Storage: JournalStorage> {
                 continue
             }
             if hasMissedFile { return nil }
+            commitOffset = header.offset
             position.offset += UInt64(header.commitLength)
             if pending.isEmpty, !batches.isEmpty { return batches }
         }

@@ -122,6 +122,25 @@ package struct SegmentCatalog: Sendable {
         }
     }
 
+    /// The copies of a segment's summary that are whole, at its begin and at its end.
+    static func wholeSummaries<Storage: JournalStorage>(
+        _ path: String, in storage: Storage, _ format: RootFormat
+    ) throws(StorageError) -> [SegmentSummary] {
+        let buffer = AlignedBuffer(capacity: format.blockSize, alignment: max(4096, format.blockSize))
+        let file = try storage.open(path, forWriting: false)
+        let blocks = try file.size() / UInt64(format.blockSize)
+        var whole: [SegmentSummary] = []
+        for block in [0, max(1, blocks) - 1] {
+            let count = try file.read(
+                into: buffer, at: 0, length: format.blockSize, from: block * UInt64(format.blockSize))
+            let summary = buffer.withBytes { bytes in
+                try? SegmentSummary.decode(bytes.extracting(0..<count), at: 0, blockSize: format.blockSize)
+            }
+            if let summary { whole.append(summary) }
+        }
+        return whole
+    }
+
     /// Names in a directory that may be gone, or be a file.
     static func names<Storage: JournalStorage>(
         in directory: String, _ storage: Storage
