@@ -10,6 +10,23 @@ import WALStorage
 @Suite struct ClosingTests {
     private let directory = TemporaryDirectory()
 
+    /// A child of this process has the lock's open file description until its `exec`: that keeps nobody out.
+    @Test func theLockIsFreeAlthoughAChildHasIt() throws {
+        let log = try openPatiently(at: directory.path)
+        let open = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").compactMap(Int32.init)
+        let lock = try #require(
+            open.first { number in
+                let target = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\(number)")
+                return target == directory.path + "/LOCK"
+            })
+        let copy = fcntl(lock, F_DUPFD_CLOEXEC, 0)
+        defer { close(copy) }
+        #expect(throws: WALError.self) { try FaultyLog.open(storage: FaultyStorage(at: directory.path)) }
+        try log.closeBlocking()
+        let again = try FaultyLog.open(storage: FaultyStorage(at: directory.path), options: quietOptions())
+        try again.closeBlocking()
+    }
+
     /// The mark of a clean close is the log's last commit, whatever others ask for while the rest of the close takes its
     /// time: here a damaged file is set aside, which takes as long as the device likes.
     @Test func nothingIsCommittedBehindTheMark() throws {

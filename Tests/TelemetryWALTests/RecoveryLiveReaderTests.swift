@@ -53,6 +53,31 @@ import WALStorage
         withExtendedLifetime(log) {}
     }
 
+    /// What is at another place at each look is the writer's doing; what stays where it is is damage.
+    @Test(arguments: [false, true]) func lossesThatComeAndGoBesideAWriterAreNone(stays: Bool) throws {
+        let log = try openPatiently(at: directory.path)
+        var ledger = Ledger()
+        for _ in 0..<30 { try ledger.append(to: log, "alpha", length: 1500) }
+        let looks = Counter(20)
+        let place = Shared(UInt64(0))
+        let plan = FaultPlan()
+        // Of the second, which holds records.
+        plan.setRead { path, range in
+            guard path.hasSuffix("00000000.journal") else { return false }
+            if range.lowerBound == 0 {
+                let left = looks.next()
+                place.value = left < 0 && !stays ? 0 : 65536 + (stays ? 0 : 8192 * UInt64(left))
+            }
+            return place.value > 0 && range.contains(place.value)
+        }
+        let view = try WriteAheadLogReader(
+            storage: FaultyStorage(at: directory.path, plan: plan), scope: .wholeJournal)
+        #expect(view.report.hasLoss == stays, "\(view.report.findings)")
+        let left = looks.next()
+        #expect(stays ? left > 10 : left < 0, "\(left)")
+        try log.closeBlocking()
+    }
+
     /// Many views while a writer appends, rotates and recycles: each shows a run of acknowledged records.
     @Test func viewsBesideABusyWriter() async throws {
         let path = directory.path
