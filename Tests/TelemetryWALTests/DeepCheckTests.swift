@@ -68,7 +68,7 @@ import WALStorage
         file.put(file.craftedCommit([kinds, times]), at: offset)
         try file.save()
         let report = try reader().deepReport()
-        #expect(report.counts == [.frameMisstated: 2], "\(lines(report))")
+        try #require(report.counts == [.frameMisstated: 2], "\(lines(report))")
         #expect(report.findings.allSatisfy { $0.path == "journal/" + file.name && $0.offset == UInt64(offset) })
         #expect(report.findings.map(\.tenant) == ["alpha", "beta"])
         #expect(report.findings[0].sequences == next...next + 1)
@@ -100,7 +100,7 @@ import WALStorage
         }
         try storage.publish([try writer.finish(covering: status.covered, created: 7, received: 5...9).rename])
         let report = try self.reader().deepReport()
-        #expect(report.counts == [.recordsDiffer: 1], "\(lines(report))")
+        try #require(report.counts == [.recordsDiffer: 1], "\(lines(report))")
         #expect(report.findings.first?.tenant == status.tenant && report.findings.first?.sequences == changed...changed)
         #expect(report.findings.first?.path.hasPrefix("journal/") == true)
     }
@@ -121,7 +121,7 @@ import WALStorage
         }
         try Data(bytes).write(to: URL(fileURLWithPath: path))
         let report = try reader().deepReport()
-        #expect(report.counts == [.indexMisstated: 1], "\(lines(report))")
+        try #require(report.counts == [.indexMisstated: 1], "\(lines(report))")
         #expect(report.findings.first?.offset == UInt64(blockSize) && path.hasSuffix(report.findings[0].path))
     }
 
@@ -134,7 +134,7 @@ import WALStorage
             try Data(bytes).write(to: URL(fileURLWithPath: file))
         }
         let report = try reader().deepReport()
-        #expect(report.counts == [.copyDamaged: 2], "\(lines(report))")
+        try #require(report.counts == [.copyDamaged: 2], "\(lines(report))")
         #expect(report.findings.map(\.path).contains("FORMAT"))
         #expect(report.findings.contains { path.hasSuffix($0.path) && $0.tenant == "gamma" })
     }
@@ -147,7 +147,7 @@ import WALStorage
         let foreign = SegmentName.directory(of: "gamma") + "/" + SegmentName.name(covering: 1_000_000...1_000_001)
         try FileManager.default.copyItem(atPath: segment, toPath: root.appending(path: foreign).path)
         let report = try reader().deepReport()
-        #expect(report.counts == [.fileStrange: 3], "\(lines(report))")
+        try #require(report.counts == [.fileStrange: 3], "\(lines(report))")
         #expect(Set(report.findings.map(\.path)) == ["notes.txt", "journal/0.txt", foreign])
     }
 
@@ -160,10 +160,10 @@ import WALStorage
         }
         try log.closeBlocking()
         let one = try reader().deepReport(payloadFault: { $0.sequence == 77 ? "so it is" : nil })
-        #expect(one.counts == [.payloadInvalid: 1] && one.findings.first?.sequences == 77...77)
+        try #require(one.counts == [.payloadInvalid: 1] && one.findings.first?.sequences == 77...77)
         #expect(one.findings.first?.detail == "it is no log: so it is")
         let all = try reader().deepReport(payloadFault: { _ in "none is right" })
-        #expect(all.counts == [.payloadInvalid: 1500] && all.findings.count == DeepReport.mostFindings)
+        try #require(all.counts == [.payloadInvalid: 1500] && all.findings.count == DeepReport.mostFindings)
         #expect(all.unlisted == 500 && all.records == 1500)
     }
 
