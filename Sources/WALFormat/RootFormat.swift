@@ -58,12 +58,15 @@ public struct RootFormat: Equatable, Sendable {
         throw failure
     }
 
-    /// How many copies are whole.
-    public static func wholeCopies(_ bytes: RawSpan) -> Int {
-        stride(from: 0, to: fileLength, by: copyLength).count { base in
-            base + copyLength <= bytes.byteCount && (try? decodeCopy(bytes, at: base)) != nil
+    /// All copies, nil for each that is not whole.
+    public static func copies(in bytes: RawSpan) -> [RootFormat?] {
+        stride(from: 0, to: fileLength, by: copyLength).map { base in
+            base + copyLength <= bytes.byteCount ? try? decodeCopy(bytes, at: base) : nil
         }
     }
+
+    /// How many copies are whole.
+    public static func wholeCopies(_ bytes: RawSpan) -> Int { copies(in: bytes).count { $0 != nil } }
 
     private static func decodeCopy(_ bytes: RawSpan, at base: Int) throws(FormatError) -> RootFormat {
         guard bytes.littleEndian(UInt64.self, at: base) == magic else {

@@ -6,6 +6,8 @@ import SystemPackage
 /// kernel releases when the process ends, however it ends. The file's text says who holds it.
 public final class WriterLock: Sendable {
     private let descriptor: CInt
+    /// A child that was forked and lets go of its copy of this does not unlock its parent's log.
+    private let owner = getpid()
     private static let textLength = 32
 
     /// Takes the lock or throws `.locked`. Creates the file if it is missing.
@@ -32,7 +34,7 @@ public final class WriterLock: Sendable {
     deinit {
         // Not by closing alone: a child that this process has just forked, and that has not come to its `exec` yet, has
         // the open file description, too.
-        _ = cwal_unlock(descriptor)
+        if owner == getpid() { _ = cwal_unlock(descriptor) }
         _ = cwal_close(descriptor)
     }
 

@@ -14,7 +14,10 @@ import WALStorage
     /// A closed log with segments, whose records stand in the journal, too.
     private func closedLog() throws -> Ledger {
         var ledger = Ledger()
-        let log = try open()
+        var options = options()
+        // Commits for being idle would fill files.
+        options.idleMilliseconds = 3_600_000
+        let log = try open(options)
         try log.register(subscriber: "collector")
         try fill(log, &ledger, batches: 20)
         for (number, kind) in [RecordKind.span, .log, .metric].enumerated() {
@@ -142,13 +145,15 @@ import WALStorage
     @Test func strangersAreFound() throws {
         _ = try closedLog()
         let root = URL(fileURLWithPath: directory.path)
-        for name in ["notes.txt", "journal/0.txt"] { try Data([1]).write(to: root.appending(path: name)) }
+        for name in ["notes.txt", "journal/0.txt", "tenants/alpha/notes"] {
+            try Data([1]).write(to: root.appending(path: name))
+        }
         let segment = try #require(segmentPaths.first { $0.contains("/alpha/") })
         let foreign = SegmentName.directory(of: "gamma") + "/" + SegmentName.name(covering: 1_000_000...1_000_001)
         try FileManager.default.copyItem(atPath: segment, toPath: root.appending(path: foreign).path)
         let report = try reader().deepReport()
-        try #require(report.counts == [.fileStrange: 3], "\(lines(report))")
-        #expect(Set(report.findings.map(\.path)) == ["notes.txt", "journal/0.txt", foreign])
+        try #require(report.counts == [.fileStrange: 4], "\(lines(report))")
+        #expect(Set(report.findings.map(\.path)) == ["notes.txt", "journal/0.txt", "tenants/alpha/notes", foreign])
     }
 
     /// Each is asked once for each place where it stands; more of a kind than are listed are counted.
@@ -176,13 +181,17 @@ import WALStorage
         let writer = Thread {
             outcome.value = Result {
                 var ledger = Ledger()
+                var rounds = 0
                 while !isThrough.value {
                     try fill(log, &ledger, batches: 20)
                     _ = try deliver(log, to: "collector")
+                    rounds += 1
+                    if rounds % 3 == 0 { try log.eraseBlocking("beta/ü") }
                 }
             }
         }
         writer.start()
+        defer { isThrough.value = true }
         try waitUntil { log.statistics.records > 500 }
         for _ in 0..<10 {
             let report = try WriteAheadLogReader(at: directory.path).deepReport()

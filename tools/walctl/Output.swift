@@ -72,7 +72,9 @@ func readable(time nanoseconds: UInt64) -> String {
 }
 
 /// A tenant's name for a table: control characters would let a name draw on the terminal.
-func readable(name: TenantName) -> String {
-    String(
-        name.description.unicodeScalars.map { $0.properties.generalCategory == .control ? "\u{FFFD}" : Character($0) })
+func readable(name: TenantName) -> String { readable(text: name.description) }
+
+/// The same for whatever else was named by others, such as files.
+func readable(text: String) -> String {
+    String(text.unicodeScalars.map { $0.properties.generalCategory == .control ? "\u{FFFD}" : Character($0) })
 }

@@ -78,6 +78,10 @@ struct VerifyCommand: ParsableCommand {
             Swift.print(
                 "\(deep.frames) frames with \(deep.records) records looked into, \(deep.recordsCompared) records "
                     + "compared with segments")
+            if deep.filesPassedOver > 0 {
+                Swift.print(
+                    "\(deep.filesPassedOver) files passed over: the writer began them anew or removed them meanwhile")
+            }
         }
         if summary.tornTailBytes > 0 {
             Swift.print(
@@ -93,14 +97,21 @@ struct VerifyCommand: ParsableCommand {
             return
         }
         for finding in summary.findings {
-            var line = "\(Terminal.coloured(finding.what, good: !finding.isLoss)): \(finding.file), bytes "
-            line += "\(finding.firstByte) to \(finding.endByte): \(finding.detail)"
+            var line = "\(Terminal.coloured(finding.what, good: !finding.isLoss)): \(readable(text: finding.file))"
+            if finding.firstByte < finding.endByte {
+                line += ", bytes \(finding.firstByte) to \(finding.endByte)"
+            } else if finding.firstByte > 0 {
+                line += ", at byte \(finding.firstByte)"
+            }
+            line += ": \(readable(text: finding.detail))"
             if let lost = finding.recordsLost { line += "; \(lost) records lost" }
             Swift.print(line)
             for loss in finding.losses { Swift.print("  tenant \(loss.tenant): records \(loss.first) to \(loss.last)") }
         }
-        if let deep = summary.deep, deep.unlisted > 0 { Swift.print("and \(deep.unlisted) more of these kinds") }
-        Swift.print("\(summary.findings.count) findings; what is not named above is whole and readable")
+        let unlisted = summary.deep?.unlisted ?? 0
+        if unlisted > 0 { Swift.print("and \(unlisted) more of these kinds") }
+        let count = UInt64(summary.findings.count) + unlisted
+        Swift.print("\(count) findings; what is not named above is whole and readable")
     }
 }
 
@@ -151,6 +162,8 @@ struct VerifySummary: Encodable {
         var frames: UInt64
         var records: UInt64
         var recordsCompared: UInt64
+        /// Files that left the log before they were looked at to the end.
+        var filesPassedOver: UInt64
         /// How often each kind was found, and findings that are not listed, since there are too many of their kind.
         var counts: [String: UInt64]
         var unlisted: UInt64
@@ -159,6 +172,7 @@ struct VerifySummary: Encodable {
     mutating func add(_ report: DeepReport) {
         deep = Deep(
             frames: report.frames, records: report.records, recordsCompared: report.recordsCompared,
+            filesPassedOver: report.filesPassedOver,
             counts: Dictionary(uniqueKeysWithValues: report.counts.map { ($0.key.rawValue, $0.value) }),
             unlisted: report.unlisted)
         findings += report.findings.map { found in

@@ -285,7 +285,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     }
 
     override func wakeCompactor() {
-        compactorIsCalled = true
+        if !isStopped { compactorIsCalled = true }
         compactorWake.signal()
     }
 

@@ -59,8 +59,19 @@ extension WriteAheadLogReader {
         // What is erased, or about to be, fails its checks and is missed by nobody.
         let erased = recovered.state.index(of: segment.tenant).map { recovered.state.tenants[$0].erasedThrough } ?? 0
         report.losses.removeAll { $0.sequences.upperBound <= erased }
-        if segment.covered.upperBound <= erased { report.fault = nil }
+        if segment.covered.upperBound <= erased || (report.isDamaged && isErasedByNow(segment)) {
+            report.fault = nil
+            report.losses = []
+        }
         return report
+    }
+
+    /// Whether all that a segment covers was erased since the view was opened, by a writer that lives.
+    func isErasedByNow(_ segment: SegmentStatus) -> Bool {
+        guard writer != .none, let now = try? Recovery(storage: storage, format: format, scope: .sinceCheckpoint).run(),
+            let index = now.state.index(of: segment.tenant)
+        else { return false }
+        return segment.covered.upperBound <= now.state.tenants[index].erasedThrough
     }
 
     private func reportAsItStands(

@@ -54,6 +54,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
 
     /// So often a log that changes under the reader is read from the start at most.
     private static var mostAttempts: Int { 50 }
+    /// A loss that a living writer could be the reason of is believed when it was seen so often.
+    private static var leastLooks: Int { 4 }
 
     /// Opens a view of the log in a storage. Reads of the journal what `scope` says; blocks meanwhile. `opensBodies`
     /// has the whole journal read, every frame decompressed and its records checked. Throws `.notALog`,
@@ -68,6 +70,9 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             storage: storage, format: format, scope: scope, opensBodies: opensBodies, progress: progress)
         do throws(StorageError) { writer = try storage.writer() } catch { throw .storage(error) }
         var attempts = 0
+        var removals = 0
+        // How often the same losses were seen, one look behind the other.
+        var looks = 0
         var lossesBefore: Set<RecoveryReport.Finding.Place> = []
         while true {
             let recovered: RecoveredLog
@@ -76,9 +81,9 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             } catch {
                 // A living writer removes files that it needs no more.
                 if case .storage(let cause) = error, cause.code == .notFound, writer != .none,
-                    attempts < Self.mostAttempts
+                    removals < Self.mostAttempts
                 {
-                    attempts += 1
+                    removals += 1
                     continue
                 }
                 throw error
@@ -86,7 +91,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             // What a living writer begins anew while it is looked at may seem damaged. Damage that is there stays where
             // it is.
             let losses = Set(recovered.report.findings.filter(\.what.isLoss).map(\.place))
-            if !losses.isSubset(of: lossesBefore), writer != .none, attempts < Self.mostAttempts {
+            looks = losses.isSubset(of: lossesBefore) ? looks + 1 : 1
+            if !losses.isEmpty, looks < Self.leastLooks, writer != .none, attempts < Self.mostAttempts {
                 attempts += 1
                 lossesBefore = losses
                 pause(milliseconds: 20)

@@ -34,6 +34,8 @@ package struct SegmentCatalog: Sendable {
         var temporary: [String] = []
         /// Segments that are another log's, tenant's or range's than their place says. They are left alone.
         var foreign: [String] = []
+        /// What no segment, and no file in the making, has for a name.
+        var strange: [String] = []
     }
 
     /// Reads the directories. `isForWriter`: the files' lengths are wanted, which costs opening each, and names are not
@@ -51,13 +53,18 @@ package struct SegmentCatalog: Sendable {
                 if components.count < 4 { waiting += try Self.names(in: directory, storage).map { components + [$0] } }
                 continue
             }
-            guard let tenant = TenantName(pathComponents: components) else { continue }
+            guard let tenant = TenantName(pathComponents: components) else {
+                leftovers.strange.append(directory)
+                continue
+            }
             var entries: [Entry] = []
             for name in try Self.names(in: directory, storage) {
                 if let covered = SegmentName.sequences(of: name) {
                     entries.append(Entry(covered: covered, length: 0))
                 } else if SegmentName.isTemporary(name) {
                     leftovers.temporary.append(directory + "/" + name)
+                } else {
+                    leftovers.strange.append(directory + "/" + name)
                 }
             }
             let all = entries
@@ -122,23 +129,27 @@ package struct SegmentCatalog: Sendable {
         }
     }
 
-    /// The copies of a segment's summary that are whole, at its begin and at its end.
-    static func wholeSummaries<Storage: JournalStorage>(
+    /// Both copies of a segment's summary, at its begin and at its end; nil for one that is not whole, or that the device
+    /// fails to read.
+    static func summaries<Storage: JournalStorage>(
         _ path: String, in storage: Storage, _ format: RootFormat
-    ) throws(StorageError) -> [SegmentSummary] {
+    ) throws(StorageError) -> [(offset: UInt64, summary: SegmentSummary?)] {
         let buffer = AlignedBuffer(capacity: format.blockSize, alignment: max(4096, format.blockSize))
         let file = try storage.open(path, forWriting: false)
         let blocks = try file.size() / UInt64(format.blockSize)
-        var whole: [SegmentSummary] = []
+        var copies: [(offset: UInt64, summary: SegmentSummary?)] = []
         for block in [0, max(1, blocks) - 1] {
-            let count = try file.read(
-                into: buffer, at: 0, length: format.blockSize, from: block * UInt64(format.blockSize))
+            let offset = block * UInt64(format.blockSize)
+            var count = 0
+            do throws(StorageError) {
+                count = try file.read(into: buffer, at: 0, length: format.blockSize, from: offset)
+            } catch { guard error.code == .ioFailure else { throw error } }
             let summary = buffer.withBytes { bytes in
                 try? SegmentSummary.decode(bytes.extracting(0..<count), at: 0, blockSize: format.blockSize)
             }
-            if let summary { whole.append(summary) }
+            copies.append((offset, summary))
         }
-        return whole
+        return copies
     }
 
     /// Names in a directory that may be gone, or be a file.

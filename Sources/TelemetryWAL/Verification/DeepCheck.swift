@@ -4,9 +4,10 @@ import WALStorage
 extension WriteAheadLogReader {
     /// Looks behind the checksums (see `DeepReport`): reads the whole log once more, every frame decompressed, and holds
     /// what is said of records against the records. `payloadFault` says of a record's payload what is wrong with it, nil
-    /// for nothing; it is called once for each record that can be read. What fails its checks is passed over: `report`
-    /// and `report(on:opensFrames:)` tell of it. Changes nothing, and works beside a living writer, whose moves it
-    /// follows. Blocks the calling thread, with a frame or two in memory at a time. Throws `.storage`.
+    /// for nothing; it is called for each place where a record can be read, which may be two. What fails its checks is
+    /// passed over: `report` and `report(on:opensFrames:)` tell of it. Changes nothing, and works beside a living writer:
+    /// files that this begins anew or removes meanwhile are passed over and counted. Blocks the calling thread, with a
+    /// commit's frames in memory at a time, and a frame and the index of up to 64 tenants' segments. Throws `.storage`.
     public func deepReport(
         payloadFault: ((RecordBatch.Record) -> String?)? = nil, progress: ((UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) -> DeepReport {
@@ -32,8 +33,17 @@ private struct DeepCheck<Storage: JournalStorage> {
     let reader: WriteAheadLogReader<Storage>
     let payloadFault: ((RecordBatch.Record) -> String?)?
     var report = DeepReport()
-    /// The segment that records of the journal were last compared with.
-    private var open: SegmentFile<Storage>?
+    /// What records of the journal were last compared with, of some tenants: neighbours in the journal are other
+    /// tenants', and each one's next records are behind its last ones.
+    private var compared: [TenantName: Compared] = [:]
+    private static var mostCompared: Int { 64 }
+
+    /// A segment and one of its frames.
+    private struct Compared {
+        var segment: SegmentFile<Storage>
+        var number: Int?
+        var batch: RecordBatch?
+    }
 
     init(reader: WriteAheadLogReader<Storage>, payloadFault: ((RecordBatch.Record) -> String?)?) {
         self.reader = reader
@@ -47,6 +57,8 @@ private struct DeepCheck<Storage: JournalStorage> {
         return state.index(of: tenant).map { state.tenants[$0].erasedThrough } ?? 0
     }
 
+    private static func isMissing(_ error: StorageError) -> Bool { error.code == .notFound }
+
     // MARK: - Copies and names
 
     mutating func copiesAndNames() throws(StorageError) {
@@ -58,15 +70,27 @@ private struct DeepCheck<Storage: JournalStorage> {
         where JournalFileName.number(of: name) == nil && !name.hasSuffix(".tmp") {
             report.add(.fileStrange, "journal/" + name, "no journal file has such a name")
         }
-        var leftovers = SegmentCatalog.Leftovers()
-        do throws(StorageError) {
-            _ = try SegmentCatalog(of: storage, format: reader.format, isForWriter: true, leftovers: &leftovers)
-        } catch {
-            // A living writer merges and removes them meanwhile: who stays is looked at below.
-            guard error.code == .notFound else { throw error }
-        }
+        let leftovers = try leftovers()
         for path in leftovers.foreign.sorted() {
             report.add(.fileStrange, path, "it is a segment of another log, tenant or range")
+        }
+        for path in leftovers.strange.sorted() {
+            report.add(.fileStrange, path, "it is no segment; an erasure of its tenant would overwrite it")
+        }
+    }
+
+    private func leftovers() throws(StorageError) -> SegmentCatalog.Leftovers {
+        var attempts = 20
+        while true {
+            var leftovers = SegmentCatalog.Leftovers()
+            do throws(StorageError) {
+                _ = try SegmentCatalog(of: storage, format: reader.format, isForWriter: true, leftovers: &leftovers)
+                return leftovers
+            } catch {
+                // A living writer merges and removes some while they are looked at.
+                attempts -= 1
+                guard Self.isMissing(error), attempts > 0 else { throw error }
+            }
         }
     }
 
@@ -75,10 +99,21 @@ private struct DeepCheck<Storage: JournalStorage> {
             report.add(.copyDamaged, "FORMAT", "it is gone: the journal files' headers stand in for it")
             return
         }
-        let bytes = try storage.contents(of: "FORMAT", limit: RootFormat.fileLength)
-        let whole = bytes.withRawSpan { RootFormat.wholeCopies($0) }
-        let copies = RootFormat.fileLength / RootFormat.copyLength
-        if whole < copies { report.add(.copyDamaged, "FORMAT", "\(whole) of its \(copies) copies are whole") }
+        let bytes: [UInt8]
+        do throws(StorageError) { bytes = try storage.contents(of: "FORMAT", limit: RootFormat.fileLength) } catch {
+            guard error.code == .ioFailure else { throw error }
+            report.add(.copyDamaged, "FORMAT", "the device fails to read it; see the kernel's log")
+            return
+        }
+        let copies = bytes.withRawSpan { RootFormat.copies(in: $0) }
+        for (number, copy) in copies.enumerated() {
+            let offset = UInt64(number * RootFormat.copyLength)
+            if copy == nil {
+                report.add(.copyDamaged, "FORMAT", at: offset, "its copy \(number + 1) is not whole")
+            } else if copy != copies[0], copies[0] != nil {
+                report.add(.copyDamaged, "FORMAT", at: offset, "its copies differ")
+            }
+        }
     }
 
     // MARK: - Journal
@@ -96,7 +131,7 @@ private struct DeepCheck<Storage: JournalStorage> {
                     let next = try cursor.next({ tenant, sequences, _ in
                         max(sequences.lowerBound, erasedThrough(tenant) + 1)
                     })
-                else { return }
+                else { break }
                 batches = next
             } catch {
                 guard case .damaged = error else { throw error }
@@ -107,6 +142,7 @@ private struct DeepCheck<Storage: JournalStorage> {
                 try compareWithSegments(batch, in: "journal/" + file.name, at: cursor.commitOffset)
             }
         }
+        if cursor.hasMissedFile { report.filesPassedOver += 1 }
     }
 
     /// A batch, which has what its frame's header says, against its records.
@@ -147,20 +183,22 @@ private struct DeepCheck<Storage: JournalStorage> {
         guard batch.sequences.lowerBound <= segments.coveredThrough(batch.tenant) else { return }
         var others: [UInt64: RecordBatch.Record] = [:]
         var next = batch.sequences.lowerBound
-        while next <= batch.sequences.upperBound, let entry = segments.entry(of: batch.tenant, above: next - 1) {
-            next = entry.covered.upperBound + 1
-            guard let segment = try file(of: entry, tenant: batch.tenant) else { continue }
-            for number in segment.index.frames.indices
-            where batch.sequences.overlaps(
-                segment.index.frames[number].firstSequence...segment.index.frames[number].lastSequence)
-            {
-                guard let found = try readable({ () throws(WALError) in try segment.batch(ofFrame: number) }) else {
-                    continue
-                }
-                for record in found.records where batch.sequences.contains(record.sequence) {
-                    others[record.sequence] = record
+        while let entry = segments.entry(of: batch.tenant, above: next - 1),
+            entry.covered.lowerBound <= batch.sequences.upperBound
+        {
+            if let segment = try file(of: entry, tenant: batch.tenant) {
+                let frames = segment.index.frames
+                var number = Self.firstFrame(of: frames, through: next)
+                while number < frames.count, frames[number].firstSequence <= batch.sequences.upperBound {
+                    for record in try records(ofFrame: number, of: segment)
+                    where batch.sequences.contains(record.sequence) {
+                        others[record.sequence] = record
+                    }
+                    number += 1
                 }
             }
+            next = entry.covered.upperBound + 1
+            if next > batch.sequences.upperBound { break }
         }
         if others.isEmpty { return }
         for record in batch.records {
@@ -179,12 +217,36 @@ private struct DeepCheck<Storage: JournalStorage> {
     private mutating func file(
         of entry: SegmentCatalog.Entry, tenant: TenantName
     ) throws(WALError) -> SegmentFile<Storage>? {
-        if let open, open.tenant == tenant, open.covered == entry.covered { return open }
+        if let known = compared[tenant], known.segment.covered == entry.covered { return known.segment }
         let reader = reader
-        open = try readable { () throws(WALError) in
+        let segment = try readable { () throws(WALError) in
             try SegmentFile(entry.name, of: tenant, in: reader.storage, format: reader.format)
         }
-        return open
+        if compared.count >= Self.mostCompared { compared = [:] }
+        compared[tenant] = segment.map { Compared(segment: $0) }
+        return segment
+    }
+
+    /// The records of a frame that can be read.
+    private mutating func records(
+        ofFrame number: Int, of segment: SegmentFile<Storage>
+    ) throws(WALError) -> [RecordBatch.Record] {
+        if let known = compared[segment.tenant], known.segment === segment, known.number == number {
+            return known.batch.map { Array($0.records) } ?? []
+        }
+        let batch = try readable { () throws(WALError) in try segment.batch(ofFrame: number) }
+        compared[segment.tenant] = Compared(segment: segment, number: number, batch: batch)
+        return batch.map { Array($0.records) } ?? []
+    }
+
+    /// The first frame that reaches to a number.
+    private static func firstFrame(of frames: [SegmentIndex.Frame], through sequence: UInt64) -> Int {
+        var (low, high) = (0, frames.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if frames[middle].lastSequence < sequence { low = middle + 1 } else { high = middle }
+        }
+        return low
     }
 
     /// nil where it is damaged, or gone.
@@ -200,20 +262,28 @@ private struct DeepCheck<Storage: JournalStorage> {
 
     // MARK: - Segments
 
+    private mutating func summaries(of status: SegmentStatus) throws(StorageError) {
+        let copies = try SegmentCatalog.summaries(status.path, in: storage, reader.format)
+        guard copies.contains(where: { $0.summary == nil || $0.summary != copies[0].summary }) else { return }
+        // It may be overwritten just now.
+        if reader.isErasedByNow(status) { return }
+        for copy in copies where copy.summary == nil {
+            report.add(
+                .copyDamaged, status.path, at: copy.offset, tenant: status.tenant,
+                "its summary at \(copy.offset) is not whole")
+        }
+        if copies.allSatisfy({ $0.summary != nil }) {
+            report.add(.copyDamaged, status.path, tenant: status.tenant, "its two summaries differ")
+        }
+    }
+
     mutating func segment(_ status: SegmentStatus) throws(WALError) {
         guard status.covered.upperBound > erasedThrough(status.tenant) else { return }
         let reader = reader
-        do throws(StorageError) {
-            let whole = try SegmentCatalog.wholeSummaries(status.path, in: storage, reader.format)
-            if whole.count < 2 {
-                report.add(
-                    .copyDamaged, status.path, tenant: status.tenant, "\(whole.count) of its 2 summaries are whole")
-            } else if whole[0] != whole[1] {
-                report.add(.copyDamaged, status.path, tenant: status.tenant, "its two summaries differ")
-            }
-        } catch {
-            if error.code == .notFound { return }
-            guard error.code == .ioFailure else { throw .storage(error) }
+        do throws(StorageError) { try summaries(of: status) } catch {
+            guard Self.isMissing(error) else { throw .storage(error) }
+            report.filesPassedOver += 1
+            return
         }
         guard
             let file = try readable({ () throws(WALError) in

@@ -15,7 +15,8 @@ public struct DeepReport: Sendable {
         case payloadInvalid
         /// Of two copies one is not whole, or they differ.
         case copyDamaged
-        /// A file that is not the log's lies in one of its directories. It is left alone.
+        /// A file that is not the log's lies in one of its directories. It is left alone, but where a tenant's segments
+        /// lie an erasure of that tenant overwrites and removes it.
         case fileStrange
     }
 
@@ -43,6 +44,10 @@ public struct DeepReport: Sendable {
     public internal(set) var records: UInt64 = 0
     /// Records that stood in journal and segments, and were compared.
     public internal(set) var recordsCompared: UInt64 = 0
+
+    /// Journal files and segments that left the log before they were looked at to the end, since a living writer began
+    /// them anew, merged or removed them: their records are elsewhere by then, or delivered.
+    public internal(set) var filesPassedOver: UInt64 = 0
 
     /// How many findings there are beyond those that are kept.
     public var unlisted: UInt64 { counts.values.reduce(0, +) - UInt64(findings.count) }
