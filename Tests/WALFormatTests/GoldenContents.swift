@@ -103,6 +103,33 @@ enum GoldenContents {
         return bytes
     }
 
+    /// What came after the first golden files: backlogs, drops and erasures.
+    static func laterControlCommit() throws -> SampleCommit {
+        try SampleCommit(
+            [SampleFrame(control: laterControlRecords, timestamp: timestamp)], placement: placement(commit: 1_001),
+            timestamp: timestamp, flags: [.checkpoint])
+    }
+
+    static let laterControlRecords: [ControlRecord] = [
+        .checkpoint(tenants: 2, cursors: 0, subscribers: 0, sequenceFloor: 5),
+        .tenantState(
+            tenant: "acme", nextSequence: 700,
+            backlog: BacklogSummary(
+                appendedLength: 900_000, releasedThrough: 650, releasedLength: 708_642,
+                oldestReceived: timestamp - 1_000)),
+        .tenantState(tenant: "café/東京", nextSequence: 9),
+        .dropped(
+            tenant: "acme", cause: .age, through: 600,
+            total: DropTotal(
+                records: 600, length: 654_321, firstReceived: timestamp - 5_000, lastReceived: timestamp - 4_000)),
+        .dropped(
+            tenant: "acme", cause: .erasure, through: 650,
+            total: DropTotal(
+                records: 50, length: 54_321, firstReceived: timestamp - 3_000, lastReceived: timestamp - 2_000)),
+        .erasure(tenant: "acme", through: 650, requested: timestamp - 10, isComplete: true),
+        .erasure(tenant: "café/東京", through: 8, requested: timestamp - 5, isComplete: false),
+    ]
+
     static let controlRecords: [ControlRecord] = [
         .checkpoint(tenants: 1, cursors: 1, subscribers: 2, sequenceFloor: 5),
         .tenantState(tenant: "acme", nextSequence: 7),

@@ -15,6 +15,7 @@ import WALFormat
         ("commit-raw.bin", { try GoldenContents.rawCommit().bytes }),
         (lz4Name, { try GoldenContents.lz4Commit().bytes }),
         ("commit-control.bin", { try GoldenContents.controlCommit().bytes }),
+        ("commit-control-later.bin", { try GoldenContents.laterControlCommit().bytes }),
         (segmentName, { try GoldenContents.segment() }),
     ]
 
@@ -43,7 +44,7 @@ import WALFormat
 
     @Test func filesAreSmallAndNoneIsForgotten() throws {
         let names = try FileManager.default.contentsOfDirectory(atPath: Self.directory.path())
-        #expect(Set(names) == Set(Self.elements.map(\.name) + ["README.md", "logs.tar.xz"]))
+        #expect(Set(names) == Set(Self.elements.map(\.name) + ["README.md", "logs.tar.xz", "logs-with-segments.tar.xz"]))
         for (name, _) in Self.elements { #expect(try Self.committed(name).count <= 12288) }
     }
 
@@ -94,19 +95,22 @@ import WALFormat
         try expect(Self.lz4Name, holds: [GoldenContents.lz4Frame], commit: 1_003, codecs: [.lz4])
     }
 
-    @Test func controlCommitIsRead() throws {
-        let frame = SampleFrame(control: GoldenContents.controlRecords, timestamp: GoldenContents.timestamp)
-        try expect(
-            "commit-control.bin", holds: [frame], commit: 1_001, codecs: [.raw], flags: [.checkpoint])
-        let bytes = try Self.committed("commit-control.bin")
-        let records = try decodeControl(Array(bytes[160..<160 + frame.body.count]), count: 6)
-        #expect(records == GoldenContents.controlRecords)
+    @Test(arguments: [
+        ("commit-control.bin", GoldenContents.controlRecords),
+        ("commit-control-later.bin", GoldenContents.laterControlRecords),
+    ])
+    func controlCommitIsRead(name: String, expected: [ControlRecord]) throws {
+        let frame = SampleFrame(control: expected, timestamp: GoldenContents.timestamp)
+        try expect(name, holds: [frame], commit: 1_001, codecs: [.raw], flags: [.checkpoint])
+        let bytes = try Self.committed(name)
+        let records = try decodeControl(Array(bytes[160..<160 + frame.body.count]), count: expected.count)
+        #expect(records == expected)
     }
 
     /// Every type of control record stands in a golden file.
     @Test func everyTypeOfControlRecordIsThere() {
-        let types = GoldenContents.controlRecords.map { SampleFrame(control: [$0]).body[4] }
-        #expect(Set(types) == [0x81, 0x82, 0x83, 0x84, 0x85])
+        let all = GoldenContents.controlRecords + GoldenContents.laterControlRecords
+        #expect(Set(all.map { SampleFrame(control: [$0]).body[4] }) == [0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87])
     }
 
     /// The commit in a file against the frames that went into it.
