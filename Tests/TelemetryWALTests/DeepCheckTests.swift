@@ -193,7 +193,7 @@ import WALStorage
         writer.start()
         defer { isThrough.value = true }
         try waitUntil { log.statistics.records > 500 }
-        for _ in 0..<10 {
+        for _ in 0..<5 {
             let report = try WriteAheadLogReader(at: directory.path).deepReport()
             #expect(report.findings.isEmpty, "\(lines(report))")
         }
