@@ -224,9 +224,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     /// Counters of compaction since opening.
     public var compactionStatistics: CompactionStatistics { core.lock.withLock { core.compactionStatistics } }
     /// Whether records are on their way into segments at the moment, or segments are being merged or removed.
-    public var isCompacting: Bool {
-        core.lock.withLock { !core.compactorRests || core.compactorIsCalled }
-    }
+    public var isCompacting: Bool { core.lock.withLock { core.isCompacting } }
     /// Bytes of all tenant segments.
     public var segmentLength: UInt64 { core.lock.withLock { core.segments.length } }
     /// Number of tenant segments.

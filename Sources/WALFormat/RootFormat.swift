@@ -65,9 +65,6 @@ public struct RootFormat: Equatable, Sendable {
         }
     }
 
-    /// How many copies are whole.
-    public static func wholeCopies(_ bytes: RawSpan) -> Int { copies(in: bytes).count { $0 != nil } }
-
     private static func decodeCopy(_ bytes: RawSpan, at base: Int) throws(FormatError) -> RootFormat {
         guard bytes.littleEndian(UInt64.self, at: base) == magic else {
             throw FormatError(.magic, "it does not begin with TWALFMT1")

@@ -197,6 +197,20 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// Between being woken and waking the compactor does not rest; on a closed log it does, whoever calls.
+    @Test func whoIsWokenDoesNotRest() throws {
+        let log = try open()
+        try wait("it rests") { !log.isCompacting }
+        log.core.lock.withLock {
+            log.core.wakeCompactor()
+            #expect(log.core.compactorRests && log.core.isCompacting)
+        }
+        try wait("it rests again") { !log.isCompacting }
+        try log.closeBlocking()
+        log.core.lock.withLock { log.core.wakeCompactor() }
+        #expect(!log.isCompacting)
+    }
+
     // MARK: - Room
 
     /// Segments at their limit: the journal fills up to its own, appends are refused, and delivery makes room.

@@ -142,6 +142,42 @@ import WALStorage
         #expect(report.findings.contains { path.hasSuffix($0.path) && $0.tenant == "gamma" })
     }
 
+    /// Each whole, and another one's: the first is believed, and a repair has both say the same.
+    @Test func copiesOfTheFormatThatDifferAreFoundAndRepaired() throws {
+        _ = try closedLog()
+        let path = URL(fileURLWithPath: directory.path + "/FORMAT")
+        var bytes = Array(try Data(contentsOf: path))
+        let format = try reader().format
+        let other = RootFormat(
+            logIdentifier: format.logIdentifier, blockSize: 2 * format.blockSize, created: format.created)
+        bytes.replaceSubrange(RootFormat.copyLength..., with: other.encoded()[RootFormat.copyLength...])
+        try Data(bytes).write(to: path)
+        let report = try reader().deepReport()
+        try #require(report.counts == [.copyDamaged: 1], "\(lines(report))")
+        #expect(report.findings[0].path == "FORMAT" && report.findings[0].offset == UInt64(RootFormat.copyLength))
+        #expect(try LogRepair(storage: FaultyStorage(at: directory.path), options: options()).run().remaining.isEmpty)
+        #expect(Array(try Data(contentsOf: path)) == format.encoded())
+        #expect(try reader().deepReport().findings.isEmpty)
+    }
+
+    /// A view of before; the segment is still there, overwritten.
+    @Test func whatALivingWriterErasesIsNoDamage() throws {
+        _ = try closedLog()
+        let log = try open()
+        let view = try WriteAheadLogReader(at: directory.path)
+        let segment = try #require(view.segments(of: "alpha").first)
+        try log.eraseBlocking("alpha")
+        let path = directory.path + "/" + segment.path
+        #expect(!FileManager.default.fileExists(atPath: path))
+        try FileManager.default.createDirectory(
+            at: URL(fileURLWithPath: path).deletingLastPathComponent(), withIntermediateDirectories: true)
+        try Data(count: 65536).write(to: URL(fileURLWithPath: path))
+        #expect(try view.report(on: segment, opensFrames: true)?.isDamaged == false)
+        let report = try view.deepReport()
+        #expect(report.counts[.copyDamaged] == nil, "\(lines(report))")
+        try log.closeBlocking()
+    }
+
     @Test func strangersAreFound() throws {
         _ = try closedLog()
         let root = URL(fileURLWithPath: directory.path)

@@ -81,10 +81,7 @@ import WALStorage
 
     /// A guest does not find the file that it was in, since everybody has it and it is being set aside: nothing is missing.
     @Test func aFileThatIsSetAsideIsNotMissed() throws {
-        let standard = try StandardLog(at: directory.path, files: 3)
-        var file = standard.files[0]
-        file.zero(file.commits[4].headers)
-        try file.save()
+        let standard = try StandardLog.damaged(at: directory.path)
         let plan = FaultPlan()
         var options = quietOptions()
         options.recoveryScope = .wholeJournal
@@ -92,19 +89,14 @@ import WALStorage
         let log = try openPatiently(at: directory.path, options: options, plan: plan)
         var reader = log.records(subscriber: "collector").makeBlockingIterator()
         _ = try #require(try reader.next())
-        let (moves, mayGoOn) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
-        plan.setMove { _ in
-            moves.signal()
-            mayGoOn.wait()
-        }
-        for (tenant, highest) in standard.ledger.highest {
-            log.acknowledge(through: highest, of: tenant, subscriber: "collector")
-        }
+        let gate = Gate()
+        plan.setMove { _ in _ = gate.admit() }
+        standard.acknowledgeAll(log)
         try log.flushAcknowledgementsBlocking()
-        moves.wait()
+        gate.waitUntilHeld()
         #expect(throws: Never.self) { while try reader.next() != nil {} }
         plan.setMove(nil)
-        mayGoOn.signal()
+        gate.open()
         try log.closeBlocking()
     }
 

@@ -75,6 +75,19 @@ struct StandardLog {
         if closing { try log.closeBlocking() }
     }
 
+    /// The same with damage in its oldest file.
+    static func damaged(at path: String) throws -> StandardLog {
+        let standard = try StandardLog(at: path, files: 3)
+        var file = standard.files[0]
+        file.zero(file.commits[4].headers)
+        try file.save()
+        return standard
+    }
+
+    func acknowledgeAll(_ log: FaultyLog) {
+        for (tenant, last) in ledger.highest { log.acknowledge(through: last, of: tenant, subscriber: "collector") }
+    }
+
     /// An expectation of everything, to be changed into what the damage leaves.
     var expectation: RecoveryExpectation { RecoveryExpectation(ledger: ledger, cursors: cursors) }
 }

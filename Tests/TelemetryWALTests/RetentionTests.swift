@@ -231,6 +231,24 @@ import WALStorage
 
     // MARK: - Age
 
+    /// Who opens a log to have its policies applied is told what goes.
+    @Test func whoAppliesPoliciesIsNotForestalled() throws {
+        var ledger = Ledger()
+        var log = try open(options(.backPressure, budget: nil))
+        try log.register(subscriber: "collector")
+        try fill(log, &ledger, batches: 3)
+        try log.closeBlocking()
+        var options = options(.backPressure, budget: nil, age: 1_000_000_000)
+        options.firstRetentionPass = .max / 4
+        log = try open(options)
+        // Longer than the pass would wait otherwise.
+        Thread.sleep(forTimeInterval: 2.5)
+        #expect(try status(log).droppedThrough == 0)
+        let last = try #require(ledger.highest[flooded])
+        #expect(try log.applyRetentionBlocking().map(\.sequences) == [1...last])
+        try log.closeBlocking()
+    }
+
     /// Records older than they are kept go, whoever lacks them, from journal and segments; younger ones stay.
     @Test(arguments: [false, true]) func theOldGo(inSegments: Bool) throws {
         var ledger = Ledger()

@@ -15,7 +15,8 @@ struct VerifyCommand: ParsableCommand {
 
             With --deep also what no checksum tells, reading everything twice: what frames and indices say of kinds and
             times against their records, records that stand in journal and segments against each other, payloads
-            against their kinds (OTLP), both copies of FORMAT and of segments' summaries, and strangers' files.
+            against their kinds (OTLP), both copies of FORMAT and of segments' summaries, and strangers' files. Of what
+            that finds `walctl repair` mends FORMAT only.
 
             EXAMPLES
               walctl verify wal

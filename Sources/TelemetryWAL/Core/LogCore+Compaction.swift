@@ -141,7 +141,7 @@ extension LogCore {
             hasLeft: { [self] readable in
                 lock.withLock { !files.contains { $0.sequence == readable.header.fileSequence } }
             },
-            erasedThrough: { [self] (tenant, _) in lock.withLock { erasedThrough(tenant) } })
+            erasedThrough: { [self] (tenant, _) in lock.withLock { state.erasedThrough(of: tenant) } })
         let repairsLosses = givesUpLosses
         lock.unlock()
         var failure: WALError?

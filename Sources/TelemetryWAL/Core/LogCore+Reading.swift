@@ -25,7 +25,7 @@ extension LogCore {
                     }
                 }
             },
-            erasedThrough: { [self] (tenant, _) in lock.withLock { erasedThrough(tenant) } })
+            erasedThrough: { [self] (tenant, _) in lock.withLock { state.erasedThrough(of: tenant) } })
     }
 
     /// What there is behind a place in the journal, and in segments that came since a generation of them. Under the
@@ -52,11 +52,6 @@ extension LogCore {
         let from = index.map { max(through($0), state.tenants[$0].segmentedThrough) + 1 } ?? 1
         supply.files = readableFiles(tenantIndex: index, from: from, behind: place)
         return supply
-    }
-
-    /// Through which number a tenant's records were erased, or are about to be; 0: none. Under the lock.
-    func erasedThrough(_ tenant: TenantName) -> UInt64 {
-        state.index(of: tenant).map { state.tenants[$0].erasedThrough } ?? 0
     }
 
     /// Through which number a subscriber is given nothing of a tenant: it has the records, or they were dropped. Under

@@ -128,6 +128,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     var lastLoggedDrops: [TenantName: MonotonicTime] = [:]
     /// A repair goes on: records that are found lost are given up when they come into segments.
     @LockGuarded var givesUpLosses = false
+    /// Whether the compactor is at something, or was woken and has not looked yet. Under the lock.
+    var isCompacting: Bool { !compactorRests || compactorIsCalled }
     /// The compactor has nothing to do.
     var compactorRests = false
     /// It was woken since it last found nothing to do.

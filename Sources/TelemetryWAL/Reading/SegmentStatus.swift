@@ -57,21 +57,13 @@ extension WriteAheadLogReader {
     public func report(on segment: SegmentStatus, opensFrames: Bool) throws(WALError) -> SegmentReport? {
         guard var report = try reportAsItStands(on: segment, opensFrames: opensFrames) else { return nil }
         // What is erased, or about to be, fails its checks and is missed by nobody.
-        let erased = recovered.state.index(of: segment.tenant).map { recovered.state.tenants[$0].erasedThrough } ?? 0
-        report.losses.removeAll { $0.sequences.upperBound <= erased }
-        if segment.covered.upperBound <= erased || (report.isDamaged && isErasedByNow(segment)) {
-            report.fault = nil
-            report.losses = []
+        if report.isDamaged {
+            var erasures = ErasuresByNow(of: self)
+            let erased = erasures.through(segment.tenant, segment.covered.upperBound)
+            report.losses.removeAll { $0.sequences.upperBound <= erased }
+            if segment.covered.upperBound <= erased { report.fault = nil }
         }
         return report
-    }
-
-    /// Whether all that a segment covers was erased since the view was opened, by a writer that lives.
-    func isErasedByNow(_ segment: SegmentStatus) -> Bool {
-        guard writer != .none, let now = try? Recovery(storage: storage, format: format, scope: .sinceCheckpoint).run(),
-            let index = now.state.index(of: segment.tenant)
-        else { return false }
-        return segment.covered.upperBound <= now.state.tenants[index].erasedThrough
     }
 
     private func reportAsItStands(

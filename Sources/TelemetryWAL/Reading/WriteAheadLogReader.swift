@@ -136,26 +136,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             } catch { throw .storage(error) }
         }
         let lastCommit = lastCommit
-        func erased(_ tenant: TenantName, in state: LogState) -> UInt64 {
-            state.index(of: tenant).map { state.tenants[$0].erasedThrough } ?? 0
-        }
-        // Bytes that fail their checks may be those of a tenant that a living writer erases meanwhile. Its log says so
-        // before the first of them is overwritten.
-        var latest = contents.state
-        var asked = (times: 0, last: MonotonicTime(nanoseconds: 0))
-        func erasedByNow(_ tenant: TenantName, _ last: UInt64) -> UInt64 {
-            let known = erased(tenant, in: latest)
-            // Where much is damaged, it is not asked for each piece.
-            if known >= last || (asked.times >= 64 && MonotonicTime.now.since(asked.last) < 1_000_000_000) {
-                return known
-            }
-            guard let now = try? Recovery(storage: storage, format: format, scope: .sinceCheckpoint).run() else {
-                return known
-            }
-            asked = (asked.times + 1, .now)
-            latest = now.state
-            return erased(tenant, in: latest)
-        }
+        var erasures = ErasuresByNow(of: self)
         let source = WalkSource<Storage>(
             supply: { (place, given, hasMissedFile) throws(WALError) in
                 var supply = WalkSource<Storage>.Supply(throughCommit: lastCommit)
@@ -174,7 +155,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 if again { try readAgain() }
                 return segments.entry(of: tenant, above: sequence)?.name
             },
-            floor: { max(sequence - 1, erased($0, in: contents.state)) }, erasedThrough: erasedByNow)
+            floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) },
+            erasedThrough: { erasures.through($0, $1) })
         return StoredRecords(RecordWalk(storage: storage, format: format, tenant: tenant, source: source))
     }
 

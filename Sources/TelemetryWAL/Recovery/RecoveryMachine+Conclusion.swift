@@ -82,11 +82,7 @@ extension RecoveryMachine {
         for (index, finding) in report.findings.enumerated() {
             guard let bodies = damagedFrames[finding.fileSequence], bodies.contains(finding.byteRange),
                 !finding.losses.isEmpty,
-                finding.losses.allSatisfy({ loss in
-                    state.index(of: loss.tenant).map {
-                        loss.sequences.upperBound <= state.tenants[$0].erasedThrough
-                    } ?? false
-                })
+                finding.losses.allSatisfy({ $0.sequences.upperBound <= state.erasedThrough(of: $0.tenant) })
             else {
                 kept.append(finding)
                 continue

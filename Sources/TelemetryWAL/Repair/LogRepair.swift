@@ -135,8 +135,10 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
         do throws(StorageError) {
             guard try storage.exists("FORMAT") else { return "there is none; the journal files' headers say the same" }
             let copies = try storage.contents(of: "FORMAT", limit: RootFormat.fileLength)
-                .withRawSpan { RootFormat.wholeCopies($0) }
-            return copies == FormatLimits.headerCopies ? nil : "\(copies) of its two copies whole"
+                .withRawSpan { RootFormat.copies(in: $0) }
+            let whole = copies.compactMap(\.self)
+            if whole.count < copies.count { return "\(whole.count) of its two copies whole" }
+            return whole.allSatisfy { $0 == whole[0] } ? nil : "its two copies differ; the first one is used"
         } catch {
             guard error.code == .ioFailure else { throw .storage(error) }
             return "the device fails to read it; the journal files' headers say the same"

@@ -121,9 +121,14 @@ package struct SegmentCatalog: Sendable {
     static func summary<Storage: JournalStorage>(
         _ path: String, in storage: Storage, _ format: RootFormat
     ) throws(StorageError) -> SegmentSummary? {
+        try summary(at: 0, of: try storage.open(path, forWriting: false), format)
+    }
+
+    private static func summary(
+        at offset: UInt64, of file: some StorageFile, _ format: RootFormat
+    ) throws(StorageError) -> SegmentSummary? {
         let buffer = AlignedBuffer(capacity: format.blockSize, alignment: max(4096, format.blockSize))
-        let file = try storage.open(path, forWriting: false)
-        let count = try file.read(into: buffer, at: 0, length: format.blockSize, from: 0)
+        let count = try file.read(into: buffer, at: 0, length: format.blockSize, from: offset)
         return buffer.withBytes { bytes in
             try? SegmentSummary.decode(bytes.extracting(0..<count), at: 0, blockSize: format.blockSize)
         }
@@ -134,20 +139,15 @@ package struct SegmentCatalog: Sendable {
     static func summaries<Storage: JournalStorage>(
         _ path: String, in storage: Storage, _ format: RootFormat
     ) throws(StorageError) -> [(offset: UInt64, summary: SegmentSummary?)] {
-        let buffer = AlignedBuffer(capacity: format.blockSize, alignment: max(4096, format.blockSize))
         let file = try storage.open(path, forWriting: false)
         let blocks = try file.size() / UInt64(format.blockSize)
         var copies: [(offset: UInt64, summary: SegmentSummary?)] = []
         for block in [0, max(1, blocks) - 1] {
             let offset = block * UInt64(format.blockSize)
-            var count = 0
-            do throws(StorageError) {
-                count = try file.read(into: buffer, at: 0, length: format.blockSize, from: offset)
-            } catch { guard error.code == .ioFailure else { throw error } }
-            let summary = buffer.withBytes { bytes in
-                try? SegmentSummary.decode(bytes.extracting(0..<count), at: 0, blockSize: format.blockSize)
+            do throws(StorageError) { copies.append((offset, try summary(at: offset, of: file, format))) } catch {
+                guard error.code == .ioFailure else { throw error }
+                copies.append((offset, nil))
             }
-            copies.append((offset, summary))
         }
         return copies
     }

@@ -47,6 +47,11 @@ package struct LogState: Sendable {
     /// The index of a known tenant.
     package func index(of tenant: TenantName) -> Int? { indices[tenant] }
 
+    /// Through which number a tenant's records were erased, or are about to be; 0: none.
+    package func erasedThrough(of tenant: TenantName) -> UInt64 {
+        index(of: tenant).map { tenants[$0].erasedThrough } ?? 0
+    }
+
     /// The index of a tenant, which becomes known if it is not.
     mutating func makeIndex(of tenant: TenantName) -> Int {
         if let index = indices[tenant] { return index }

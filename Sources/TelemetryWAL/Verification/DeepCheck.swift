@@ -48,14 +48,14 @@ private struct DeepCheck<Storage: JournalStorage> {
     init(reader: WriteAheadLogReader<Storage>, payloadFault: ((RecordBatch.Record) -> String?)?) {
         self.reader = reader
         self.payloadFault = payloadFault
+        erasures = ErasuresByNow(of: reader)
     }
 
     private var storage: Storage { reader.storage }
 
-    private func erasedThrough(_ tenant: TenantName) -> UInt64 {
-        let state = reader.recovered.state
-        return state.index(of: tenant).map { state.tenants[$0].erasedThrough } ?? 0
-    }
+    private var erasures: ErasuresByNow<Storage>
+
+    private func erasedThrough(_ tenant: TenantName) -> UInt64 { reader.recovered.state.erasedThrough(of: tenant) }
 
     private static func isMissing(_ error: StorageError) -> Bool { error.code == .notFound }
 
@@ -266,7 +266,8 @@ private struct DeepCheck<Storage: JournalStorage> {
         let copies = try SegmentCatalog.summaries(status.path, in: storage, reader.format)
         guard copies.contains(where: { $0.summary == nil || $0.summary != copies[0].summary }) else { return }
         // It may be overwritten just now.
-        if reader.isErasedByNow(status) { return }
+        let last = status.covered.upperBound
+        if erasures.through(status.tenant, last) >= last { return }
         for copy in copies where copy.summary == nil {
             report.add(
                 .copyDamaged, status.path, at: copy.offset, tenant: status.tenant,
