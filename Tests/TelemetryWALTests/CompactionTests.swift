@@ -120,7 +120,7 @@ import WALStorage
         writer.start()
         try waitUntil { log.statistics.records > 0 }
         var views: [ReadBack] = []
-        for _ in 0..<60 {
+        while views.count < 10 || (views.count < 60 && !writer.isFinished) {
             let view = try WriteAheadLogReader(at: path)
             #expect(!view.report.hasLoss, "\(view.report.findings)")
             views.append(ReadBack(view))

@@ -128,11 +128,16 @@ import WALStorage
         let log = try open(options)
         try mixed(log, &ledger, &secrets, rounds: 60)
         let isThrough = Atomic<Bool>(false)
+        // Rounds that each may have come to: what is looked through must not grow as fast as it is looked through.
+        let allowed = Atomic<Int>(0)
         let appended = Shared(ledger)
         let threads = (0..<3).map { number in
             let thread = Thread {
                 var round = 0
                 while !isThrough.load(ordering: .acquiring) || round < 30 {
+                    while !isThrough.load(ordering: .acquiring), round >= allowed.load(ordering: .acquiring) {
+                        Thread.sleep(forTimeInterval: 0.001)
+                    }
                     let record = numberedRecord(1_000_000 * (number + 1) + round, length: [80, 900, 9000][round % 3])
                     let tenant = Self.tenants[number]
                     if let receipt = try? log.appendBlocking(record, tenant: tenant) {
@@ -145,10 +150,12 @@ import WALStorage
             return thread
         }
         for _ in 0..<5 {
+            allowed.add(200, ordering: .releasing)
             try log.eraseBlocking(erased)
             try secrets.expectNone(below: directory.path)
             try secrets.append(to: log, erased, count: 20)
         }
+        allowed.add(200, ordering: .releasing)
         try log.eraseBlocking(erased)
         isThrough.store(true, ordering: .releasing)
         while threads.contains(where: { !$0.isFinished }) { Thread.sleep(forTimeInterval: 0.002) }
