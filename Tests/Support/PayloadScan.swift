@@ -11,10 +11,15 @@ public struct PayloadScan {
     }
 
     private var pieces: Set<Piece> = []
+    /// Bytes from one place that is looked at to the next. A run of a piece's length and `step - 1` more is found
+    /// wherever it lies; no payload is shorter than that.
+    private let step: Int
     /// One bit for each of the pieces' hashes, so that few bytes cost more than a look.
     private var filter = [UInt64](repeating: 0, count: 1 << 18)
 
     public init(_ payloads: [[UInt8]]) {
+        let shortest = payloads.map(\.count).min() ?? 0
+        step = max(1, min(16, shortest - Self.pieceLength + 1))
         for payload in payloads {
             payload.withUnsafeBytes { bytes in
                 for offset in 0..<max(0, bytes.count - Self.pieceLength + 1) {
@@ -43,15 +48,13 @@ public struct PayloadScan {
     public func places(in bytes: UnsafeRawBufferPointer, most: Int = 3) -> [Int] {
         var found: [Int] = []
         filter.withUnsafeBufferPointer { filter in
-            var offset = -1
-            while offset + 1 <= bytes.count - Self.pieceLength {
-                offset += 1
+            var next = 0
+            while next <= bytes.count - Self.pieceLength {
+                let offset = next
+                next += step
                 let piece = Self.piece(bytes, offset)
                 // Runs of zeros are most of what an erasure leaves, and are no piece.
-                if piece.first == 0, piece.second == 0 {
-                    offset += Self.pieceLength / 2 - 1
-                    continue
-                }
+                if piece.first == 0, piece.second == 0 { continue }
                 let bit = Self.bit(piece)
                 guard filter[bit >> 6] & 1 << UInt64(bit & 63) != 0, pieces.contains(piece) else { continue }
                 found.append(offset)
