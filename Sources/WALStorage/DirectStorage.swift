@@ -11,6 +11,8 @@ public struct DirectStorage: JournalStorage {
     public typealias File = DirectFile
 
     private let root: FilePath
+    /// What names of files are put behind.
+    private let prefix: String
     private let direct: DirectIORequirement
     /// Ends the name of a file that is not yet complete.
     static let temporarySuffix = ".tmp"
@@ -18,12 +20,16 @@ public struct DirectStorage: JournalStorage {
     /// Storage below `root`, which need not exist yet.
     public init(root: FilePath, direct: DirectIORequirement = .required) {
         self.root = root
+        prefix = root.isEmpty || root.string.hasSuffix("/") ? root.string : root.string + "/"
         self.direct = direct
     }
 
     public var rootDescription: String { root.string }
 
-    private func path(_ name: String) -> String { name.isEmpty ? root.string : root.appending(name).string }
+    private func path(_ name: String) -> String { name.isEmpty ? root.string : prefix + name }
+
+    /// The directory that a name stands in, relative to the root; "" is the root itself.
+    private func directory(of name: String) -> String { name.lastIndex(of: "/").map { String(name[..<$0]) } ?? "" }
 
     public func prepareDirectories() throws(StorageError) {
         var missing: [FilePath] = []
@@ -141,7 +147,7 @@ public struct DirectStorage: JournalStorage {
             }
             try fill(file)
             try file.synchronizeWithMetadata()
-            try rename(temporary, to: final)
+            try rename(temporary, to: name)
             return file
         } catch {
             SystemCalls.unlink(temporary)
@@ -149,12 +155,14 @@ public struct DirectStorage: JournalStorage {
         }
     }
 
-    private func rename(_ temporary: String, to final: String) throws(StorageError) {
+    /// From a path to a name.
+    private func rename(_ temporary: String, to name: String) throws(StorageError) {
+        let final = path(name)
         let result = SystemCalls.rename(temporary, to: final)
         if result != 0 {
             throw StorageError(negatedErrno: Int(result), operation: "rename to \(final)", path: temporary)
         }
-        try synchronizeDirectory(FilePath(final).removingLastComponent().string)
+        try synchronizeDirectory(path(directory(of: name)))
     }
 
     private func synchronizeDirectory(_ path: String) throws(StorageError) {
@@ -182,7 +190,7 @@ public struct DirectStorage: JournalStorage {
         } catch {
             guard error.code == .notFound else { throw error }
         }
-        try makeDirectories(to: FilePath(final).removingLastComponent())
+        try makeDirectories(to: FilePath(path(directory(of: name))))
         let file = try DirectFile(path: temporary, flags: flags, direct: direct, lastingPath: final)
         try checkDirectIO(of: file)
         return file
@@ -211,9 +219,9 @@ public struct DirectStorage: JournalStorage {
                 throw StorageError(negatedErrno: Int(result), operation: "rename to \(final)", path: temporary)
             }
             // Those above, too: a process that made them may have been killed before it synced them.
-            var directory = FilePath(name).removingLastComponent()
-            while directories.insert(directory.string).inserted, !directory.isEmpty {
-                directory.removeLastComponent()
+            var directory = directory(of: name)
+            while directories.insert(directory).inserted, !directory.isEmpty {
+                directory = self.directory(of: directory)
             }
         }
         try synchronize(directories: directories.sorted())
@@ -298,7 +306,7 @@ public struct DirectStorage: JournalStorage {
             }
             let synced = cwal_fsync(descriptor)
             if synced != 0 { throw StorageError(negatedErrno: Int(synced), operation: "fsync", path: temporary) }
-            try rename(temporary, to: final)
+            try rename(temporary, to: name)
         } catch {
             SystemCalls.unlink(temporary)
             throw error
@@ -306,17 +314,17 @@ public struct DirectStorage: JournalStorage {
     }
 
     public func move(_ name: String, to target: String) throws(StorageError) {
-        let directory = FilePath(path(target)).removingLastComponent()
-        if !isPresent(directory.string) { try makeDirectories(to: directory) }
-        try rename(path(name), to: path(target))
-        try synchronizeDirectory(FilePath(path(name)).removingLastComponent().string)
+        let directory = path(directory(of: target))
+        if !isPresent(directory) { try makeDirectories(to: FilePath(directory)) }
+        try rename(path(name), to: target)
+        try synchronizeDirectory(path(self.directory(of: name)))
     }
 
     public func remove(_ name: String) throws(StorageError) {
         let path = path(name)
         let result = SystemCalls.unlink(path)
         if result != 0 { throw StorageError(negatedErrno: Int(result), operation: "remove", path: path) }
-        try synchronizeDirectory(FilePath(path).removingLastComponent().string)
+        try synchronizeDirectory(self.path(directory(of: name)))
     }
 
     public func discard(_ names: [String]) throws(StorageError) {
