@@ -5,12 +5,16 @@ public struct PayloadScan {
     /// The shortest piece that counts, bytes.
     public static let pieceLength = 16
 
-    private struct Piece: Hashable {
+    private struct Piece {
         var first: UInt64
         var second: UInt64
+
+        /// Two pieces that meet by chance: one time in 2^64.
+        var hash: UInt64 { (first ^ second &* 0x9E37_79B9_7F4A_7C15) &* 0xC2B2_AE3D_27D4_EB4F }
     }
 
-    private var pieces: Set<Piece> = []
+    /// Their hashes.
+    private var pieces: Set<UInt64> = []
     /// Bytes from one place that is looked at to the next. A run of a piece's length and `step - 1` more is found
     /// wherever it lies; no payload is shorter than that.
     private let step: Int
@@ -22,12 +26,16 @@ public struct PayloadScan {
         step = max(1, min(16, shortest - Self.pieceLength + 1))
         for payload in payloads {
             payload.withUnsafeBytes { bytes in
-                for offset in 0..<max(0, bytes.count - Self.pieceLength + 1) {
-                    let piece = Self.piece(bytes, offset)
+                // Not a range: without optimization it is slow.
+                var next = 0
+                while next <= bytes.count - Self.pieceLength {
+                    let piece = Self.piece(bytes, next)
+                    next += 1
                     // Runs of one byte are everywhere.
                     if piece.first == piece.second, piece.first & 0xFF == (piece.first >> 8) & 0xFF { continue }
-                    pieces.insert(piece)
-                    let bit = Self.bit(piece)
+                    let hash = piece.hash
+                    pieces.insert(hash)
+                    let bit = Int(truncatingIfNeeded: hash >> 40)
                     filter[bit >> 6] |= 1 << UInt64(bit & 63)
                 }
             }
@@ -38,10 +46,6 @@ public struct PayloadScan {
         Piece(
             first: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self),
             second: bytes.loadUnaligned(fromByteOffset: offset + 8, as: UInt64.self))
-    }
-
-    private static func bit(_ piece: Piece) -> Int {
-        Int(truncatingIfNeeded: ((piece.first ^ piece.second &* 0x9E37_79B9_7F4A_7C15) &* 0xC2B2_AE3D_27D4_EB4F) >> 40)
     }
 
     /// Places where bytes hold a piece, at most so many.
@@ -55,8 +59,9 @@ public struct PayloadScan {
                 let piece = Self.piece(bytes, offset)
                 // Runs of zeros are most of what an erasure leaves, and are no piece.
                 if piece.first == 0, piece.second == 0 { continue }
-                let bit = Self.bit(piece)
-                guard filter[bit >> 6] & 1 << UInt64(bit & 63) != 0, pieces.contains(piece) else { continue }
+                let hash = piece.hash
+                let bit = Int(truncatingIfNeeded: hash >> 40)
+                guard filter[bit >> 6] & 1 << UInt64(bit & 63) != 0, pieces.contains(hash) else { continue }
                 found.append(offset)
                 if found.count == most { return }
             }

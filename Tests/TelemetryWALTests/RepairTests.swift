@@ -275,6 +275,23 @@ import WALStorage
         try repairAndCheck(ledger)
     }
 
+    /// The damaged file may leave while the header that still counts it is being written; then another one follows. Where
+    /// a loss has no name, nothing else would say that the file is not missed.
+    @Test(arguments: 1...12) func aHeaderFollowsTheLastThatLeaves(_ round: Int) throws {
+        var ledger = Ledger()
+        var log = try open()
+        while log.liveFileCount < 4 { try fill(log, &ledger, batches: 1) }
+        try log.closeBlocking()
+        var file = try JournalImage.live(in: directory.path)[2]
+        let count = file.commits.count
+        for commit in [count / 2, count - 4, count - 2] { file.flip(at: file.commits[commit].range.lowerBound + 100) }
+        try file.save()
+        #expect(try view().report.findings.contains { $0.losses.isEmpty && ($0.recordsLost ?? 0) > 0 })
+        try repairAndCheck(ledger, "round \(round)")
+        log = try open()
+        try log.closeBlocking()
+    }
+
     // MARK: - Anything
 
     /// Wounds of all kinds at random places of journal and segments, by seeds that a failure names.

@@ -138,6 +138,10 @@ extension LogCore {
         // Each header comes after what it no longer counts, and before what waits for that: as often as one lets another
         // file go.
         func isLeaving(_ file: LiveFile) -> Bool { file.holdsLoss && mayLeave(file) && file.name != pinnedFile }
+        // A damaged file may be gone by the time that the header which still counts it is on disk.
+        func countsWhatHasLeft(_ newest: JournalFileHeader) -> Bool {
+            newest.oldestLiveFileSequence <= damaged && files[0].sequence > damaged
+        }
         var rounds = 2 * files.count + 2
         repeat {
             reclaim()
@@ -148,7 +152,9 @@ extension LogCore {
             if let setAsideFailure { throw .storage(setAsideFailure) }
             try beginFreshFile()
             rounds -= 1
-        } while rounds > 0 && (hasFilesToSetAside || leavingFile != nil || files.first.map(isLeaving) ?? false)
+        } while rounds > 0
+            && (hasFilesToSetAside || leavingFile != nil || files.first.map(isLeaving) ?? false
+                || files.last.map { countsWhatHasLeft($0.header) } ?? false)
     }
 
     /// What the device fails to read is given up when it has failed often enough, file by file.
