@@ -7,8 +7,11 @@ public struct LogIdentifier: Hashable, Sendable, CustomStringConvertible {
 
     /// A new random identifier.
     public init(using generator: inout some RandomNumberGenerator) {
-        high = generator.next() & 0xFFFF_FFFF_FFFF_0FFF | 0x4000
-        low = generator.next() & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+        // A copy, since ThreadSanitizer takes all generators without a state of their own for one variable.
+        var copy = generator
+        high = copy.next() & 0xFFFF_FFFF_FFFF_0FFF | 0x4000
+        low = copy.next() & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+        generator = copy
         var bytes = [UInt8](repeating: 0, count: 16)
         let (high, low) = (high, low)
         checksum = bytes.withMutableRawSpan { span in
