@@ -119,13 +119,13 @@ def scan(data, block, end, first, last, tenant):
 
 
 def read(log, block, tenant, first, last, path):
-    """A segment's records, and its losses as byte ranges: of each first and last number."""
+    """A segment's records, its losses, of each first and last number, and whether it has an index that can be read."""
     data = path.read_bytes()
     copies = [attempt(parse_summary, data, at, log, block, tenant, path)
               for at in (0, len(data) // block * block - block) if at >= 0]
     summary, is_own = next(filter(None, copies), (None, True))
     if not is_own or summary and (summary.first, summary.last) != (first, last):
-        return [], [(first, last)]
+        return [], [(first, last)], True
     index = attempt(parse_index, data, summary) if summary else None
     frames, lost = index or scan(data, block, summary.index if summary else len(data), first, last, tenant)
     records, losses = [], [(low, high) for low, high, cause in lost if cause == 1]
@@ -135,7 +135,7 @@ def read(log, block, tenant, first, last, path):
             records += enumerate(rows, sequence)
         else:
             losses.append((sequence, sequence + count - 1))
-    return records, losses
+    return records, losses, index is not None
 
 
 def read_frame(data, at, tenant, expected):
@@ -155,10 +155,13 @@ def join(recovery, segments):
     for tenant, (first, last, path) in ((name, found) for name in recovery.tenants for found in segments.get(name, ())):
         if last <= erased.get(tenant, 0):  # what is left of it is on its way out
             continue
-        records, losses = read(recovery.log, recovery.block, tenant, first, last, path)
+        records, losses, has_index = read(recovery.log, recovery.block, tenant, first, last, path)
         rows.update({(tenant, number): record for number, record in records})
         recovery.findings += [dict(case="segmentDamaged", loss=True, file=path.name, fileSequence=0, first=low,
                                    end=high + 1) for low, high in losses]
+        if not has_index:
+            recovery.findings.append(dict(case="segmentDamaged", loss=False, file=path.name, fileSequence=0, first=0,
+                                          end=0))
     recovery.rows = rows | {
         name: row for name, row in recovery.rows.items() if name[1] > recovery.segmented.get(name[0], 0)}
     recovery.rows = {name: row for name, row in recovery.rows.items() if name[1] > erased.get(name[0], 0)}
