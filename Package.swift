@@ -22,8 +22,8 @@ let relaxed: [SwiftSetting] = [
 // compile an HTTP client, TLS and protobuf each time. See tools/sanitize.
 let isEngineOnly = Context.environment["TELEMETRY_WAL_ENGINE_ONLY"] != nil
 let engineTargets: Set<String> = [
-    "CLZ4", "CWALLinux", "WALFormat", "WALStorage", "TelemetryWAL", "TelemetryReplay", "TestSupport", "WALFormatTests",
-    "WALStorageTests", "TelemetryWALTests",
+    "CLZ4", "CWALLinux", "WALFormat", "WALStorage", "TelemetryWAL", "TelemetryReplay", "SimulatedKeys", "TestSupport",
+    "WALFormatTests", "WALStorageTests", "TelemetryWALTests",
 ]
 let enginePackages: Set<String> = ["swift-system", "swift-log"]
 
@@ -32,6 +32,7 @@ let package = Package(
     products: [
         .library(name: "WALFormat", targets: ["WALFormat"]),
         .library(name: "TelemetryWAL", targets: ["TelemetryWAL"]),
+        .library(name: "WALEncryption", targets: ["WALEncryption", "WALKeys"]),
         .library(name: "TelemetryReplay", targets: ["TelemetryReplay"]),
         .library(name: "OTLPExporter", targets: ["OTLPExporter"]),
         .library(name: "FileExporter", targets: ["FileExporter"]),
@@ -44,12 +45,18 @@ let package = Package(
     traits: [
         .trait(
             name: "Simulation",
-            description: "Files, threads and clocks can be a simulation's. For WALSimulation and walsim only: slower.")
+            description: "Files, threads and clocks can be a simulation's. For WALSimulation and walsim only: slower."),
+        .trait(
+            name: "Encryption",
+            description: "walctl reads and writes encrypted records. Without it no cryptography is compiled for walctl."
+        ),
+        .default(enabledTraits: ["Encryption"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-system.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto.git", "4.0.0"..<"6.0.0"),
         .package(url: "https://github.com/apple/swift-protobuf.git", from: "1.30.0"),
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.80.0"),
         .package(url: "https://github.com/swift-server/async-http-client.git", from: "1.28.0"),
@@ -80,6 +87,15 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
+        .target(name: "WALKeys", dependencies: ["TelemetryWAL", "WALFormat"], swiftSettings: strict),
+        .target(
+            name: "WALEncryption",
+            dependencies: [
+                "TelemetryWAL", "WALFormat", "WALKeys",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
         .target(
             name: "TelemetryReplay",
             dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")],
@@ -105,10 +121,11 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
+        .target(name: "SimulatedKeys", dependencies: ["TelemetryWAL", "WALFormat"], swiftSettings: relaxed),
         .target(
             name: "WALSimulation",
             dependencies: [
-                "TelemetryWAL", "WALFormat", "WALStorage", "CWALLinux", "CWALFibers",
+                "TelemetryWAL", "WALFormat", "WALStorage", "SimulatedKeys", "CWALLinux", "CWALFibers",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -122,7 +139,8 @@ let package = Package(
             name: "walctl",
             dependencies: [
                 "TelemetryWAL", "TelemetryReplay", "OTLPProtocol", "OTLPExporter", "FileExporter",
-                "WALFormat", "WALStorage",
+                "WALFormat", "WALStorage", "WALKeys",
+                .target(name: "WALEncryption", condition: .when(traits: ["Encryption"])),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -146,7 +164,7 @@ let package = Package(
         .target(
             name: "FuzzChecks",
             dependencies: [
-                "TelemetryWAL", "WALFormat", "WALStorage", "OTLPProtocol",
+                "TelemetryWAL", "WALFormat", "WALStorage", "WALKeys", "SimulatedKeys", "OTLPProtocol",
                 .product(name: "Logging", package: "swift-log"),
             ],
             path: "Fuzz/Checks", swiftSettings: relaxed),
@@ -157,7 +175,7 @@ let package = Package(
                 "OTLPProtocol", "WALFormat", .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             swiftSettings: relaxed),
-        .testTarget(name: "WALFormatTests", dependencies: ["WALFormat"], swiftSettings: relaxed),
+        .testTarget(name: "WALFormatTests", dependencies: ["WALFormat", "SimulatedKeys"], swiftSettings: relaxed),
         .testTarget(
             name: "WALStorageTests",
             dependencies: ["WALStorage", "TestSupport", .product(name: "SystemPackage", package: "swift-system")],
@@ -172,9 +190,16 @@ let package = Package(
         .testTarget(
             name: "TelemetryWALTests",
             dependencies: [
-                "TelemetryWAL", "WALFormat", "WALStorage", "TestSupport",
+                "TelemetryWAL", "WALFormat", "WALStorage", "SimulatedKeys", "TestSupport",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: relaxed),
+        .testTarget(
+            name: "WALEncryptionTests",
+            dependencies: [
+                "TelemetryWAL", "WALFormat", "WALKeys", "TestSupport",
+                .target(name: "WALEncryption", condition: .when(traits: ["Encryption"])),
             ],
             swiftSettings: relaxed),
         .testTarget(

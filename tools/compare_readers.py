@@ -27,6 +27,7 @@ import spec_reader as second
 
 TOOLS = Path(__file__).resolve().parent
 GOLDEN = TOOLS.parent / "Tests/Fixtures/golden"
+os.environ["WALCTL_KEYS"] = (GOLDEN / "wal.keys").read_text(encoding="utf-8")
 RANDOM_DAMAGES = 24
 # Of a log with segments the journal has seen all kinds of damage in the others.
 JOURNAL_DAMAGES_BESIDE_SEGMENTS = ("none", "FORMAT: gone", "file 0: gone", "file 2: both header copies zeroed",

@@ -6,6 +6,7 @@ seeds come every time. Inputs that the fuzzer found and that are kept for good s
 with `found-`; those are left alone. The shapes are described where they are read, in Fuzz/Checks.
 """
 
+import base64
 import json
 import pathlib
 import struct
@@ -357,6 +358,20 @@ def telemetry_seeds():
         "json": b'\4{"partialSuccess":{"rejectedSpans":"3","errorMessage":"x"}}', "json-empty": b"\5{}",
         "json-unknown": b'\6{"partialSuccess":{"more":1}}', "type": b"\x08application/json; charset=utf-8",
         "type-upper": b"\x08APPLICATION/X-PROTOBUF"}
+    secret = base64.b64encode(bytes(range(32))).decode()
+    one = {"identifier": 1, "state": "current", "secret": secret}
+    gone = {"identifier": 4, "state": "forgotten", "tenant": "acme"}
+    lists = {
+        "none": [], "one": [one], "tenants": [one, dict(one, identifier=(1 << 64) - 1, tenant="Zoë"), gone],
+        "rotated": [dict(one, state="retired"), dict(one, identifier=2)], "same-identifier": [one, one],
+        "both-current": [one, dict(one, identifier=3)], "misspelt": [dict(one, tennant="acme")],
+        "no-secret": [{"identifier": 1, "state": "current"}], "short-secret": [dict(one, secret="c2hvcnQ=")],
+        "secret-of-a-forgotten-one": [dict(gone, secret=secret)], "zero": [dict(one, identifier=0)],
+        "fraction": [dict(one, identifier=1.5)], "truth": [dict(one, identifier=True)],
+    }
+    yield "key-file", {name: json.dumps({"keys": keys}).encode() for name, keys in lists.items()} | {
+        "no-object": b"[]", "empty": b"", "cut": b'{"keys":[{"identifier":1'}
+
     mount = b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n"
     yield "mount-table", {
         "one": mount, "two": mount + b"37 36 0:44 / /proc rw - proc proc rw,lowerdir=/a:/b\n",

@@ -5,10 +5,9 @@ Prints the records on standard output, what is damaged or lost on standard error
 journal in memory, changes nothing, assumes that nobody writes meanwhile, and ends where the device fails to read.
 Exit code: 0 fine, 1 findings, 2 bad usage or no log, 3 an error on reading, another format version, no PyPI lz4.
 """
-import argparse, base64, json, re, struct, sys
+import argparse, base64, json, pathlib, re, struct, sys
 from collections import namedtuple
-from pathlib import Path
-
+from spec_encryption import check_lengths, unseal
 VERSION, BLOCK_SIZES, MAX_NUMBER, MAX_NAME = 2, [4096, 8192, 16384, 32768, 65536], 1 << 62, 255
 MAX_PAYLOAD, MAX_RAW, MAX_FRAMES, MAX_RECORDS = 1 << 24, (1 << 24) + 16, 4096, 1 << 20
 MAX_COMMIT, MIN_FILE, MAX_FILE, PROOF_LENGTH = 48 << 20, 256 << 10, 16 << 30, 4 << 20
@@ -82,7 +81,7 @@ def parse_commit(data, at, block, log):
     require(commit.length % block == 0 and 96 + commit.headers_length + commit.bodies_length <= commit.length)
     return commit
 
-def parse_frames(data, commit):
+def parse_frames(data, commit, log):
     """The frames of a commit that is valid in place, with their records."""
     at, end = commit.offset + 96, commit.offset + 96 + commit.headers_length
     frames, body = [], end
@@ -90,21 +89,23 @@ def parse_frames(data, commit):
     for _ in range(commit.frame_count):
         check, length, kinds, codec, sequence, count, stored, size, checksum, key, named = FRAME.unpack_from(data, at)
         require(length == (64 + named + 7) // 8 * 8 <= end - at and crc32c(data[at + 4:at + length]) == check)
-        if codec not in (1, 2) or key:
-            refuse(f"commit {commit.number} has codec {codec} and key identifier {key}: a newer writer's")
+        if codec not in (1, 2):
+            refuse(f"commit {commit.number} has codec {codec}: a newer writer's")
         require((kinds == CONTROL or 0 < kinds < 16) and (kinds == CONTROL) == (sequence == 0) == (named == 0))
         require(1 <= count <= MAX_RECORDS and sequence + count <= MAX_NUMBER)
-        require(16 * count <= size <= MAX_RAW and 1 <= stored <= size and (codec == 2 or stored == size))
+        require(16 * count <= size <= MAX_RAW and check_lengths(stored, size, codec, key) and (named or not key))
         tenant, raw = parse_name(data, at + 64, named) if named else None, data[body:body + stored]
-        records = None
-        if crc32c(raw) == checksum:
-            records = attempt(parse_records, raw, tenant, count, codec, size) or ([] if tenant else None)
+        is_whole = crc32c(raw) == checksum
+        raw = unseal(raw, data[at:at + length], log, commit.epoch, tenant, key) if is_whole else None
+        records = attempt(parse_records, raw, tenant, count, codec, size) or ([] if tenant and is_whole else None)
         frames.append(Frame(tenant, sequence, count, body, body + stored, records))
         at, body = at + length, body + stored
     require(at == end and body == end + commit.bodies_length)
     return frames
 
 def parse_records(raw, tenant, count, codec, size):
+    if not isinstance(raw, bytes):
+        return raw
     if codec == 2:  # exactly one LZ4 frame, no dictionary; never more than one byte too many is unpacked
         import lz4.frame
         require(len(raw) > 4 and raw.startswith(b"\x04\x22\x4d\x18") and not raw[4] & 1)
@@ -157,11 +158,9 @@ class JournalFile:
         while at + self.block <= limit:
             commit = attempt(parse_commit, self.data, at, self.block, self.log)
             self.latest = max(self.latest, commit.sequence if commit else 0)
-            if commit and commit[3:5] == self.header[1:3] and commit.end <= limit:
-                found.append((commit, attempt(parse_frames, self.data, commit)))
-                at = commit.end
-            else:
-                at += self.block
+            is_own = commit and commit[3:5] == self.header[1:3] and commit.end <= limit
+            found += [(commit, attempt(parse_frames, self.data, commit, self.log))] if is_own else []
+            at = commit.end if is_own else at + self.block
         return found
 
 class Recovery:
@@ -169,10 +168,10 @@ class Recovery:
     def __init__(self, log, block, paths, disproved, segmented):
         self.log, self.block, self.findings, self.rows, self.given = log, block, [], {}, {}  # given: the last numbers
         self.tenants, self.floor, self.is_damaged = {}, 1, False  # next numbers; whether damage explains that they jump
-        self.dropped, self.erased, self.broken = {}, {}, {}  # last numbers of each; bodies that fail, and whose
+        self.dropped, self.erased, self.locked = {}, {}, {}  # last numbers of each; first ones without a key
         self.cursors, self.segmented = {}, segmented  # by subscriber, by tenant; the last number that segments cover
         self.records = self.named = 0  # user records so far, lost ones included, and those of which the tenant is known
-        self.all, self.placed = [JournalFile(path, block, log) for path in paths], {}
+        self.all, self.placed, self.broken = [JournalFile(path, block, log) for path in paths], {}, {}  # bad bodies
         self.place(disproved)
         self.files = self.link()
         self.expected, self.chain = self.files[0].header.first if self.files else 1, None
@@ -304,6 +303,7 @@ class Recovery:
                 if number > self.given.get(frame.tenant, 0):
                     self.rows[frame.tenant, number], self.given[frame.tenant] = record, number
             if frame.records:
+                getattr(frame.records, "is_locked", False) and self.locked.setdefault(frame.tenant, frame.sequence)
                 file.first_numbers.setdefault(frame.tenant, frame.sequence)
             else:
                 self.broken[head.sequence, frame.first] = frame.tenant, frame.sequence + frame.count - 1
@@ -385,7 +385,7 @@ def recover(root):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="the log's directory")
+    parser.add_argument("root", type=pathlib.Path, help="the log's directory")
     try:
         recovery = recover(parser.parse_args().root)
     except (OSError, ImportError) as problem:
@@ -394,7 +394,7 @@ def main():
         print(json.dumps(dict(tenant=tenant, sequence=sequence, kind=KINDS[kind], timestamp=time,
                               payload=base64.b64encode(payload).decode())))
     sys.stderr.writelines(json.dumps(finding) + "\n" for finding in recovery.findings)
-    return int(bool(recovery.findings))
+    return int(bool(recovery.findings or recovery.locked))
 
 if __name__ == "__main__":
     sys.exit(main())

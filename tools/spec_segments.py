@@ -2,6 +2,7 @@
 import re, struct
 from collections import namedtuple
 
+from spec_encryption import OVERHEAD, Sealed, check_lengths, unseal
 from spec_reader import (
     BLOCK_SIZES, FRAME, MAX_FILE, MAX_NUMBER, MAX_RAW, MAX_RECORDS, attempt, crc32c, parse_copy, parse_name,
     parse_records, require)
@@ -80,7 +81,8 @@ def parse_index(data, summary):
     end, following = 0, summary.first
     for offset, first, count, length, low, high, _, size, kinds in entries:
         header = (64 + summary.named + 7) // 8 * 8
-        require(1 <= count <= MAX_RECORDS and 16 * count <= size <= MAX_RAW and header < length <= header + size)
+        require(1 <= count <= MAX_RECORDS and 16 * count <= size <= MAX_RAW)
+        require(header < length <= header + size + OVERHEAD)
         require(offset % 8 == 0 and max(end, summary.block) <= offset and offset + length <= summary.index)
         require(following <= first and first + count - 1 <= summary.last and 0 < kinds < 16)
         require(summary.low <= low and high <= summary.high)
@@ -98,10 +100,10 @@ def parse_frame(data, at, tenant):
     """The header of a frame that stands there: its fields, and where its body begins."""
     check, length, kinds, codec, sequence, count, stored, size, checksum, key, named = FRAME.unpack_from(data, at)
     require(length == (64 + named + 7) // 8 * 8 <= len(data) - at and crc32c(data[at + 4:at + length]) == check)
-    require(codec in (1, 2) and not key and 0 < kinds < 16 and sequence and parse_name(data, at + 64, named) == tenant)
+    require(codec in (1, 2) and 0 < kinds < 16 and sequence and parse_name(data, at + 64, named) == tenant)
     require(1 <= count <= MAX_RECORDS and sequence + count <= MAX_NUMBER)
-    require(16 * count <= size <= MAX_RAW and 1 <= stored <= size and (codec == 2 or stored == size))
-    return check, sequence, count, codec, stored, size, checksum, at + length
+    require(16 * count <= size <= MAX_RAW and check_lengths(stored, size, codec, key))
+    return check, sequence, count, codec, stored, size, checksum, key, at + length
 
 
 def scan(data, block, end, first, last, tenant):
@@ -111,7 +113,7 @@ def scan(data, block, end, first, last, tenant):
         frame = attempt(parse_frame, data[:end], at, tenant)
         if not frame or frame[1] < following or frame[1] + frame[2] - 1 > last:
             break
-        check, sequence, count, stored, body = *frame[:3], frame[4], frame[7]
+        check, sequence, count, stored, body = *frame[:3], frame[4], frame[8]
         lost += [(following, sequence - 1, 1)] * (sequence > following)
         frames.append((at, sequence, count, body - at + stored, check))
         following, at = sequence + count, (body + stored + 7) // 8 * 8
@@ -119,29 +121,33 @@ def scan(data, block, end, first, last, tenant):
 
 
 def read(log, block, tenant, first, last, path):
-    """A segment's records, its losses, of each first and last number, and whether it has an index that can be read."""
+    """A segment's records, its losses, of each first and last number, whether it has an index that can be read, and
+    from which number on it cannot be opened for want of a key."""
     data = path.read_bytes()
     copies = [attempt(parse_summary, data, at, log, block, tenant, path)
               for at in (0, len(data) // block * block - block) if at >= 0]
     summary, is_own = next(filter(None, copies), (None, True))
     if not is_own or summary and (summary.first, summary.last) != (first, last):
-        return [], [(first, last)], True
+        return [], [(first, last)], True, None
     index = attempt(parse_index, data, summary) if summary else None
     frames, lost = index or scan(data, block, summary.index if summary else len(data), first, last, tenant)
-    records, losses = [], [(low, high) for low, high, cause in lost if cause == 1]
+    records, losses, locked = [], [(low, high) for low, high, cause in lost if cause == 1], None
     for offset, sequence, count, length, check in frames:
-        rows = attempt(read_frame, data[:offset + length], offset, tenant, (check, sequence, count))
+        rows = attempt(read_frame, data[:offset + length], offset, log, tenant, (check, sequence, count))
+        if isinstance(rows, Sealed) and rows.is_locked and locked is None:
+            locked = sequence
         if rows:
             records += enumerate(rows, sequence)
         else:
             losses.append((sequence, sequence + count - 1))
-    return records, losses, index is not None
+    return records, losses, index is not None, locked
 
 
-def read_frame(data, at, tenant, expected):
-    *found, codec, stored, size, checksum, body = parse_frame(data, at, tenant)
+def read_frame(data, at, log, tenant, expected):
+    *found, codec, stored, size, checksum, key, body = parse_frame(data, at, tenant)
     require(tuple(found) == expected and body + stored == len(data) and crc32c(data[body:]) == checksum)
-    return parse_records(data[body:], tenant, found[2], codec, size)
+    raw = unseal(data[body:], data[at:body], log, 0, tenant, key)
+    return parse_records(raw, tenant, found[2], codec, size)
 
 
 def segmented_through(segments):
@@ -155,7 +161,9 @@ def join(recovery, segments):
     for tenant, (first, last, path) in ((name, found) for name in recovery.tenants for found in segments.get(name, ())):
         if last <= erased.get(tenant, 0):  # what is left of it is on its way out
             continue
-        records, losses, has_index = read(recovery.log, recovery.block, tenant, first, last, path)
+        records, losses, has_index, locked = read(recovery.log, recovery.block, tenant, first, last, path)
+        if locked is not None:
+            recovery.locked[tenant] = min(locked, recovery.locked.get(tenant, locked))
         rows.update({(tenant, number): record for number, record in records})
         recovery.findings += [dict(case="segmentDamaged", loss=True, file=path.name, fileSequence=0, first=low,
                                    end=high + 1) for low, high in losses]
@@ -164,7 +172,8 @@ def join(recovery, segments):
                                           end=0))
     recovery.rows = rows | {
         name: row for name, row in recovery.rows.items() if name[1] > recovery.segmented.get(name[0], 0)}
-    recovery.rows = {name: row for name, row in recovery.rows.items() if name[1] > erased.get(name[0], 0)}
+    recovery.rows = {name: row for name, row in recovery.rows.items() if name[1] > erased.get(name[0], 0)
+                     and name[1] < recovery.locked.get(name[0], MAX_NUMBER)}
     overwritten = {place for place, (tenant, last) in recovery.broken.items() if last <= erased.get(tenant, 0)}
     recovery.findings = [found for found in recovery.findings if found["case"] != "frameDamaged"
                          or (found["fileSequence"], found["first"]) not in overwritten]

@@ -16,9 +16,11 @@ extension FuzzChecker {
                 try require(frame.body.lowerBound == end, "bodies follow each other")
                 try require(frame.body.count == frame.header.storedLength, "a body is as long as its header says")
                 end = frame.body.upperBound
-                guard let raw = try? CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor) else {
-                    continue
-                }
+                let seal = FuzzedKeys.seal(for: frame.header, epoch: commit.epoch)
+                guard
+                    let raw = try? CommitDecoder.rawBody(
+                        of: frame, in: bytes, decompressor: decompressor, seal: seal)
+                else { continue }
                 try require(frame.isIntact, "only an intact body is read")
                 try require(raw.count == frame.header.rawLength, "a raw body is as long as its header says")
                 try checkRecords(raw, count: frame.header.recordCount, isControl: frame.header.isControl)
@@ -51,7 +53,9 @@ extension FuzzChecker {
             var encoder = CommitEncoder(
                 at: 0, of: .fuzzed(), frameHeadersLength: commit.frameHeadersLength, rawLengths: rawLengths)
             for (var header, body) in zip(headers, bodies) {
-                try encoder.add(&header, rawBody: body.span.bytes, into: &span, compressor: compressor)
+                try encoder.add(
+                    &header, rawBody: body.span.bytes, into: &span, compressor: compressor,
+                    seal: FuzzedKeys.seal(for: header, epoch: commit.epoch))
             }
             return encoder.finish(placement, timestamp: commit.timestamp, flags: commit.flags, into: &span)
         }
@@ -73,7 +77,9 @@ extension FuzzChecker {
             expected.storedLength = frame.header.storedLength
             expected.bodyChecksum = frame.header.bodyChecksum
             try require(frame.header == expected, "a frame's header comes back")
-            let raw = try? CommitDecoder.rawBody(of: frame, in: buffer.bytes, decompressor: decompressor)
+            let raw = try? CommitDecoder.rawBody(
+                of: frame, in: buffer.bytes, decompressor: decompressor,
+                seal: FuzzedKeys.seal(for: frame.header, epoch: commit.epoch))
             try require(raw == bodies[index], "a frame's body comes back")
         }
     }

@@ -39,6 +39,7 @@ public final class FuzzChecker {
         case .otlpExport: try checkExport(Array(bytes))
         case .otlpResponse: try checkResponse(Array(bytes))
         case .mountTable: try checkMountTable(Array(bytes))
+        case .keyFile: try checkKeyFile(Array(bytes))
         }
     }
 

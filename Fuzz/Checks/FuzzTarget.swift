@@ -29,6 +29,9 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case otlpExport = "otlp-export"
     case otlpResponse = "otlp-response"
 
+    // What its owner writes
+    case keyFile = "key-file"
+
     // The machine
     case mountTable = "mount-table"
 }

@@ -8,7 +8,9 @@ func checkFrameHeader(_ input: FuzzInput) throws(FuzzViolation) {
         try require(header.length <= buffer.count, "a frame header lies inside its bytes")
         try require(header.rawLength <= FormatLimits.maximumFrameRawLength, "a raw length is bounded")
         try require((1...FormatLimits.maximumRecordCount).contains(header.recordCount), "a record count is bounded")
-        try require(header.storedLength <= header.rawLength, "a stored body is not longer than its raw one")
+        try require(
+            header.storedLength <= header.rawLength + (header.isSealed ? FrameSeal.overhead : 0),
+            "a stored body is not longer than its raw one, but for what encryption adds")
         try require(header.isControl == (header.tenant == nil), "only control frames have no tenant")
         try require(
             header.isControl || header.lastSequence >= header.firstSequence, "sequence numbers do not wrap around")

@@ -145,7 +145,8 @@ private struct JournalCheck {
         let reader: WriteAheadLogReader<MemoryStorage>
         do throws(WALError) {
             reader = try WriteAheadLogReader(
-                storage: storage ?? self.storage, scope: scope, opensBodies: scope == .wholeJournal && opensBodies)
+                storage: storage ?? self.storage, scope: scope, opensBodies: scope == .wholeJournal && opensBodies,
+                keyProvider: FuzzedKeys())
         } catch { return .refused(Self.kind(of: error)) }
         var view = View(reader: reader, text: "")
         try read(into: &view)
@@ -168,9 +169,11 @@ private struct JournalCheck {
             try require(steps > 0, "reading comes to an end")
             var batch: RecordBatch?
             do throws(WALError) { batch = try batches.next() } catch {
-                if case .damaged = error {
+                switch error {
+                case .damaged, .keyUnavailable, .keyForgotten:
                     view.damaged.append("\(error)")
                     continue
+                default: break
                 }
                 // The device fails, and would again.
                 view.damaged.append(Self.kind(of: error))

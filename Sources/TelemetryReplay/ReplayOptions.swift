@@ -38,6 +38,10 @@ public struct ReplaySummary: Sendable, Equatable {
     public var givenUpRecords = 0
     /// Places that could not be read.
     public var unreadablePlaces = 0
+    /// Records that are gone for good, since their keys were forgotten.
+    public var forgottenRecords: UInt64 = 0
+    /// Tenants whose keys are not to be had: their records stay in the log, unacknowledged.
+    public var lockedTenants = 0
     /// One line for each tenant, at most 20, that was refused or given up, and why.
     public var problems: [String] = []
     /// Problems beyond those.
@@ -49,6 +53,8 @@ public struct ReplaySummary: Sendable, Equatable {
         if problems.count < 20 { problems.append(problem) } else { furtherProblems += 1 }
     }
 
-    /// Whether everything that could be read was delivered.
-    public var isComplete: Bool { refusedRecords == 0 && givenUpRecords == 0 && unreadablePlaces == 0 }
+    /// Whether everything was delivered that is there to be.
+    public var isComplete: Bool {
+        refusedRecords == 0 && givenUpRecords == 0 && unreadablePlaces == 0 && lockedTenants == 0
+    }
 }

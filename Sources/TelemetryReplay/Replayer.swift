@@ -61,8 +61,10 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
         /// To whom nothing more is sent.
         var halted: Set<TenantName> = []
         var delivered: Set<TenantName> = []
-        /// Damage that an earlier pass has counted.
+        /// What an earlier pass has told of, and counted.
         var unreadable: Set<String> = []
+        /// Tenants whose keys are not to be had.
+        var locked: Set<TenantName> = []
     }
 
     /// What a record takes in memory beside its payload.
@@ -113,13 +115,27 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
                     }
                     let batch: RecordBatch?
                     do throws(WALError) { batch = try await iterator.next() } catch {
-                        if case .damaged = error {
-                            // Each pass comes by the same places.
+                        // Each pass comes by the same places.
+                        switch error {
+                        case .damaged:
                             if after.unreadable.insert("\(error)").inserted {
                                 account.unreadablePlaces += 1
                                 account.note("\(error)")
                             }
                             continue
+                        case .keyForgotten(_, let sequences, _):
+                            if after.unreadable.insert("\(error)").inserted {
+                                account.forgottenRecords += UInt64(sequences.count)
+                                account.note("\(error)")
+                            }
+                            continue
+                        case .keyUnavailable(let tenant, _, _):
+                            if after.locked.insert(tenant).inserted {
+                                account.lockedTenants += 1
+                                account.note("\(error)")
+                            }
+                            continue
+                        default: break
                         }
                         // What is under way is still waited for, and acknowledged.
                         failure = error

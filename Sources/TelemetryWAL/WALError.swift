@@ -40,6 +40,12 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
     case unsupportedFormat(path: String, reason: String)
     /// Damage was met while reading: a place whose bytes fail their checks.
     case damaged(path: String, offset: UInt64, reason: String)
+    /// The key with which a tenant's records are encrypted, or are to be, is not to be had. `sequences` are those that
+    /// could not be read; nil: none of the call's records were appended. Nothing is lost: with the key it works.
+    case keyUnavailable(tenant: TenantName, sequences: ClosedRange<UInt64>?, reason: String)
+    /// The key of a tenant's records was forgotten on purpose: nobody reads them any more. Whoever reads on goes on
+    /// behind them.
+    case keyForgotten(tenant: TenantName, sequences: ClosedRange<UInt64>, identifier: UInt64)
     /// An option's value is out of its range.
     case invalidOption(String)
 
@@ -72,6 +78,14 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
         case .unsupportedFormat(let path, let reason):
             "\(path): \(reason); use the version of this software that wrote it"
         case .damaged(let path, let offset, let reason): "\(path): offset \(offset): \(reason); run walctl verify"
+        case .keyUnavailable(let tenant, let sequences?, let reason):
+            "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant) are encrypted: \(reason); give "
+                + "the log the key provider that they were written with"
+        case .keyUnavailable(let tenant, nil, let reason):
+            "no key to encrypt records of tenant \(tenant): \(reason); nothing was appended"
+        case .keyForgotten(let tenant, let sequences, let identifier):
+            "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant) are gone with key "
+                + "\(identifier), which was forgotten"
         case .invalidOption(let reason): "option out of range: \(reason)"
         }
     }

@@ -46,6 +46,11 @@ public struct WriteAheadLogOptions: Sendable {
     public var commitsUnderWay = FormatLimits.maximumCommitsUnderWay
     /// When commits are compressed.
     public var compression: CompressionPolicy = .automatic
+    /// Where keys come from for tenants whose records are encrypted on the disk (AES-256-GCM). nil: nobody's are. Encrypted
+    /// are records, compressed or not, in journal and segments; not encrypted are tenants' names, sequence numbers, kinds,
+    /// times and lengths. A log with encrypted records can be opened, verified, acknowledged and erased without keys, but
+    /// not read or compacted.
+    public var keyProvider: (any KeyProvider)?
     /// Most file descriptors that the log takes, its subscribers' readers included, however many tenants there are. Readers
     /// that find none left open their files anew for each batch. At least 60 + `spareFiles`.
     public var descriptorLimit = 256
@@ -95,6 +100,9 @@ public struct WriteAheadLogOptions: Sendable {
         for policy in tenantRetention.values { try policy.checked() }
         return self
     }
+
+    /// Bytes that encryption may add to a frame.
+    var sealOverhead: Int { keyProvider == nil ? 0 : FrameSeal.overhead }
 
     /// Most bytes of records, headers included, in one batch.
     var maximumBatchLength: Int {

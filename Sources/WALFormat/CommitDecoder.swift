@@ -49,15 +49,31 @@ public enum CommitDecoder {
         return frames
     }
 
-    /// The records of a frame as one array of raw bytes, to be walked with `RecordHeader`. Decompresses where
-    /// needed. Throws `FormatError` for a body that is not what its header says.
+    /// The records of a frame as one array of raw bytes, to be walked with `RecordHeader`. Decrypts, which takes a `seal`,
+    /// and decompresses where needed. Throws `FormatError` for a body that is not what its header says, or not to be opened
+    /// with that `seal`.
     public static func rawBody(
-        of frame: LocatedFrame, in commit: RawSpan, decompressor: LZ4FrameDecompressor
+        of frame: LocatedFrame, in commit: RawSpan, decompressor: LZ4FrameDecompressor, seal: FrameSeal? = nil
     ) throws(FormatError) -> [UInt8] {
         let stored = commit.extracting(frame.body)
         guard frame.isIntact else { throw FormatError(.checksum, "a frame's body fails its CRC32C") }
-        guard frame.header.codec == .lz4 else { return stored.array(0..<stored.byteCount) }
-        let rawLength = frame.header.rawLength
+        let header = frame.header
+        guard header.isSealed else { return try rawBody(of: header, stored: stored, decompressor: decompressor) }
+        guard let seal else {
+            throw FormatError(.sealed, "a frame is encrypted with key \(header.keyIdentifier), which was not given")
+        }
+        let plain = try seal.open(stored, of: header)
+        guard header.codec == .lz4 else { return plain }
+        return try plain.withRawSpan { (stored: RawSpan) throws(FormatError) in
+            try rawBody(of: header, stored: stored, decompressor: decompressor)
+        }
+    }
+
+    private static func rawBody(
+        of header: FrameHeader, stored: RawSpan, decompressor: LZ4FrameDecompressor
+    ) throws(FormatError) -> [UInt8] {
+        guard header.codec == .lz4 else { return stored.array(0..<stored.byteCount) }
+        let rawLength = header.rawLength
         var failure: FormatError?
         // Not zeroed first: that would cost a third of what decompressing does.
         let raw = unsafe [UInt8](unsafeUninitializedCapacity: rawLength) { room, count in

@@ -59,12 +59,20 @@ public struct CommitEncoder {
         self.compresses = compresses && CommitHeader.length + frameHeadersLength + rawLengths > log.blockSize
     }
 
-    /// Adds a frame of encoded records. `header` gives tenant, kinds, first sequence, count and times; codec, lengths
-    /// and checksum are filled in here. Throws `FormatError` when liblz4 fails.
+    /// Adds a frame of encoded records, encrypted if a `seal` is given. `header` gives tenant, kinds, first sequence, count
+    /// and times; codec, lengths, key identifier and checksum are filled in here. Throws `FormatError` when liblz4 fails.
     public mutating func add(
         _ header: inout FrameHeader, rawBody: RawSpan, into buffer: inout MutableRawSpan,
-        compressor: LZ4FrameCompressor
+        compressor: LZ4FrameCompressor, seal: FrameSeal? = nil
     ) throws(FormatError) {
+        if let seal {
+            try seal.store(
+                rawBody, header: &header,
+                compresses: compresses && rawBody.byteCount >= Self.minimumCompressedLength, compressor: compressor,
+                into: &buffer, at: nextBody)
+            finishFrame(&header, in: &buffer)
+            return
+        }
         header.rawLength = rawBody.byteCount
         header.codec = .raw
         header.storedLength = rawBody.byteCount

@@ -15,6 +15,12 @@ public struct FormatError: Error, Equatable, CustomStringConvertible {
         case version
         /// The LZ4 frame does not decompress to what the header says.
         case compression
+        /// The frame is encrypted, and its key was not given.
+        case sealed
+        /// The frame is encrypted, and the key given under its identifier does not open it.
+        case authentication
+        /// The frame is encrypted with a key that was destroyed on purpose.
+        case keyForgotten
     }
 
     public let cause: Cause

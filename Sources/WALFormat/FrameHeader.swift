@@ -42,10 +42,13 @@ public struct FrameHeader: Equatable, Sendable {
     public var bodyChecksum: UInt32
     public var lowestTimestamp: UInt64
     public var highestTimestamp: UInt64
+    /// Which key the body is encrypted with (`FrameSeal`); 0: it is not.
+    public var keyIdentifier: UInt64
 
     public init(
         tenant: TenantName?, kinds: RecordKindSet, codec: FrameCodec, firstSequence: UInt64, recordCount: Int,
-        storedLength: Int, rawLength: Int, bodyChecksum: UInt32, lowestTimestamp: UInt64, highestTimestamp: UInt64
+        storedLength: Int, rawLength: Int, bodyChecksum: UInt32, lowestTimestamp: UInt64, highestTimestamp: UInt64,
+        keyIdentifier: UInt64 = 0
     ) {
         self.tenant = tenant
         self.kinds = kinds
@@ -57,9 +60,12 @@ public struct FrameHeader: Equatable, Sendable {
         self.bodyChecksum = bodyChecksum
         self.lowestTimestamp = lowestTimestamp
         self.highestTimestamp = highestTimestamp
+        self.keyIdentifier = keyIdentifier
     }
 
     public var isControl: Bool { kinds == .control }
+    /// Whether a key is needed to read the body.
+    public var isSealed: Bool { keyIdentifier != 0 }
     /// Sequence number of the last record.
     public var lastSequence: UInt64 { firstSequence + UInt64(recordCount) - 1 }
 
@@ -83,6 +89,7 @@ public struct FrameHeader: Equatable, Sendable {
         bytes.store(littleEndian: bodyChecksum, at: offset + 28)
         bytes.store(littleEndian: lowestTimestamp, at: offset + 32)
         bytes.store(littleEndian: highestTimestamp, at: offset + 40)
+        bytes.store(littleEndian: keyIdentifier, at: offset + 48)
         if let tenant {
             bytes.store(littleEndian: UInt16(tenant.utf8.count), at: offset + 56)
             bytes.store(tenant.utf8, at: offset + Self.fixedLength)
@@ -113,9 +120,6 @@ public struct FrameHeader: Equatable, Sendable {
         guard let codec = FrameCodec(rawValue: bytes.littleEndian(UInt8.self, at: offset + 7)) else {
             throw FormatError(.version, "frame header at \(offset) names an unknown codec")
         }
-        guard bytes.littleEndian(UInt64.self, at: offset + 48) == 0 else {
-            throw FormatError(.version, "frame at \(offset) is encrypted, which this version does not read")
-        }
         let kinds = RecordKindSet(rawValue: bytes.littleEndian(UInt8.self, at: offset + 6))
         let tenant: TenantName?
         if kinds == .control, tenantLength == 0 {
@@ -135,13 +139,15 @@ public struct FrameHeader: Equatable, Sendable {
             rawLength: Int(bytes.littleEndian(UInt32.self, at: offset + 24)),
             bodyChecksum: bytes.littleEndian(at: offset + 28),
             lowestTimestamp: bytes.littleEndian(at: offset + 32),
-            highestTimestamp: bytes.littleEndian(at: offset + 40))
+            highestTimestamp: bytes.littleEndian(at: offset + 40),
+            keyIdentifier: bytes.littleEndian(at: offset + 48))
+        let plainLength = header.storedLength - (header.isSealed ? FrameSeal.overhead : 0)
         guard (1...FormatLimits.maximumRecordCount).contains(header.recordCount),
             header.rawLength <= FormatLimits.maximumFrameRawLength,
             header.rawLength >= header.recordCount * RecordHeader.length,
-            header.storedLength >= 1, header.storedLength <= header.rawLength,
-            codec == .lz4 || header.storedLength == header.rawLength,
-            header.isControl == (header.firstSequence == 0),
+            plainLength >= 1, plainLength <= header.rawLength,
+            codec == .lz4 || plainLength == header.rawLength,
+            header.isControl == (header.firstSequence == 0), !(header.isControl && header.isSealed),
             header.firstSequence <= FormatLimits.maximumNumber - UInt64(header.recordCount)
         else { throw FormatError(.field, "frame header at \(offset) has fields out of bounds") }
         return header

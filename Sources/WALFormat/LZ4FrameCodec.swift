@@ -30,6 +30,20 @@ import CLZ4
         return unsafe LZ4F_compressBound(rawLength, &preferences) + 32
     }
 
+    /// Compresses `raw` into memory of its own. Throws as the other one does.
+    func compress(_ raw: RawSpan) throws(FormatError) -> [UInt8] {
+        let capacity = Self.bound(rawLength: raw.byteCount)
+        var failure: FormatError?
+        let compressed = unsafe [UInt8](unsafeUninitializedCapacity: capacity) { room, count in
+            let buffer = unsafe UnsafeMutableRawBufferPointer(
+                rebasing: UnsafeMutableRawBufferPointer(room)[..<capacity])
+            var target = unsafe MutableRawSpan(_unsafeBytes: buffer)
+            do throws(FormatError) { count = try compress(raw, into: &target, at: 0) } catch { failure = error }
+        }
+        if let failure { throw failure }
+        return compressed
+    }
+
     /// Compresses `raw` to `target` at `offset`, where `bound(rawLength:)` bytes must be free. Returns the bytes
     /// written. Throws `FormatError` when liblz4 refuses, which only a missing bound can cause.
     public func compress(_ raw: RawSpan, into target: inout MutableRawSpan, at offset: Int) throws(FormatError) -> Int {

@@ -163,7 +163,8 @@ public struct SegmentIndex: Equatable, Sendable {
                 frame.rawLength >= frame.recordCount * RecordHeader.length,
                 frame.storedLength > FrameHeader.length(tenantLength: summary.tenant.utf8.count),
                 frame.storedLength
-                    <= FrameHeader.length(tenantLength: summary.tenant.utf8.count) + frame.rawLength,
+                    <= FrameHeader.length(tenantLength: summary.tenant.utf8.count) + frame.rawLength
+                    + FrameSeal.overhead,
                 frame.offset >= end, frame.offset.isMultiple(of: UInt64(SegmentSummary.alignment)),
                 frame.offset <= summary.indexOffset, UInt64(frame.storedLength) <= summary.indexOffset - frame.offset,
                 frame.firstSequence >= next, frame.firstSequence <= summary.covered.upperBound,

@@ -53,6 +53,7 @@ final class Actors {
         for call in 0..<min(random.pick(1...30), history.options.mostCalls) {
             guard goesOn else { return }
             let tenant = random.pick(history.tenants)
+            history.rotateSometimes()
             switch random.below(20) {
             case 0..<9: appendOne(tenant, producer, length: length(&random))
             case 9..<13: appendBatch(tenant, producer, &random)

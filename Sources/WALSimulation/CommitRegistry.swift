@@ -1,3 +1,5 @@
+import SimulatedKeys
+import TelemetryWAL
 import WALFormat
 
 /// Where each record was written: the simulator's own account of what the disk was given, with which the judge tells a
@@ -52,8 +54,12 @@ final class CommitRegistry {
     let blockSize: Int
     /// As the log's `FORMAT` has it, which is written before any commit.
     private var log: RootFormat?
+    private let keys: SimulatedKeys
 
-    init(blockSize: Int) { self.blockSize = blockSize }
+    init(blockSize: Int, keys: SimulatedKeys) {
+        self.blockSize = blockSize
+        self.keys = keys
+    }
 
     func note(_ write: SimulatedDisk.Write, path: String) {
         if path.contains("/FORMAT") {
@@ -163,7 +169,15 @@ final class CommitRegistry {
     }
 
     private func note(_ place: Place, _ frame: LocatedFrame, _ bytes: RawSpan) {
-        guard let body = try? CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor) else { return }
+        var seal: FrameSeal?
+        if let log, let tenant = frame.header.tenant, frame.header.isSealed,
+            case .found(let key)? = try? keys.key(frame.header.keyIdentifier, of: tenant)
+        {
+            seal = FrameSeal(key: key, logIdentifier: log.logIdentifier, epoch: place.header?.epoch ?? 0)
+        }
+        guard
+            let body = try? CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor, seal: seal)
+        else { return }
         var offset = 0
         while offset < body.count, let header = body.withRawSpan({ try? RecordHeader.decode($0, at: offset) }) {
             let start = offset + RecordHeader.length

@@ -1,5 +1,6 @@
 import CWALLinux
 import Logging
+import SimulatedKeys
 import TelemetryWAL
 import WALFormat
 import WALStorage
@@ -25,6 +26,11 @@ public final class History {
     let taskCount: Int
     let hasOnlooker: Bool
     let hasEraser: Bool
+    /// The keys of tenants that are encrypted: from their first record on, or from some moment on.
+    let keys = SimulatedKeys()
+    private let encrypted: Set<TenantName>
+    private let rotatesOneIn: Int?
+    private var keyRandom: SimulationRandom
     /// Draws when the log is repaired before it is opened; nil: never.
     var repairs: SimulationRandom?
     private var result: HistoryResult
@@ -45,7 +51,14 @@ public final class History {
         var random = SimulationRandom(seed: options.seed)
         let setting = Setting(&random, seed: options.seed, without: options.without)
         plan = setting.plan
-        logOptions = setting.logOptions
+        var logOptions = setting.logOptions
+        // Who reads what is exported knows no cipher of the simulation's.
+        encrypted = options.exportFolder == nil ? setting.encrypted : []
+        rotatesOneIn = options.exportFolder == nil ? setting.rotatesOneIn : nil
+        keyRandom = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 6)
+        if !encrypted.isEmpty || rotatesOneIn != nil { logOptions.keyProvider = keys }
+        for tenant in encrypted.sorted() { keys.rotate(tenant) }
+        self.logOptions = logOptions
         fileSizes = setting.fileSizes
         rounds = min(setting.rounds, options.mostRounds)
         tenants = setting.tenants
@@ -62,7 +75,7 @@ public final class History {
         kernel = SimulatedKernel(
             disk: disk, scheduler: scheduler, random: random.split(), plan: setting.plan,
             alignment: setting.alignment, traces: options.traces)
-        registry = CommitRegistry(blockSize: max(4096, setting.alignment))
+        registry = CommitRegistry(blockSize: max(4096, setting.alignment), keys: keys)
         judge = Judge(kernel: kernel, registry: registry)
         judge.policy = { [logOptions] in logOptions.tenantRetention[$0] ?? logOptions.retention }
         self.random = random.split()
@@ -93,6 +106,13 @@ public final class History {
         result.fingerprint = disk.fingerprint &+ UInt64(scheduler.steps) &* 0x9E37_79B9_7F4A_7C15 &+ scheduler.now
         if !ended { _ = Unmanaged.passRetained(self) }
         return result
+    }
+
+    /// Gives a tenant another key now and then.
+    func rotateSometimes() {
+        guard let rotatesOneIn, keyRandom.chance(oneIn: rotatesOneIn) else { return }
+        let tenant = keyRandom.pick(tenants)
+        kernel.note("\(tenant) gets key \(keys.rotate(tenant))")
     }
 
     var hasFailed: Bool { judge.failure != nil || kernel.violation != nil }
@@ -285,7 +305,7 @@ public final class History {
     func read(scope: RecoveryScope, isVoid: () -> Bool = { false }) -> Look? {
         var look = Look()
         do throws(WALError) {
-            let reader = try WriteAheadLogReader(at: Self.root, scope: scope)
+            let reader = try WriteAheadLogReader(at: Self.root, scope: scope, keyProvider: logOptions.keyProvider)
             look.tellsLoss = reader.report.hasLoss
             look.report = reader.report
             look.told = reader.report.findings.map { "\($0.what.rawValue) \($0.file) \($0.byteRange)" }
@@ -357,6 +377,7 @@ public final class History {
         scheduler.joinAll(of: process)
         restartQuietly(process)
         if !hasFailed { view(isClean: true) }
+        if !hasFailed { judge.checkEncryption(of: encrypted, on: disk) }
     }
 
     private func restartQuietly(_ process: SimulatedProcess) {

@@ -58,7 +58,11 @@ extension Judge {
         }
         for (path, inode) in disk.entries.sorted(by: { $0.key < $1.key }) where !inode.isDirectory {
             for content in [inode.content, inode.stable] {
-                if let number = payload(of: tenant, through: through, in: content) {
+                let number = payload(in: content) { number, attempt in
+                    attempt.tenant == tenant
+                        && attempt.sequence.map({ $0 <= through }) ?? (number < goneBefore[tenant] ?? 0)
+                }
+                if let number {
                     fail("record \(number) of \(tenant), erased, is in \(path)")
                     return
                 }
@@ -71,8 +75,8 @@ extension Judge {
         }
     }
 
-    /// The number of an erased record whose payload begins in some bytes.
-    private func payload(of tenant: TenantName, through: UInt64, in bytes: [UInt8]) -> Int? {
+    /// The number of a record that is looked for and whose payload begins in some bytes.
+    func payload(in bytes: [UInt8], _ isLookedFor: (Int, Attempt) -> Bool) -> Int? {
         bytes.withUnsafeBytes { bytes in
             var offset = 0
             while offset + 16 <= bytes.count {
@@ -87,9 +91,8 @@ extension Judge {
                 defer { offset += 1 }
                 guard number < UInt64(attempts.count) else { continue }
                 let attempt = attempts[Int(number)]
-                guard attempt.tenant == tenant,
-                    attempt.sequence.map({ $0 <= through }) ?? (Int(number) < goneBefore[tenant] ?? 0),
-                    attempt.length >= 24, offset + attempt.length <= bytes.count
+                guard attempt.length >= 24, offset + attempt.length <= bytes.count,
+                    isLookedFor(Int(number), attempt)
                 else { continue }
                 let expected = PayloadCode.payload(number: Int(number), length: 24)
                 let start = bytes[offset + 12..<offset + 24]

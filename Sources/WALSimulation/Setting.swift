@@ -19,6 +19,10 @@ struct Setting: CustomStringConvertible {
     var hasEraser: Bool
     /// Whether the log is repaired now and then before it is opened.
     var hasRepairer = false
+    /// Tenants that are encrypted from their first record on.
+    var encrypted: Set<TenantName> = []
+    /// One call in so many of a producer is preceded by a tenant's getting another key, or its first; nil: none is.
+    var rotatesOneIn: Int?
     var capacity: Int
     var alignment: Int
     var switchesOneIn: Int
@@ -79,6 +83,11 @@ struct Setting: CustomStringConvertible {
         }
         var fourth = SimulationRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ 3)
         hasRepairer = fourth.chance(oneIn: 4)
+        var fifth = SimulationRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ 5)
+        if fifth.chance(oneIn: 3) {
+            encrypted = Set(tenants.filter { _ in fifth.chance(oneIn: 2) })
+            rotatesOneIn = fifth.pick([nil, 5, 20])
+        }
         for kind in without { plan.oneIn[kind] = nil }
         if without.contains(.noSpace) { capacity = .max }
     }
@@ -117,6 +126,7 @@ struct Setting: CustomStringConvertible {
             + "compression \(logOptions.compression.rawValue), scope \(logOptions.recoveryScope), "
             + "durability \(logOptions.durability), idle \(logOptions.idleMilliseconds) ms, capacity \(capacity), "
             + "descriptors \(logOptions.descriptorLimit), retention \(policies), floor \(logOptions.freeSpaceFloor >> 10) KiB, "
+            + "encrypted \(encrypted.map(\.description).sorted()), rotation \(rotatesOneIn.map { "1/\($0)" } ?? "-"), "
             + "file sizes \(fileSizes.map { $0 >> 10 }) KiB, "
             + "faults \(plan.oneIn.map { "\($0.key.rawValue) 1/\($0.value)" }.sorted())"
     }

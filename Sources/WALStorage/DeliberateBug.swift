@@ -60,6 +60,8 @@
         case eraseMissesJournal
         /// Records that are lost in a journal file do not show in the segments made of it.
         case forgetLossInSegments
+        /// A frame is read with the tenant's present key, whatever key its header names.
+        case swapKeyIdentifier
 
         /// The one that is switched on. Set before a simulation begins, by its only thread.
         package nonisolated(unsafe) static var active: DeliberateBug?

@@ -54,4 +54,28 @@ import Testing
         // Nothing is written for it.
         #expect(!FileManager.default.fileExists(atPath: root + "/LOCK"))
     }
+
+    #if Encryption
+        /// What can be read: two keys of `acme` have been, one of `gone` is forgotten, one is for all others.
+        @Test func isDecryptedAsItWasEncrypted() throws {
+            let golden = projectFolder + "/Tests/Fixtures/golden"
+            let packed = golden + "/logs-encrypted.tar.xz"
+            #expect(try run("/usr/bin/env", ["tar", "-xJf", packed, "-C", directory.path]).status == 0)
+            let (root, keys) = (directory.appending("encrypted"), directory.appending("wal.keys"))
+            try FileManager.default.copyItem(atPath: golden + "/wal.keys", toPath: keys)
+            #expect(chmod(keys, 0o600) == 0)
+            for arguments in [[], ["--key-file", keys]] {
+                let verified = try walctl(["verify", root, "--deep", "--format", "json"] + arguments)
+                #expect(verified.status == 0, "\(verified.output)")
+            }
+            let shown = try walctl("cat", root, "--key-file", keys)
+            #expect(shown.status == 1)
+            let count = shown.output.split(separator: "\n").count
+            #expect(count == Self.encryptedRecords)
+            #expect(shown.error.contains("tenant gone are gone with key 3"), "\(shown.error)")
+            #expect(try walctl("cat", root).output.split(separator: "\n").count == 20)
+        }
+
+        private static let encryptedRecords = 164
+    #endif
 }

@@ -81,11 +81,6 @@ import WALFormat
         #expect(cause(bytes: { $0[7] = 1 }) == .field)
     }
 
-    @Test func encryptedFramesAreANewerVersion() {
-        #expect(cause(bytes: { $0.put(UInt64(1), at: 48) }) == .version)
-        #expect(cause(bytes: { $0.put(UInt64.max, at: 48) }) == .version)
-    }
-
     @Test func nameLengthAndHeaderLengthBelongTogether() {
         #expect(cause(bytes: { $0.put(UInt16(64), at: 4) }) == .field)
         #expect(cause(bytes: { $0.put(UInt16(80), at: 4) }) == .field)

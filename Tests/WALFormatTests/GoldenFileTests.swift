@@ -45,7 +45,11 @@ import WALFormat
     @Test func filesAreSmallAndNoneIsForgotten() throws {
         let names = try FileManager.default.contentsOfDirectory(atPath: Self.directory.path())
         #expect(
-            Set(names) == Set(Self.elements.map(\.name) + ["README.md", "logs.tar.xz", "logs-with-segments.tar.xz"]))
+            Set(names)
+                == Set(
+                    Self.elements.map(\.name) + [
+                        "README.md", "logs.tar.xz", "logs-with-segments.tar.xz", "logs-encrypted.tar.xz", "wal.keys",
+                    ]))
         for (name, _) in Self.elements { #expect(try Self.committed(name).count <= 12288) }
     }
 

@@ -10,7 +10,8 @@ struct CatCommand: ParsableCommand {
         commandName: "cat", abstract: "Print records as OTLP/JSON, one a line.",
         discussion: """
             Changes nothing, and works beside a living writer: it then shows what is durable. Opaque records that are
-            JSON objects are printed as they are, others as {"opaque":"<base64>"}.
+            JSON objects are printed as they are, others as {"opaque":"<base64>"}. Tenants whose records are encrypted, and
+            whose key is not given, are left out from there on, and told of.
 
             EXAMPLES
               walctl cat wal --tenant acme
@@ -25,12 +26,14 @@ struct CatCommand: ParsableCommand {
     var from: UInt64 = 1
     @Option(help: "Stop after so many records.")
     var limit: Int?
+    @OptionGroup var keys: KeyOptions
 
     func run() throws {
         let name = try tenant.map { try tenantName($0, option: "--tenant") }
+        let keyProvider = try keys.provider()
         let bar = ProgressBar("reading")
         let reader = try failing { () throws(WALError) in
-            try WriteAheadLogReader(at: root.root) { bar.update($0, of: $1) }
+            try WriteAheadLogReader(at: root.root, keyProvider: keyProvider) { bar.update($0, of: $1) }
         }
         bar.finish()
         if let name, !reader.tenants.contains(where: { $0.name == name }) {
@@ -43,7 +46,10 @@ struct CatCommand: ParsableCommand {
         while left > 0 {
             let batch: RecordBatch?
             do throws(WALError) { batch = try records.next() } catch {
-                guard case .damaged = error else { throw CommandFailure(error) }
+                switch error {
+                case .damaged, .keyUnavailable, .keyForgotten: break
+                default: throw CommandFailure(error)
+                }
                 Terminal.complain("\(error)")
                 findings += 1
                 continue

@@ -22,6 +22,8 @@ struct CompactCommand: ParsableCommand {
         var filesCompacted: UInt64
         var recordsMoved: UInt64
         var recordsLost: UInt64
+        /// Records whose key was forgotten: they leave with the journal file.
+        var recordsForgotten: UInt64
         var segmentsWritten: UInt64
         var segmentsMerged: UInt64
         var segmentsRemoved: UInt64
@@ -41,7 +43,8 @@ struct CompactCommand: ParsableCommand {
         let statistics = try failing { () throws(WALError) in try log.compactBlocking() }
         let line = Line(
             filesCompacted: statistics.filesCompacted, recordsMoved: statistics.records,
-            recordsLost: statistics.recordsLost, segmentsWritten: statistics.segmentsWritten,
+            recordsLost: statistics.recordsLost, recordsForgotten: statistics.recordsForgotten,
+            segmentsWritten: statistics.segmentsWritten,
             segmentsMerged: statistics.segmentsMerged, segmentsRemoved: statistics.segmentsRemoved,
             failedRemovals: statistics.failedRemovals,
             bytesWritten: statistics.bytesWritten, segments: log.segmentCount, segmentBytes: log.segmentLength)
@@ -55,6 +58,9 @@ struct CompactCommand: ParsableCommand {
                     + "\(line.segmentsRemoved) removed, \(readable(bytes: line.bytesWritten)) written; now "
                     + "\(line.segments) segments, \(readable(bytes: line.segmentBytes))")
             if line.failedRemovals > 0 { print("\(line.failedRemovals) removals of segments failed") }
+            if line.recordsForgotten > 0 {
+                print("\(line.recordsForgotten) records left the log: their keys were forgotten")
+            }
             if line.recordsLost > 0 { print("\(line.recordsLost) records were lost in the journal") }
         }
         if line.recordsLost > 0 { throw ExitStatus.findings }

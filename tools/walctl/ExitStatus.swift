@@ -24,7 +24,9 @@ struct CommandFailure: Error {
         let status: ExitStatus =
             switch error {
             case .invalidName, .notALog, .invalidOption, .unknownTenant: .usage
-            case .recordTooLarge, .batchTooLarge, .tooManyTenants, .tooManySubscribers, .damaged, .dropped: .findings
+            case .recordTooLarge, .batchTooLarge, .tooManyTenants, .tooManySubscribers, .damaged, .dropped,
+                .keyForgotten, .keyUnavailable:
+                .findings
             case .stagingFull, .tenantFull, .journalFull, .storage, .failed, .closed, .unsupportedFormat: .io
             }
         self.init("\(error)", status)

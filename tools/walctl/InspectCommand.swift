@@ -108,13 +108,15 @@ struct InspectCommand: ParsableCommand {
         }
         var table = Table(
             headers: [
-                "frame", "tenant", "kinds", "sequences", "records", "codec", "stored", "raw", "from", "to", "whole",
+                "frame", "tenant", "kinds", "sequences", "records", "codec", "key", "stored", "raw", "from", "to",
+                "whole",
             ],
-            numeric: [0, 4, 6, 7])
+            numeric: [0, 4, 6, 7, 8])
         for frame in frames {
             table.rows.append([
                 "\(frame.frame)", frame.tenant ?? "(control)", frame.kinds.joined(separator: "+"),
                 frame.firstSequence.map { "\($0)-\(frame.lastSequence ?? $0)" } ?? "-", "\(frame.records)", frame.codec,
+                frame.key.map { "\($0)" } ?? "-",
                 "\(frame.storedLength)", "\(frame.rawLength)", frame.lowestTime, frame.highestTime,
                 frame.isIntact ? "yes" : "NO",
             ])

@@ -92,6 +92,8 @@ struct FrameView: Encodable {
     var lowestTime: String
     var highestTime: String
     var isIntact: Bool
+    /// Which key the body is encrypted with; absent: none.
+    var key: UInt64?
 
     init(index: Int, frame located: LocatedFrame) {
         let header = located.header
@@ -107,5 +109,6 @@ struct FrameView: Encodable {
         lowestTime = readable(time: header.lowestTimestamp)
         highestTime = readable(time: header.highestTimestamp)
         isIntact = located.isIntact
+        key = header.isSealed ? header.keyIdentifier : nil
     }
 }

@@ -28,12 +28,14 @@ struct WriterOptions: ParsableArguments {
     var freeSpaceFloorMib: UInt64 = 0
 
     @OptionGroup var retention: RetentionOptions
+    @OptionGroup var keys: KeyOptions
 
     @Flag(help: "Go on without direct I/O where the file system has none.")
     var directIoPreferred = false
 
     func options() throws(CommandFailure) -> WriteAheadLogOptions {
         var options = WriteAheadLogOptions()
+        options.keyProvider = try keys.provider()
         options.retention = try retention.standard()
         options.tenantRetention = try retention.own()
         options.freeSpaceFloor = freeSpaceFloorMib.multipliedReportingOverflow(by: 1 << 20).partialValue

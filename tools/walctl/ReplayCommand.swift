@@ -118,6 +118,10 @@ struct ReplayCommand: AsyncParsableCommand {
         var refusedRecords: Int
         var undeliveredRecords: Int
         var unreadablePlaces: Int
+        /// Records that are gone with keys that were forgotten.
+        var forgottenRecords: UInt64
+        /// Tenants whose keys were not given.
+        var lockedTenants: Int
         var seconds: Double
         var problems: [String]
     }
@@ -130,6 +134,7 @@ struct ReplayCommand: AsyncParsableCommand {
             bytes: summary.deliveredBytes, requests: summary.requests, retries: summary.retries,
             rejectedItems: summary.rejectedItems, refusedRecords: summary.refusedRecords,
             undeliveredRecords: summary.givenUpRecords, unreadablePlaces: summary.unreadablePlaces,
+            forgottenRecords: summary.forgottenRecords, lockedTenants: summary.lockedTenants,
             seconds: seconds, problems: summary.problems)
         if to == "-" {
             // Standard output belongs to the records.

@@ -12,6 +12,7 @@ struct VerifyCommand: ParsableCommand {
             Reads the whole journal and all tenant segments: checksums, chain, epochs, every frame decompressed, every
             record walked. Changes nothing, and works beside a living writer. An unfinished commit at the end, which a
             crash leaves, is no finding: it was never acknowledged. Nor is what a repair has given up, which is listed.
+            Encrypted records are checked without keys, too, by their checksums; with keys they are opened.
 
             With --deep also what no checksum tells, reading everything twice: what frames and indices say of kinds and
             times against their records, records that stand in journal and segments against each other, payloads
@@ -27,12 +28,16 @@ struct VerifyCommand: ParsableCommand {
     @OptionGroup var root: RootArgument
     @Flag(help: "Look behind the checksums, too.")
     var deep = false
+    @OptionGroup var keys: KeyOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
+        let keyProvider = try keys.provider()
         let bar = ProgressBar("verifying")
         let reader = try failing { () throws(WALError) in
-            try WriteAheadLogReader(at: root.root, opensBodies: true) { bar.update($0, of: $1) }
+            try WriteAheadLogReader(at: root.root, opensBodies: true, keyProvider: keyProvider) {
+                bar.update($0, of: $1)
+            }
         }
         bar.finish()
         var summary = VerifySummary(reader.report, reader: reader)
@@ -74,6 +79,11 @@ struct VerifyCommand: ParsableCommand {
             Swift.print(
                 "\(summary.segments) segments, \(summary.segmentRecords) records, "
                     + "\(readable(bytes: summary.segmentBytes))")
+        }
+        if summary.framesNotOpened > 0 {
+            Swift.print(
+                "\(summary.framesNotOpened) encrypted frames were not opened, for want of their keys; their checksums hold"
+            )
         }
         if let deep = summary.deep {
             Swift.print(
@@ -146,6 +156,8 @@ struct VerifySummary: Encodable {
     var tornTailBytes: UInt64
     var staleCommitsSkipped: UInt64
     var wasClosed: Bool
+    /// Encrypted frames of journal and segments that were checked by their checksums only.
+    var framesNotOpened: UInt64
     var seconds: Double
     var cases: [String: Int]
     /// Tenant segments, their records that can be read, and their bytes.
@@ -163,6 +175,8 @@ struct VerifySummary: Encodable {
         var frames: UInt64
         var records: UInt64
         var recordsCompared: UInt64
+        /// Encrypted frames that were not looked into.
+        var framesNotOpened: UInt64
         /// Files that left the log before they were looked at to the end.
         var filesPassedOver: UInt64
         /// How often each kind was found, and findings that are not listed, since there are too many of their kind.
@@ -173,7 +187,7 @@ struct VerifySummary: Encodable {
     mutating func add(_ report: DeepReport) {
         deep = Deep(
             frames: report.frames, records: report.records, recordsCompared: report.recordsCompared,
-            filesPassedOver: report.filesPassedOver,
+            framesNotOpened: report.framesNotOpened, filesPassedOver: report.filesPassedOver,
             counts: Dictionary(uniqueKeysWithValues: report.counts.map { ($0.key.rawValue, $0.value) }),
             unlisted: report.unlisted)
         findings += report.findings.map { found in
@@ -193,6 +207,7 @@ struct VerifySummary: Encodable {
         segments += 1
         segmentRecords += report.records
         segmentBytes += report.length
+        framesNotOpened += report.framesNotOpened
         func finding(_ isLoss: Bool, _ detail: String, at offset: UInt64 = 0) -> Finding {
             Finding(
                 what: "segmentDamaged", isLoss: isLoss, file: report.segment.path, fileSequence: 0, firstByte: offset,
@@ -229,6 +244,7 @@ struct VerifySummary: Encodable {
         tornTailBytes = report.tornTailBytes
         staleCommitsSkipped = report.staleCommitsSkipped
         wasClosed = report.wasClosed
+        framesNotOpened = report.framesNotOpened
         seconds = report.duration / .seconds(1)
         cases = Dictionary(uniqueKeysWithValues: report.cases.map { ($0.key.rawValue, $0.value) })
         findings = report.findings.map { finding in

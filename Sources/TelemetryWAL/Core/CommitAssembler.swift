@@ -22,7 +22,8 @@ final class CommitAssembler {
             frameHeaders = (group?.frameHeadersLength ?? 0) + control.headersLength
             raw = (group?.rawLength ?? 0) + control.rawLength
             frameCount = (group?.frameCount ?? 0) + control.frames.count
-            bound = (CommitHeader.length + frameHeaders + raw).roundedUp(toMultipleOf: blockSize)
+            bound = (CommitHeader.length + frameHeaders + raw + (group?.sealLength ?? 0))
+                .roundedUp(toMultipleOf: blockSize)
         }
     }
 
@@ -97,7 +98,8 @@ final class CommitAssembler {
             if let group {
                 for index in 0..<group.frameCount {
                     try group.frames[index].encode(
-                        with: &encoder, into: &bytes, compressor: compressor, compresses: compresses)
+                        with: &encoder, into: &bytes, compressor: compressor, compresses: compresses,
+                        logIdentifier: format.logIdentifier, epoch: placement.epoch)
                 }
             }
             return encoder.finish(placement, timestamp: timestamp, flags: flags, into: &bytes)

@@ -136,8 +136,8 @@ extension LogCore {
         if compactor.gathered.isEmpty { gatheredRegistrations = registrations }
         let range = file.header.commitsStart..<max(file.header.commitsStart, file.endOffset)
         var cursor = JournalCursor(
-            storage: storage, format: format, files: [readable(file, range: range, next: next)], throughCommit: .max,
-            isGentle: true,
+            storage: storage, format: format, keys: FrameKeys(options.keyProvider),
+            files: [readable(file, range: range, next: next)], throughCommit: .max, isGentle: true,
             hasLeft: { [self] readable in
                 lock.withLock { !files.contains { $0.sequence == readable.header.fileSequence } }
             },
@@ -146,6 +146,7 @@ extension LogCore {
         lock.unlock()
         var failure: WALError?
         var isDamaged = false
+        var forgotten: UInt64 = 0
         if file.holdsLoss { partition.noteDamage() }
         if repairsLosses { stateLosses(before: sequence, in: partition) }
         while failure == nil, !lock.withLock({ isStopped }) {
@@ -158,6 +159,11 @@ extension LogCore {
                 else { break }
                 for batch in batches { partition.add(batch, bounds[batch.tenant] ?? .init()) }
             } catch {
+                if case .keyForgotten(let tenant, let sequences, _) = error {
+                    partition.forget(sequences, of: tenant, bounds[tenant] ?? .init())
+                    forgotten += UInt64(sequences.count)
+                    continue
+                }
                 guard case .damaged = error else {
                     failure = error
                     break
@@ -191,6 +197,11 @@ extension LogCore {
             giveUpCompaction(failure)
         } else if !isStopped {
             compactor.hasGathered(sequence)
+            if forgotten > 0 {
+                logLater(
+                    .notice, "records whose key was forgotten leave the log",
+                    ["records": "\(forgotten)", "file": "\(file.name)"])
+            }
         }
     }
 
@@ -235,6 +246,7 @@ extension LogCore {
             compactionStatistics.bytesWritten += segment.length
             compactionStatistics.records += segment.recordCount
             compactionStatistics.recordsLost += segment.lostCount
+            compactionStatistics.recordsForgotten += segment.forgottenCount
         }
         for index in files.indices where compactor.gathered.contains(files[index].sequence) {
             files[index].isCompacted = true
@@ -367,7 +379,8 @@ extension LogCore {
             return true
         }
         var merge = SegmentMerge(
-            storage: storage, format: format, writer: SegmentWriter(storage: storage, format: format), tenant: tenant,
+            storage: storage, format: format, keys: FrameKeys(options.keyProvider),
+            writer: SegmentWriter(storage: storage, format: format), tenant: tenant,
             acknowledged: acknowledged, created: wallClockNanoseconds())
         var finished: [SegmentWriter<Storage>.Finished]?
         var failure: WALError?
@@ -430,6 +443,8 @@ public struct CompactionStatistics: Sendable, Equatable {
     public var recordsLost: UInt64 = 0
     /// Segments written out of the journal.
     public var segmentsWritten: UInt64 = 0
+    /// Records that left the journal, and came into no segment, since their key was forgotten.
+    public var recordsForgotten: UInt64 = 0
     /// Segments that were merged with others.
     public var segmentsMerged: UInt64 = 0
     /// Segments that every subscriber had and that were removed.

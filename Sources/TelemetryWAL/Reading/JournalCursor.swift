@@ -34,6 +34,7 @@ struct ReadableFile: Sendable {
 struct JournalCursor<Storage: JournalStorage> {
     let storage: Storage
     let format: RootFormat
+    private let keys: FrameKeys
     /// Tells whether a file has left the log, where the log is this process's own; else the file's header tells. Asked
     /// only when a file is not as expected, and after it was read: one that is still there then was there before.
     private let hasLeft: ((ReadableFile) -> Bool)?
@@ -67,7 +68,7 @@ struct JournalCursor<Storage: JournalStorage> {
     private(set) var commitOffset: UInt64 = 0
 
     init(
-        storage: Storage, format: RootFormat, files: [ReadableFile], throughCommit: UInt64,
+        storage: Storage, format: RootFormat, keys: FrameKeys, files: [ReadableFile], throughCommit: UInt64,
         isGentle: Bool = false, hasLeft: ((ReadableFile) -> Bool)? = nil,
         erasedThrough: ((_ tenant: TenantName, _ last: UInt64) -> UInt64)? = nil
     ) {
@@ -76,6 +77,7 @@ struct JournalCursor<Storage: JournalStorage> {
         self.isGentle = isGentle
         self.storage = storage
         self.format = format
+        self.keys = keys
         self.files = files
         self.throughCommit = throughCommit
         if let first = files.first { position = (first.header.fileSequence, first.range.lowerBound) }
@@ -104,8 +106,8 @@ struct JournalCursor<Storage: JournalStorage> {
 
     /// The batches of the next commit that has any for `selects`; nil at the end, or where a file was missed. `selects` is asked for each
     /// frame's tenant and sequence numbers and says from which sequence number on it is wanted. Throws `.damaged` once
-    /// for each place whose bytes fail their checks and that is worth telling (see `ReadableFile`); the next call goes on
-    /// behind it.
+    /// for each place whose bytes fail their checks and that is worth telling (see `ReadableFile`), `.keyUnavailable` and
+    /// `.keyForgotten` for each frame that cannot be opened; the next call goes on behind it.
     mutating func next(
         _ selects: (TenantName, ClosedRange<UInt64>, RecordKindSet) -> UInt64?
     ) throws(WALError) -> [RecordBatch]? {
@@ -113,7 +115,7 @@ struct JournalCursor<Storage: JournalStorage> {
             switch pending.first {
             case .failure(let fault):
                 pending.removeFirst()
-                throw .damaged(path: path(of: current), offset: fault.offset, reason: fault.reason)
+                throw fault.error(path: path(of: current))
             case .success:
                 let batches = pending.prefix { (try? $0.get()) != nil }.compactMap { try? $0.get() }
                 pending.removeFirst(batches.count)
@@ -183,12 +185,24 @@ struct JournalCursor<Storage: JournalStorage> {
         return nil
     }
 
-    /// A frame that fails its checks.
+    /// A frame that fails its checks, or that no key opens.
     private struct FrameFault: Error {
         var tenant: TenantName
-        var lastSequence: UInt64
+        var sequences: ClosedRange<UInt64>
+        var keyIdentifier: UInt64
         var offset: UInt64
-        var reason: String
+        var cause: FormatError
+
+        func error(path: String) -> WALError {
+            switch FrameRefusal(cause) {
+            case .damaged:
+                .damaged(
+                    path: path, offset: offset,
+                    reason: "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant): \(cause)")
+            case .keyUnavailable: .keyUnavailable(tenant: tenant, sequences: sequences, reason: cause.description)
+            case .keyForgotten: .keyForgotten(tenant: tenant, sequences: sequences, identifier: keyIdentifier)
+            }
+        }
     }
 
     private func path(of file: ReadableFile) -> String { "\(storage.rootDescription)/journal/\(file.name)" }
@@ -234,21 +248,23 @@ struct JournalCursor<Storage: JournalStorage> {
                 }
                 do throws(FormatError) {
                     batches.append(
-                        try batch(frame, in: bytes, tenant: tenant, from: from, commitNumber: header.commitNumber))
+                        try batch(frame, in: bytes, tenant: tenant, from: from, of: header))
                 } catch {
                     let offset = header.offset + UInt64(frame.body.lowerBound)
                     if isDelivered || excused.contains(where: { $0.contains(offset) }) { continue }
-                    let records = "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant)"
                     let fault = FrameFault(
-                        tenant: tenant, lastSequence: sequences.upperBound, offset: offset,
-                        reason: "\(records): \(error)")
+                        tenant: tenant, sequences: max(from, sequences.lowerBound)...sequences.upperBound,
+                        keyIdentifier: frame.header.keyIdentifier, offset: offset, cause: error)
                     faults.append((batches.count, fault))
                 }
             }
             return batches
         }
         if let erasedThrough {
-            faults.removeAll { $0.fault.lastSequence <= erasedThrough($0.fault.tenant, $0.fault.lastSequence) }
+            faults.removeAll {
+                let last = $0.fault.sequences.upperBound
+                return last <= erasedThrough($0.fault.tenant, last)
+            }
         }
         if !faults.isEmpty {
             if let current = files.first, hasLeft?(current) ?? false {
@@ -266,11 +282,15 @@ struct JournalCursor<Storage: JournalStorage> {
     }
 
     private func batch(
-        _ frame: LocatedFrame, in bytes: RawSpan, tenant: TenantName, from: UInt64, commitNumber: UInt64
+        _ frame: LocatedFrame, in bytes: RawSpan, tenant: TenantName, from: UInt64, of commit: CommitHeader
     ) throws(FormatError) -> RecordBatch {
-        try RecordBatch(
-            tenant: tenant, frame: frame, in: bytes, from: from, commitNumber: commitNumber,
-            decompressor: decompressor)
+        // What fails its checksum is damaged, whatever becomes of its key.
+        let seal =
+            frame.isIntact
+            ? try keys.seal(for: frame.header, logIdentifier: format.logIdentifier, epoch: commit.epoch) : nil
+        return try RecordBatch(
+            tenant: tenant, frame: frame, in: bytes, from: from, commitNumber: commit.commitNumber,
+            decompressor: decompressor, seal: seal)
     }
 
     /// Makes at least so many bytes from the position on present, if the file has them. Returns how many there are.

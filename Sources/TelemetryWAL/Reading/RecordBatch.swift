@@ -11,15 +11,17 @@ public struct RecordBatch: Sendable {
     public let timestamps: ClosedRange<UInt64>
     /// Number of the commit that made the records durable; 0 where they come out of a tenant segment.
     public let commitNumber: UInt64
+    /// With what the frame is encrypted; nil if it is not.
+    let key: (any FrameKey)?
     /// The frame's raw body, and where in it the batch's records begin.
     private let body: [UInt8]
     private let start: Int
 
     /// A frame's records from a number on, which is not above its last; `bytes` are those that the frame's place counts
-    /// in. Throws where the body is not what the header says.
+    /// in. Throws where the body is not what the header says, or no key opens it.
     init(
         tenant: TenantName, frame: LocatedFrame, in bytes: RawSpan, from: UInt64, commitNumber: UInt64,
-        decompressor: LZ4FrameDecompressor
+        decompressor: LZ4FrameDecompressor, seal: FrameSeal?
     ) throws(FormatError) {
         let header = frame.header
         self.tenant = tenant
@@ -27,7 +29,8 @@ public struct RecordBatch: Sendable {
         kinds = header.kinds
         timestamps = header.lowestTimestamp...max(header.lowestTimestamp, header.highestTimestamp)
         sequences = max(from, header.firstSequence)...header.lastSequence
-        body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
+        key = seal?.key
+        body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor, seal: seal)
         start = try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
             try CommitDecoder.checkRecords(in: raw, count: header.recordCount, isControl: false)
             var offset = 0
@@ -51,7 +54,7 @@ public struct RecordBatch: Sendable {
 
     private init(_ whole: RecordBatch, sequences: ClosedRange<UInt64>, start: Int) {
         (tenant, kinds, timestamps) = (whole.tenant, whole.kinds, whole.timestamps)
-        (commitNumber, body) = (whole.commitNumber, whole.body)
+        (commitNumber, body, key) = (whole.commitNumber, whole.body, whole.key)
         self.sequences = sequences
         self.start = start
     }

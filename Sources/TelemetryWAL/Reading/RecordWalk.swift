@@ -41,6 +41,7 @@ struct WalkSource<Storage: JournalStorage> {
 final class RecordWalk<Storage: JournalStorage> {
     private let storage: Storage
     private let format: RootFormat
+    private let keys: FrameKeys
     /// Whose records are wanted; nil: everybody's.
     private let tenant: TenantName?
     private let source: WalkSource<Storage>
@@ -54,6 +55,8 @@ final class RecordWalk<Storage: JournalStorage> {
     private(set) var damagedSegment: (tenant: TenantName, name: String)?
     private var cursor: JournalCursor<Storage>
     private var pending: [RecordBatch] = []
+    /// Whose keys are not to be had: nothing of them is given behind the first record that was not.
+    private var locked: Set<TenantName> = []
     private var hasBegun = false
 
     /// A segment that is being read, and what comes next in it.
@@ -63,21 +66,25 @@ final class RecordWalk<Storage: JournalStorage> {
         var lostRange = 0
     }
 
-    init(storage: Storage, format: RootFormat, tenant: TenantName?, source: WalkSource<Storage>) {
+    init(
+        storage: Storage, format: RootFormat, keys: FrameKeys, tenant: TenantName?, source: WalkSource<Storage>
+    ) {
         self.storage = storage
         self.format = format
+        self.keys = keys
         self.tenant = tenant
         self.source = source
         cursor = JournalCursor(
-            storage: storage, format: format, files: [], throughCommit: 0, hasLeft: source.hasLeft,
+            storage: storage, format: format, keys: keys, files: [], throughCommit: 0, hasLeft: source.hasLeft,
             erasedThrough: source.erasedThrough)
     }
 
     /// The journal file in which the walk is, if it is in one.
     var fileSequence: UInt64? { tenants.isEmpty ? cursor.files.first?.header.fileSequence : nil }
 
-    /// The next batch, nil at the end. Throws `.damaged` once for each place where records are lost, and goes on behind
-    /// it with the next call; `.storage` where the device fails.
+    /// The next batch, nil at the end. Throws `.damaged` once for each place where records are lost and `.keyForgotten` for
+    /// each frame whose key is no more, and goes on behind it with the next call; `.keyUnavailable` once for each tenant
+    /// whose key is not to be had, and goes on with the others; `.storage` where the device fails.
     func next() throws(WALError) -> RecordBatch? {
         while true {
             if let batch = pending.popLast() { return batch }
@@ -87,13 +94,31 @@ final class RecordWalk<Storage: JournalStorage> {
                 tenants.removeLast()
                 continue
             }
-            if let batches = try nextOfJournal() {
-                for batch in batches { given[batch.tenant] = batch.sequences.upperBound }
-                pending = batches.reversed()
-                continue
+            do throws(WALError) {
+                if let batches = try nextOfJournal() {
+                    for batch in batches where !locked.contains(batch.tenant) {
+                        given[batch.tenant] = batch.sequences.upperBound
+                    }
+                    pending = batches.reversed().filter { !locked.contains($0.tenant) }
+                    continue
+                }
+            } catch {
+                switch error {
+                case .keyUnavailable(let tenant, _, _):
+                    guard lockOut(tenant) else { continue }
+                case .keyForgotten(let tenant, _, _) where locked.contains(tenant): continue
+                default: break
+                }
+                throw error
             }
             guard try resupply() else { return nil }
         }
+    }
+
+    /// Gives nothing more of a tenant: its records stay in order. Returns whether that is news.
+    private func lockOut(_ tenant: TenantName) -> Bool {
+        given[tenant] = FormatLimits.maximumNumber
+        return locked.insert(tenant).inserted
     }
 
     /// Reads no more than it needs, since its files are closed soon.
@@ -178,11 +203,15 @@ final class RecordWalk<Storage: JournalStorage> {
                     continue
                 }
                 // Damage is passed, what the device failed to read is tried again.
-                if case .damaged = error {
+                switch error {
+                case .damaged:
                     given[tenant] = frame.lastSequence
                     damagedSegment = (tenant, SegmentName.name(covering: open.file.covered))
-                } else {
-                    segment?.frame -= 1
+                case .keyForgotten: given[tenant] = frame.lastSequence
+                case .keyUnavailable:
+                    _ = lockOut(tenant)
+                    segment = nil
+                default: segment?.frame -= 1
                 }
                 throw error
             }
@@ -211,7 +240,7 @@ final class RecordWalk<Storage: JournalStorage> {
         var missing: String?
         while let name = try source.segment(tenant, through(tenant), missing != nil) {
             do throws(WALError) {
-                let file = try SegmentFile(name, of: tenant, in: storage, format: format)
+                let file = try SegmentFile(name, of: tenant, in: storage, format: format, keys: keys)
                 segment = OpenSegment(file: file, frame: file.index.firstFrame(from: through(tenant) + 1))
                 return true
             } catch {

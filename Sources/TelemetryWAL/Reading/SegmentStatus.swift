@@ -26,6 +26,8 @@ public struct SegmentReport: Sendable {
     /// Bytes of the file.
     public internal(set) var length: UInt64 = 0
     public internal(set) var frames = 0
+    /// Encrypted frames whose checksums hold, and that were to be opened and not, for want of the key.
+    public internal(set) var framesNotOpened: UInt64 = 0
     /// Records that can be read.
     public internal(set) var records: UInt64 = 0
     /// Bytes of the records, headers included, before compression.
@@ -73,7 +75,8 @@ extension WriteAheadLogReader {
         let file: SegmentFile<Storage>
         do throws(WALError) {
             file = try SegmentFile(
-                SegmentName.name(covering: segment.covered), of: segment.tenant, in: storage, format: format)
+                SegmentName.name(covering: segment.covered), of: segment.tenant, in: storage, format: format,
+                keys: keys)
         } catch {
             switch error {
             case .storage(let cause) where cause.code == .notFound: return nil
@@ -94,7 +97,7 @@ extension WriteAheadLogReader {
         }
         for (number, frame) in file.index.frames.enumerated() {
             do throws(WALError) {
-                if opensFrames { _ = try file.batch(ofFrame: number) }
+                if opensFrames, try !file.opens(frame: number) { report.framesNotOpened += 1 }
                 report.records += UInt64(frame.recordCount)
                 report.rawLength += UInt64(frame.rawLength)
                 let times = frame.lowestTimestamp...max(frame.lowestTimestamp, frame.highestTimestamp)

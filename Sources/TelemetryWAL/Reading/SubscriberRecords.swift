@@ -35,7 +35,9 @@ public struct SubscriberRecords<Storage: JournalStorage>: AsyncSequence, Sendabl
         let walk: SubscriberWalk<Storage>
 
         /// The next batch, nil at the durable end. Throws `.damaged` once for each place whose bytes fail their
-        /// checks, and goes on behind it with the next call.
+        /// checks and `.keyForgotten` for each row of records whose key is no more, and goes on behind it with the next
+        /// call. Throws `.keyUnavailable` once for each tenant whose key is not to be had, and goes on with the other
+        /// tenants: iterate anew for that one's records.
         public mutating func next() async throws(WALError) -> RecordBatch? { try await Self.advance(walk) }
 
         public mutating func next(isolation actor: isolated (any Actor)?) async throws(WALError) -> RecordBatch? {
@@ -66,7 +68,7 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
     init(core: LogCore<Storage>, tenant: TenantName?, subscriber: TenantName) {
         self.core = core
         walk = RecordWalk(
-            storage: core.storage, format: core.format, tenant: tenant,
+            storage: core.storage, format: core.format, keys: FrameKeys(core.options.keyProvider), tenant: tenant,
             source: core.walkSource(of: tenant, for: subscriber))
         do throws(WALError) {
             try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }

@@ -16,6 +16,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     /// The last commit that this view shows.
     public let lastCommit: UInt64
     let storage: Storage
+    let keys: FrameKeys
     let recovered: Contents
 
     /// What recovery found, unchanged from then on.
@@ -58,16 +59,19 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     private static var leastLooks: Int { 4 }
 
     /// Opens a view of the log in a storage. Reads of the journal what `scope` says; blocks meanwhile. `opensBodies`
-    /// has the whole journal read, every frame decompressed and its records checked. Throws `.notALog`,
-    /// `.unsupportedFormat`, `.storage`.
+    /// has the whole journal read, every frame decompressed and its records checked; encrypted ones by their checksums
+    /// only where the key is not to be had. `keyProvider` is needed for records that are encrypted, and for nothing else.
+    /// Throws `.notALog`, `.unsupportedFormat`, `.storage`.
     public init(
         storage: Storage, scope: RecoveryScope = .sinceCheckpoint, opensBodies: Bool = false,
+        keyProvider: (any KeyProvider)? = nil,
         progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) {
         self.storage = storage
+        keys = FrameKeys(keyProvider)
         format = try LogRoot(storage: storage).openForReading()
         let recovery = Recovery(
-            storage: storage, format: format, scope: scope, opensBodies: opensBodies, progress: progress)
+            storage: storage, format: format, scope: scope, opensBodies: opensBodies, keys: keys, progress: progress)
         do throws(StorageError) { writer = try storage.writer() } catch { throw .storage(error) }
         var attempts = 0
         var removals = 0
@@ -157,7 +161,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             },
             floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) },
             erasedThrough: { erasures.through($0, $1) })
-        return StoredRecords(RecordWalk(storage: storage, format: format, tenant: tenant, source: source))
+        return StoredRecords(
+            RecordWalk(storage: storage, format: format, keys: keys, tenant: tenant, source: source))
     }
 
     /// The commits of a journal file, damaged places left out, for tools that show a log's structure.
@@ -171,11 +176,12 @@ extension WriteAheadLogReader where Storage == DirectStorage {
     /// Opens a view of the log in a directory.
     public convenience init(
         at path: String, scope: RecoveryScope = .sinceCheckpoint, opensBodies: Bool = false,
-        directIO: DirectIORequirement = .preferred, progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
+        directIO: DirectIORequirement = .preferred, keyProvider: (any KeyProvider)? = nil,
+        progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) {
         try self.init(
             storage: DirectStorage(root: FilePath(path), direct: directIO), scope: scope, opensBodies: opensBodies,
-            progress: progress)
+            keyProvider: keyProvider, progress: progress)
     }
 }
 
@@ -186,8 +192,9 @@ public struct StoredRecords<Storage: JournalStorage> {
     init(_ walk: RecordWalk<Storage>?) { self.walk = walk }
 
     /// The next batch, nil at the end. Throws `.damaged` once for each place whose bytes fail their checks, unless every
-    /// subscriber has what stood there or the view's report tells of it, and goes on behind it with the next call;
-    /// `.storage` where the device fails.
+    /// subscriber has what stood there or the view's report tells of it, and `.keyForgotten` for each row of records whose
+    /// key is no more, and goes on behind it with the next call; `.keyUnavailable` once for each tenant whose key is not to
+    /// be had, and goes on with the others; `.storage` where the device fails.
     public mutating func next() throws(WALError) -> RecordBatch? { try walk?.next() }
 }
 

@@ -42,11 +42,14 @@ struct JournalFileScanner {
     let end: UInt64
     /// Whether bodies are decompressed and their records walked, beyond their checksum.
     let opensBodies: Bool
+    private let keys: FrameKeys
 
     /// Where the next look is due.
     private(set) var offset: UInt64
     private(set) var events: [ScanEvent] = []
     private(set) var staleCommits: UInt64 = 0
+    /// Frames that were to be opened, and whose keys are not to be had.
+    private(set) var framesNotOpened: UInt64 = 0
     /// Highest file sequence number in a commit that stands in its place: above the log's own where the file was begun
     /// anew and the write failed.
     private(set) var latestSequence: UInt64 = 0
@@ -55,7 +58,8 @@ struct JournalFileScanner {
     private let decompressor = LZ4FrameDecompressor()
 
     init(
-        epoch: UInt64, fileSequence: UInt64, format: RootFormat, start: UInt64, end: UInt64, opensBodies: Bool = false
+        epoch: UInt64, fileSequence: UInt64, format: RootFormat, start: UInt64, end: UInt64,
+        opensBodies: Bool = false, keys: FrameKeys = FrameKeys(nil)
     ) {
         self.epoch = epoch
         self.fileSequence = fileSequence
@@ -63,6 +67,7 @@ struct JournalFileScanner {
         self.offset = start
         self.end = end
         self.opensBodies = opensBodies
+        self.keys = keys
     }
 
     private var blockSize: Int { format.blockSize }
@@ -159,14 +164,20 @@ struct JournalFileScanner {
         events.append(.commit(commit))
     }
 
-    private func isWellFormed(_ frame: LocatedFrame, in bytes: RawSpan) -> Bool {
+    private mutating func isWellFormed(_ frame: LocatedFrame, in bytes: RawSpan) -> Bool {
         do throws(FormatError) {
-            let body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor)
+            let seal = try keys.seal(for: frame.header, logIdentifier: format.logIdentifier, epoch: epoch)
+            let body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor, seal: seal)
             let count = frame.header.recordCount
             try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
                 try CommitDecoder.checkRecords(in: raw, count: count, isControl: false)
             }
             return true
-        } catch { return false }
+        } catch {
+            // Its checksum holds.
+            guard FrameRefusal(error) != .damaged else { return false }
+            framesNotOpened += 1
+            return true
+        }
     }
 }

@@ -9,6 +9,8 @@ struct Recovery<Storage: JournalStorage> {
     var scope = RecoveryScope.wholeJournal
     /// Whether every frame is decompressed and its records walked.
     var opensBodies = false
+    /// Opens bodies that are encrypted.
+    var keys = FrameKeys(nil)
     /// Whether a writer goes on with what is found.
     var isForWriter = false
     /// Told now and then how many bytes of how many are read.
@@ -194,7 +196,7 @@ struct Recovery<Storage: JournalStorage> {
             var scanner = JournalFileScanner(
                 epoch: link.header.epoch, fileSequence: link.header.fileSequence, format: format,
                 start: link.header.commitsStart, end: min(link.size, link.header.capacity),
-                opensBodies: opensBodies)
+                opensBodies: opensBodies, keys: keys)
             let unreadable = try scan(file, with: &scanner) { progress?(read + $0, total) }
             if let fault = scanner.unsupported {
                 return .failure(

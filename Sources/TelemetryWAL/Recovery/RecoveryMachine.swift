@@ -54,6 +54,7 @@ struct RecoveryMachine {
         let link = chain.links[index]
         let next = index + 1 < chain.links.count ? chain.links[index + 1] : nil
         report.staleCommitsSkipped += scanner.staleCommits
+        report.framesNotOpened += scanner.framesNotOpened
         report.count(.staleEpoch, Int(scanner.staleCommits))
         enter(link, index: index)
 

@@ -51,6 +51,8 @@ public struct RecoveryReport: Sendable {
     public internal(set) var tornTailOffset: UInt64 = 0
     /// Commits of earlier lives of files that were passed over.
     public internal(set) var staleCommitsSkipped: UInt64 = 0
+    /// Encrypted frames whose checksums hold, and that were to be opened and not, for want of the key.
+    public internal(set) var framesNotOpened: UInt64 = 0
     /// Whether the last writer closed the log.
     public internal(set) var wasClosed = false
     /// Journal files that are part of the log.

@@ -28,7 +28,8 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
     /// `.storage`.
     public func plan(progress: (@Sendable (UInt64, UInt64) -> Void)? = nil) throws(WALError) -> RepairPlan {
         let reader = try WriteAheadLogReader(
-            storage: storage, scope: .wholeJournal, opensBodies: true, progress: progress)
+            storage: storage, scope: .wholeJournal, opensBodies: true, keyProvider: options.keyProvider,
+            progress: progress)
         var plan = RepairPlan()
         if let fault = try formatFault() {
             plan.steps.append(.init(action: .rewriteFormat, path: "FORMAT", reasons: [fault]))

@@ -116,11 +116,12 @@ struct SegmentSalvage<Storage: JournalStorage> {
         return (parts.map(\.part), isWhole)
     }
 
-    /// Whether a frame's records can be given to a subscriber. A device that fails to read now may not fail for ever.
+    /// Whether a frame's records can be given to a subscriber, who may have keys that a repair lacks. A device that fails to
+    /// read now may not fail for ever.
     private func isReadable(_ number: Int, of file: SegmentFile<Storage>) throws(WALError) -> Bool {
         for attempt in 1...Self.mostAttempts {
             do throws(WALError) {
-                _ = try file.batch(ofFrame: number)
+                _ = try file.opens(frame: number)
                 return true
             } catch {
                 guard case .damaged = error else { throw error }

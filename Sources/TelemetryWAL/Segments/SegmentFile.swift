@@ -22,14 +22,25 @@ package final class SegmentFile<Storage: JournalStorage> {
     private(set) var hasMetUnreadable = false
     private let file: Storage.File
     private let format: RootFormat
+    private let keys: FrameKeys
     private let decompressor = LZ4FrameDecompressor()
     private let buffer: AlignedBuffer
 
     /// Opens a tenant's segment by its name. Throws `.damaged` where nothing of it can be used, `.unsupportedFormat`,
     /// `.storage`.
-    package init(_ name: String, of tenant: TenantName, in storage: Storage, format: RootFormat) throws(WALError) {
+    package convenience init(
+        _ name: String, of tenant: TenantName, in storage: Storage, format: RootFormat
+    ) throws(WALError) {
+        try self.init(name, of: tenant, in: storage, format: format, keys: FrameKeys(nil))
+    }
+
+    /// The same for one with encrypted frames.
+    init(
+        _ name: String, of tenant: TenantName, in storage: Storage, format: RootFormat, keys: FrameKeys
+    ) throws(WALError) {
         self.tenant = tenant
         self.format = format
+        self.keys = keys
         let relative = SegmentName.directory(of: tenant) + "/" + name
         path = storage.rootDescription + "/" + relative
         guard let named = SegmentName.sequences(of: name) else {
@@ -75,19 +86,49 @@ package final class SegmentFile<Storage: JournalStorage> {
         if let fault, index.frames.isEmpty { throw .damaged(path: path, offset: 0, reason: fault.description) }
     }
 
-    /// A frame's records from a number on. Throws `.damaged` where the frame is not what the index says, `.storage`.
+    /// A frame's records from a number on. Throws `.damaged` where the frame is not what the index says,
+    /// `.keyUnavailable`, `.keyForgotten`, `.storage`.
     package func batch(ofFrame number: Int, from sequence: UInt64 = 0) throws(WALError) -> RecordBatch {
         let frame = index.frames[number]
         precondition(sequence <= frame.lastSequence, "the frame has a record of that number or above")
         let range = try read(frame)
+        var keyIdentifier: UInt64 = 0
         do throws(FormatError) {
             return try buffer.withBytes { (bytes: RawSpan) throws(FormatError) in
                 let bytes = bytes.extracting(range)
+                let located = try locate(frame, in: bytes)
+                keyIdentifier = located.header.keyIdentifier
+                let seal =
+                    located.isIntact
+                    ? try keys.seal(for: located.header, logIdentifier: format.logIdentifier, epoch: 0) : nil
                 return try RecordBatch(
-                    tenant: tenant, frame: try locate(frame, in: bytes), in: bytes, from: sequence, commitNumber: 0,
-                    decompressor: decompressor)
+                    tenant: tenant, frame: located, in: bytes, from: sequence, commitNumber: 0,
+                    decompressor: decompressor, seal: seal)
             }
-        } catch { throw damage(frame, error) }
+        } catch {
+            let sequences = max(sequence, frame.firstSequence)...frame.lastSequence
+            switch FrameRefusal(error) {
+            case .damaged: throw damage(frame, error)
+            case .keyUnavailable:
+                throw .keyUnavailable(tenant: tenant, sequences: sequences, reason: error.description)
+            case .keyForgotten:
+                throw .keyForgotten(tenant: tenant, sequences: sequences, identifier: keyIdentifier)
+            }
+        }
+    }
+
+    /// Whether a frame's records can be read. False: it is encrypted, its checksums hold, and its key is not to be had.
+    /// Throws `.damaged`, `.storage`.
+    func opens(frame number: Int) throws(WALError) -> Bool {
+        do throws(WALError) {
+            _ = try batch(ofFrame: number)
+            return true
+        } catch {
+            switch error {
+            case .keyUnavailable, .keyForgotten: return false
+            default: throw error
+            }
+        }
     }
 
     /// Lets a closure read a frame as it is stored, header included; its checksums hold. Throws like `batch`, and

@@ -4,11 +4,13 @@ import WALStorage
 /// Writes several segments of a tenant, which follow each other, as one. One thread at a time.
 ///
 /// Frames that every subscriber has are left out; those that are long enough are taken over byte by byte, after a look at
-/// their checksum; the rest is put together to longer ones. Damage ends a merge: segments that have any stay as they are,
-/// for whoever may still get something out of them.
+/// their checksum; the rest is put together to longer ones, encrypted with the keys that they had. Records whose key was
+/// forgotten go. Damage ends a merge: segments that have any stay as they are, for whoever may still get something out of
+/// them.
 struct SegmentMerge<Storage: JournalStorage> {
     let storage: Storage
     let format: RootFormat
+    let keys: FrameKeys
     let writer: SegmentWriter<Storage>
     let tenant: TenantName
     /// Every subscriber has the records through this number.
@@ -22,11 +24,12 @@ struct SegmentMerge<Storage: JournalStorage> {
     private var received: ClosedRange<UInt64>?
 
     init(
-        storage: Storage, format: RootFormat, writer: SegmentWriter<Storage>, tenant: TenantName, acknowledged: UInt64,
-        created: UInt64
+        storage: Storage, format: RootFormat, keys: FrameKeys = FrameKeys(nil), writer: SegmentWriter<Storage>,
+        tenant: TenantName, acknowledged: UInt64, created: UInt64
     ) {
         self.storage = storage
         self.format = format
+        self.keys = keys
         self.writer = writer
         self.tenant = tenant
         self.acknowledged = acknowledged
@@ -34,7 +37,7 @@ struct SegmentMerge<Storage: JournalStorage> {
     }
 
     /// Writes what the segments hold that somebody may lack; nothing has its name yet. `goesOn` is asked before each
-    /// frame; nil if it said no. Throws `.damaged`, `.storage`; then nothing is left of it.
+    /// frame; nil if it said no. Throws `.damaged`, `.keyUnavailable`, `.storage`; then nothing is left of it.
     mutating func run(
         _ entries: [SegmentCatalog.Entry], while goesOn: () -> Bool
     ) throws(WALError) -> [SegmentWriter<Storage>.Finished]? {
@@ -63,7 +66,7 @@ struct SegmentMerge<Storage: JournalStorage> {
     private mutating func take(
         _ entry: SegmentCatalog.Entry, while goesOn: () -> Bool
     ) throws(WALError) -> Bool {
-        let file = try SegmentFile(entry.name, of: tenant, in: storage, format: format)
+        let file = try SegmentFile(entry.name, of: tenant, in: storage, format: format, keys: keys)
         let taken = file.received
         received =
             received.map { min($0.lowerBound, taken.lowerBound)...max($0.upperBound, taken.upperBound) } ?? taken
@@ -85,8 +88,13 @@ struct SegmentMerge<Storage: JournalStorage> {
                     try writer.add(frame, encoded: bytes)
                 }
             } else if frame.lastSequence > acknowledged {
-                let batch = try file.batch(ofFrame: number, from: acknowledged + 1)
-                do throws(StorageError) { try writer.add(batch) } catch { throw .storage(error) }
+                do throws(WALError) {
+                    let batch = try file.batch(ofFrame: number, from: acknowledged + 1)
+                    do throws(StorageError) { try writer.add(batch) } catch { throw .storage(error) }
+                } catch {
+                    guard case .keyForgotten(_, let sequences, _) = error else { throw error }
+                    writer.addLost(sequences, cause: .dropped)
+                }
             }
             next = max(next, frame.lastSequence + 1)
         }

@@ -41,12 +41,13 @@ final class SegmentPartition<Storage: JournalStorage> {
     private enum Item {
         /// Records, and where they are.
         case run(SegmentWriter<Storage>.Run, chunk: Int, bytes: Range<Int>)
-        case lost(ClosedRange<UInt64>)
+        /// No cause: what the flush says.
+        case lost(ClosedRange<UInt64>, cause: SegmentIndex.LostRange.Cause?)
 
         var sequences: ClosedRange<UInt64> {
             switch self {
             case .run(let run, _, _): run.sequences
-            case .lost(let sequences): sequences
+            case .lost(let sequences, _): sequences
             }
         }
     }
@@ -59,6 +60,8 @@ final class SegmentPartition<Storage: JournalStorage> {
         var length: UInt64
         var recordCount: UInt64
         var lostCount: UInt64
+        /// Numbers whose records went with their key.
+        var forgottenCount: UInt64
     }
 
     /// A tenant's numbers that matter to what is added.
@@ -107,6 +110,22 @@ final class SegmentPartition<Storage: JournalStorage> {
         append(.run(.init(rest), chunk: chunk, bytes: bytes), to: &waiting, of: batch.tenant)
     }
 
+    /// Records, in the order of the tenant's numbers, that nobody can read any more, since their key was forgotten on
+    /// purpose.
+    func forget(_ sequences: ClosedRange<UInt64>, of tenant: TenantName, _ bounds: Bounds) {
+        guard sequences.upperBound > bounds.acknowledged else { return }
+        var waiting = tenants[tenant] ?? newWaiting(bounds)
+        let first = max(waiting.end, bounds.acknowledged + 1)
+        guard sequences.upperBound >= first else { return }
+        if sequences.lowerBound > first, isDamaged || waiting.damageCount != damageCount {
+            lose(first...sequences.lowerBound - 1, from: &waiting, of: tenant)
+        }
+        waiting.damageCount = damageCount
+        let forgotten = max(first, sequences.lowerBound)...sequences.upperBound
+        append(.lost(forgotten, cause: .dropped), to: &waiting, of: tenant)
+        tenants[tenant] = waiting
+    }
+
     /// A journal file is through that had a tenant's records through a number: what did not come of them is lost.
     func finish(_ tenant: TenantName, through last: UInt64, _ bounds: Bounds) {
         guard last > bounds.acknowledged else { return }
@@ -138,7 +157,7 @@ final class SegmentPartition<Storage: JournalStorage> {
                 return
             }
         #endif
-        append(.lost(sequences), to: &waiting, of: tenant)
+        append(.lost(sequences, cause: nil), to: &waiting, of: tenant)
     }
 
     /// Returns where the records are.
@@ -246,7 +265,7 @@ final class SegmentPartition<Storage: JournalStorage> {
         return finished.map {
             Published(
                 tenant: $0.summary.tenant, covered: $0.summary.covered, length: $0.summary.length,
-                recordCount: $0.summary.recordCount, lostCount: $0.lostCount)
+                recordCount: $0.summary.recordCount, lostCount: $0.lostCount, forgottenCount: $0.droppedCount)
         }
     }
 
@@ -274,7 +293,7 @@ final class SegmentPartition<Storage: JournalStorage> {
                 writer.begin(tenant, from: first)
             }
             switch item {
-            case .lost(let sequences): writer.addLost(sequences, cause: lossCause)
+            case .lost(let sequences, let cause): writer.addLost(sequences, cause: cause ?? lossCause)
             case .run(let run, let chunk, let bytes):
                 try waiting.chunks[chunk].withRawSpan { (records: RawSpan) throws(StorageError) in
                     try writer.add(records.extracting(bytes), run)

@@ -44,6 +44,9 @@ final class SegmentWriter<Storage: JournalStorage> {
         var kinds: RecordKindSet
         var lowestTimestamp: UInt64
         var highestTimestamp: UInt64
+        /// What the records were encrypted with, and are again. They keep their key: to forget one destroys what was
+        /// appended under it, wherever that has come.
+        var key: (any FrameKey)?
 
         var count: Int { Int(sequences.upperBound - sequences.lowerBound) + 1 }
     }
@@ -91,7 +94,7 @@ final class SegmentWriter<Storage: JournalStorage> {
             sequences: before.sequences.lowerBound...next.sequences.upperBound,
             kinds: before.kinds.union(next.kinds),
             lowestTimestamp: min(before.lowestTimestamp, next.lowestTimestamp),
-            highestTimestamp: max(before.highestTimestamp, next.highestTimestamp))
+            highestTimestamp: max(before.highestTimestamp, next.highestTimestamp), key: next.key)
     }
 
     /// Adds a batch's records.
@@ -122,6 +125,7 @@ final class SegmentWriter<Storage: JournalStorage> {
     private static func joins(_ before: Run, _ next: Run) -> Bool {
         before.sequences.upperBound + 1 == next.sequences.lowerBound
             && before.count + next.count <= FormatLimits.maximumRecordCount
+            && before.key?.identifier == next.key?.identifier
     }
 
     /// Gives up what was begun, and removes its file.
@@ -141,24 +145,33 @@ final class SegmentWriter<Storage: JournalStorage> {
     private func flushFrame() throws(StorageError) {
         guard let run, let tenant else { return }
         let headerLength = FrameHeader.length(tenantLength: tenant.utf8.count)
-        buffer.reserve(filled + headerLength + LZ4FrameCompressor.bound(rawLength: raw.count) + 8, keeping: filled)
+        buffer.reserve(
+            filled + headerLength + LZ4FrameCompressor.bound(rawLength: raw.count) + 8 + FrameSeal.overhead,
+            keeping: filled)
         var header = FrameHeader(
             tenant: tenant, kinds: run.kinds, codec: .raw, firstSequence: run.sequences.lowerBound,
             recordCount: run.count, storedLength: raw.count, rawLength: raw.count, bodyChecksum: 0,
             lowestTimestamp: run.lowestTimestamp, highestTimestamp: run.highestTimestamp)
         let (start, body) = (filled, filled + headerLength)
         let (raw, compressor) = (self.raw, self.compressor)
+        let seal = run.key.map { FrameSeal(key: $0, logIdentifier: format.logIdentifier, epoch: 0) }
         let checksum = buffer.withMutableBytes { (bytes: inout MutableRawSpan) -> UInt32 in
+            if let seal {
+                do throws(FormatError) {
+                    try raw.withRawSpan { (raw: RawSpan) throws(FormatError) in
+                        try seal.store(
+                            raw, header: &header, compresses: true, compressor: compressor, into: &bytes, at: body)
+                    }
+                } catch { preconditionFailure("compressing cannot fail with memory of its bound: \(error)") }
+                return Self.finish(&header, at: start, body: body, in: &bytes)
+            }
             let compressed = raw.withRawSpan { try? compressor.compress($0, into: &bytes, at: body) }
             if let compressed, compressed <= raw.count - raw.count / Self.leastSaving {
                 (header.codec, header.storedLength) = (.lz4, compressed)
             } else {
                 bytes.store(raw, at: body)
             }
-            let end = body + header.storedLength
-            header.bodyChecksum = CRC32C.checksum(bytes.bytes.extracting(body..<end))
-            bytes.zero(end..<end.roundedUp(toMultipleOf: SegmentSummary.alignment))
-            return header.encode(into: &bytes, at: start)
+            return Self.finish(&header, at: start, body: body, in: &bytes)
         }
         index.frames.append(
             .init(
@@ -170,6 +183,16 @@ final class SegmentWriter<Storage: JournalStorage> {
         self.raw.removeAll(keepingCapacity: true)
         self.run = nil
         if filled >= Self.writeLength { try writeWholeBlocks() }
+    }
+
+    /// Writes the header of a body that is in its place, and zeros behind it. Returns the header's checksum.
+    private static func finish(
+        _ header: inout FrameHeader, at start: Int, body: Int, in bytes: inout MutableRawSpan
+    ) -> UInt32 {
+        let end = body + header.storedLength
+        header.bodyChecksum = CRC32C.checksum(bytes.bytes.extracting(body..<end))
+        bytes.zero(end..<end.roundedUp(toMultipleOf: SegmentSummary.alignment))
+        return header.encode(into: &bytes, at: start)
     }
 
     /// Writes what fills whole blocks; the rest begins the next write.
@@ -231,7 +254,8 @@ final class SegmentWriter<Storage: JournalStorage> {
         self.tenant = nil
         if buffer.capacity > 2 * Self.writeLength { buffer.shrink(to: 1 << 20) }
         return Finished(
-            summary: summary, lostCount: index.lostRanges.reduce(0) { $0 + UInt64($1.sequences.count) },
+            summary: summary, lostCount: index.lostCount { $0 != .dropped },
+            droppedCount: index.lostCount { $0 == .dropped },
             rename: (temporaryName, SegmentName.directory(of: tenant) + "/" + SegmentName.name(covering: sequences)))
     }
 
@@ -240,8 +264,16 @@ final class SegmentWriter<Storage: JournalStorage> {
         var summary: SegmentSummary
         /// Numbers whose records are lost.
         var lostCount: UInt64
+        /// Numbers whose records were given up on purpose.
+        var droppedCount: UInt64
         /// What `JournalStorage.publish` is to do.
         var rename: (temporary: String, name: String)
+    }
+}
+
+extension SegmentIndex {
+    fileprivate func lostCount(_ isCounted: (LostRange.Cause) -> Bool) -> UInt64 {
+        lostRanges.reduce(0) { isCounted($1.cause) ? $0 + UInt64($1.sequences.count) : $0 }
     }
 }
 
@@ -249,6 +281,6 @@ extension SegmentWriter.Run {
     init(_ batch: RecordBatch) {
         self.init(
             sequences: batch.sequences, kinds: batch.kinds, lowestTimestamp: batch.timestamps.lowerBound,
-            highestTimestamp: batch.timestamps.upperBound)
+            highestTimestamp: batch.timestamps.upperBound, key: batch.key)
     }
 }

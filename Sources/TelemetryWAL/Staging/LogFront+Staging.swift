@@ -22,7 +22,7 @@ extension LogFront {
 
     /// Copies a record into a group: the open one, or, if the caller `waits`, the first where it may. Under the lock.
     final func stage(
-        _ record: TelemetryRecord, tenant: TenantName, length: Int, waits: Bool
+        _ record: TelemetryRecord, tenant: TenantName, key: (any FrameKey)?, length: Int, waits: Bool
     ) throws(WALError) -> Staging {
         switch try makeRoom(tenant: tenant, count: 1, length: length, waits: waits) {
         case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
@@ -32,6 +32,7 @@ extension LogFront {
             record.payload.withRawSpan {
                 group.append(toFrame: frame, kind: record.kind, timestamp: record.timestamp, payload: $0)
             }
+            group.setKey(key, ofFrame: frame)
             return .staged(account(in: group, tenantIndex: index, count: 1, length: length))
         }
     }
@@ -39,7 +40,7 @@ extension LogFront {
     /// Puts a batch into a group, all of it or nothing; a long one shares the caller's memory. `length` is the sum of the
     /// records' encoded lengths. Under the lock.
     final func stage(
-        _ records: [TelemetryRecord], tenant: TenantName, length: Int, waits: Bool
+        _ records: [TelemetryRecord], tenant: TenantName, key: (any FrameKey)?, length: Int, waits: Bool
     ) throws(WALError) -> Staging {
         switch try makeRoom(tenant: tenant, count: records.count, length: length, waits: waits) {
         case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
@@ -47,14 +48,16 @@ extension LogFront {
             let group = round.map { closedGroups[$0] } ?? openGroup
             if length >= StagedFrame.shortestBatch {
                 let sequence = tenantStaging[index].nextSequence
-                _ = group.beginFrame(
+                let frame = group.beginFrame(
                     StagedFrame(
                         tenantIndex: index, tenant: tenant, firstSequence: sequence, batch: records, length: length))
+                group.setKey(key, ofFrame: frame)
                 // What follows of this tenant comes behind the batch: into a frame after it.
                 tenantStaging[index].group = 0
             } else {
                 let frame = openFrame(in: group, ofTenant: index, named: tenant, length: length)
                 group.append(records, toFrame: frame)
+                group.setKey(key, ofFrame: frame)
             }
             return .staged(account(in: group, tenantIndex: index, count: records.count, length: length))
         }
@@ -111,8 +114,8 @@ extension LogFront {
             }
         }
         // The header is counted even if the tenant has a frame: an upper bound costs nothing.
-        let header = FrameHeader.length(tenantLength: tenant.utf8.count)
-        let grown = CommitHeader.length + openGroup.frameHeadersLength + header + openGroup.rawLength + length
+        let header = FrameHeader.length(tenantLength: tenant.utf8.count) + openGroup.sealOverhead
+        let grown = openGroup.encodedLength + header + length
         if let known, grown <= admittedLength, openGroupTakes(count: count, length: length),
             tenantStaging[known].takenLength + UInt64(length) <= tenantStaging[known].lengthLimit
         {
@@ -146,8 +149,7 @@ extension LogFront {
             try checkBudget(retention.policy(of: tenant), count: count, length: length)
         }
         func worst() -> Int {
-            (CommitHeader.length + openGroup.frameHeadersLength + header + openGroup.rawLength + length)
-                .roundedUp(toMultipleOf: format.blockSize)
+            (openGroup.encodedLength + header + length).roundedUp(toMultipleOf: format.blockSize)
         }
         // Headers of many tenants count as well: a group must fit into a fresh file.
         if !openGroup.isEmpty,

@@ -9,10 +9,21 @@ extension LogFront {
     }
 
     @inline(__always)
-    private final func stage(_ load: Load, tenant: TenantName, length: Int) throws(WALError) -> Staging {
+    private final func stage(
+        _ load: Load, tenant: TenantName, key: (any FrameKey)?, length: Int
+    ) throws(WALError) -> Staging {
         switch load {
-        case .record(let record): try stage(record, tenant: tenant, length: length, waits: true)
-        case .batch(let records): try stage(records, tenant: tenant, length: length, waits: true)
+        case .record(let record): try stage(record, tenant: tenant, key: key, length: length, waits: true)
+        case .batch(let records): try stage(records, tenant: tenant, key: key, length: length, waits: true)
+        }
+    }
+
+    /// What a tenant's next records are encrypted with. Not under the lock: it asks whoever provides keys.
+    @inline(__always)
+    private final func currentKey(of tenant: TenantName) throws(WALError) -> (any FrameKey)? {
+        guard let provider = options.keyProvider else { return nil }
+        do throws(KeyProviderError) { return try provider.currentKey(of: tenant) } catch {
+            throw .keyUnavailable(tenant: tenant, sequences: nil, reason: error.description)
         }
     }
 
@@ -45,10 +56,11 @@ extension LogFront {
     /// Stages and returns when durable, on the calling thread: writes itself when nobody else does. Returns the first
     /// record's sequence number.
     final func appendBlocking(_ load: Load, tenant: TenantName, length: Int) throws(WALError) -> UInt64 {
+        let key = try currentKey(of: tenant)
         lock.lock()
         let place: StagedPlace
         do throws(WALError) {
-            place = try stageWaiting(load, tenant: tenant, length: length)
+            place = try stageWaiting(load, tenant: tenant, key: key, length: length)
         } catch {
             lock.unlock()
             throw error
@@ -81,9 +93,11 @@ extension LogFront {
     }
 
     /// Stages, waiting for room where there is none. Under the lock, which is given up meanwhile.
-    private final func stageWaiting(_ load: Load, tenant: TenantName, length: Int) throws(WALError) -> StagedPlace {
+    private final func stageWaiting(
+        _ load: Load, tenant: TenantName, key: (any FrameKey)?, length: Int
+    ) throws(WALError) -> StagedPlace {
         while true {
-            switch try stage(load, tenant: tenant, length: length) {
+            switch try stage(load, tenant: tenant, key: key, length: length) {
             case .staged(let place): return place
             case .mustWait:
                 if mayLead { lead() } else { roomCondition.wait(lock) }
@@ -116,6 +130,7 @@ extension LogFront {
 
     /// Stages and suspends until durable; a lone task writes on its own thread.
     final func appendSuspending(_ load: Load, tenant: TenantName, length: Int) async throws(WALError) -> UInt64 {
+        let key = try currentKey(of: tenant)
         var place = StagedPlace()
         while true {
             var failure: WALError?
@@ -123,7 +138,7 @@ extension LogFront {
             await Waiter.suspend { waiter in
                 lock.lock()
                 do throws(WALError) {
-                    switch try stage(load, tenant: tenant, length: length) {
+                    switch try stage(load, tenant: tenant, key: key, length: length) {
                     case .staged(let staged):
                         place = staged
                         if mayLeadSuspending() {
@@ -177,9 +192,10 @@ extension LogFront {
 
     /// Stages without waiting for anything; returns the group to wait for.
     final func enqueue(_ record: TelemetryRecord, tenant: TenantName, length: Int) throws(WALError) -> UInt64 {
+        let key = try currentKey(of: tenant)
         lock.lock()
         defer { lock.unlock() }
-        switch try stage(record, tenant: tenant, length: length, waits: false) {
+        switch try stage(record, tenant: tenant, key: key, length: length, waits: false) {
         case .staged(let place):
             if shouldBeginCommit { wakeCommitter() }
             return place.group

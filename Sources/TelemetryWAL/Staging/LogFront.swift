@@ -134,7 +134,7 @@ class LogFront: @unchecked Sendable {
         logger = options.logger
         self.state = state
         self.admission = admission
-        let group = StagedGroup()
+        let group = StagedGroup(sealOverhead: options.sealOverhead)
         group.number = 1
         openGroup = group
         let weights = options.tenantWeights
@@ -230,7 +230,7 @@ class LogFront: @unchecked Sendable {
     final func closeOpenGroup() {
         let number = openGroup.number
         closedGroups.append(openGroup)
-        openGroup = groupPool.popLast() ?? StagedGroup()
+        openGroup = groupPool.popLast() ?? StagedGroup(sealOverhead: options.sealOverhead)
         openGroup.number = number + 1
         admittedLength = 0
     }

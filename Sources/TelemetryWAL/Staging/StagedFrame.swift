@@ -16,6 +16,8 @@ struct StagedFrame {
     var recordCount = 0
     var lowestTimestamp = UInt64.max
     var highestTimestamp: UInt64 = 0
+    /// What its records are encrypted with; nil: they are not. The latest, if it was another one when they came.
+    var key: (any FrameKey)?
 
     init(tenantIndex: Int, tenant: TenantName, firstSequence: UInt64, body: StagingBuffer) {
         self.tenantIndex = tenantIndex
@@ -80,21 +82,23 @@ struct StagedFrame {
             highestTimestamp: highestTimestamp)
     }
 
-    /// Adds the frame to a commit. A batch is brought into one stretch of memory first if the encoder `compresses`.
+    /// Adds the frame to a commit of a log in a life of a file. A batch is brought into one stretch of memory first if the
+    /// encoder `compresses` or it is encrypted.
     func encode(
         with encoder: inout CommitEncoder, into bytes: inout MutableRawSpan, compressor: LZ4FrameCompressor,
-        compresses: Bool
+        compresses: Bool, logIdentifier: LogIdentifier, epoch: UInt64
     ) throws(FormatError) {
         var header = header
+        let seal = key.map { FrameSeal(key: $0, logIdentifier: logIdentifier, epoch: epoch) }
         if let body {
             try body.withBytes { (raw: RawSpan) throws(FormatError) in
-                try encoder.add(&header, rawBody: raw, into: &bytes, compressor: compressor)
+                try encoder.add(&header, rawBody: raw, into: &bytes, compressor: compressor, seal: seal)
             }
-        } else if compresses {
+        } else if compresses || seal != nil {
             let body = StagingBuffer(capacity: batchLength)
             body.append(contentsOf: batch)
             try body.withBytes { (raw: RawSpan) throws(FormatError) in
-                try encoder.add(&header, rawBody: raw, into: &bytes, compressor: compressor)
+                try encoder.add(&header, rawBody: raw, into: &bytes, compressor: compressor, seal: seal)
             }
         } else {
             // The only copy of a batch: from the caller's arrays into what the device reads.

@@ -9,6 +9,10 @@ final class StagedGroup {
     /// Bytes of all bodies.
     private(set) var rawLength = 0
     private(set) var frameHeadersLength = 0
+    /// Bytes that encryption may add to the frames.
+    var sealLength: Int { frames.count * sealOverhead }
+    /// The same of one frame.
+    let sealOverhead: Int
     private(set) var recordCount = 0
     /// Appends in the group: how many callers it serves.
     private(set) var appendCount = 0
@@ -17,7 +21,10 @@ final class StagedGroup {
     /// Whether threads may sleep until the group is done.
     var hasSleepers = false
 
-    init() { waiters.reserveCapacity(64) }
+    init(sealOverhead: Int) {
+        self.sealOverhead = sealOverhead
+        waiters.reserveCapacity(64)
+    }
 
     deinit { frames.deallocate() }
 
@@ -26,9 +33,19 @@ final class StagedGroup {
 
     /// Upper bound of the commit's length on disk, nothing compressed, with so much added to it.
     func worstLength(blockSize: Int, addingRecords length: Int = 0, newTenantLength: Int? = nil) -> Int {
-        let header = newTenantLength.map { FrameHeader.length(tenantLength: $0) } ?? 0
-        return (CommitHeader.length + frameHeadersLength + header + rawLength + length)
-            .roundedUp(toMultipleOf: blockSize)
+        let frame = newTenantLength.map { FrameHeader.length(tenantLength: $0) + sealOverhead } ?? 0
+        return (encodedLength + frame + length).roundedUp(toMultipleOf: blockSize)
+    }
+
+    /// Bytes of the commit so far, without padding, nothing compressed.
+    var encodedLength: Int {
+        @inline(__always) get { CommitHeader.length + frameHeadersLength + sealLength + rawLength }
+    }
+
+    /// Sets what a frame's records are encrypted with. Once they are to be, they are.
+    @inline(__always)
+    func setKey(_ key: (any FrameKey)?, ofFrame index: Int) {
+        if let key { frames[index].key = key }
     }
 
     /// Begins a frame; returns its place in `frames`.

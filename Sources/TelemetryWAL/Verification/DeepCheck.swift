@@ -123,7 +123,7 @@ private struct DeepCheck<Storage: JournalStorage> {
         // Damage is told of elsewhere.
         file.isDelivered = true
         var cursor = JournalCursor(
-            storage: storage, format: reader.format, files: [file], throughCommit: reader.lastCommit)
+            storage: storage, format: reader.format, keys: reader.keys, files: [file], throughCommit: reader.lastCommit)
         while true {
             let batches: [RecordBatch]
             do throws(WALError) {
@@ -134,7 +134,11 @@ private struct DeepCheck<Storage: JournalStorage> {
                 else { break }
                 batches = next
             } catch {
-                guard case .damaged = error else { throw error }
+                switch error {
+                case .damaged: break
+                case .keyUnavailable, .keyForgotten: report.framesNotOpened += 1
+                default: throw error
+                }
                 continue
             }
             for batch in batches {
@@ -220,7 +224,8 @@ private struct DeepCheck<Storage: JournalStorage> {
         if let known = compared[tenant], known.segment.covered == entry.covered { return known.segment }
         let reader = reader
         let segment = try readable { () throws(WALError) in
-            try SegmentFile(entry.name, of: tenant, in: reader.storage, format: reader.format)
+            try SegmentFile(
+                entry.name, of: tenant, in: reader.storage, format: reader.format, keys: reader.keys)
         }
         if compared.count >= Self.mostCompared { compared = [:] }
         compared[tenant] = segment.map { Compared(segment: $0) }
@@ -249,11 +254,11 @@ private struct DeepCheck<Storage: JournalStorage> {
         return low
     }
 
-    /// nil where it is damaged, or gone.
+    /// nil where it is damaged, gone, or not to be opened.
     private func readable<Value>(_ body: () throws(WALError) -> Value) throws(WALError) -> Value? {
         do throws(WALError) { return try body() } catch {
             switch error {
-            case .damaged: return nil
+            case .damaged, .keyUnavailable, .keyForgotten: return nil
             case .storage(let cause) where cause.code == .notFound: return nil
             default: throw error
             }
@@ -290,10 +295,14 @@ private struct DeepCheck<Storage: JournalStorage> {
             let file = try readable({ () throws(WALError) in
                 try SegmentFile(
                     SegmentName.name(covering: status.covered), of: status.tenant, in: reader.storage,
-                    format: reader.format)
+                    format: reader.format, keys: reader.keys)
             })
         else { return }
         for (number, frame) in file.index.frames.enumerated() {
+            if let opens = try readable({ () throws(WALError) in try file.opens(frame: number) }), !opens {
+                report.framesNotOpened += 1
+                continue
+            }
             guard let batch = try readable({ () throws(WALError) in try file.batch(ofFrame: number) }) else { continue }
             check(batch, in: status.path, at: frame.offset)
             let times = frame.lowestTimestamp...max(frame.lowestTimestamp, frame.highestTimestamp)

@@ -44,6 +44,8 @@ public struct DeepReport: Sendable {
     public internal(set) var records: UInt64 = 0
     /// Records that stood in journal and segments, and were compared.
     public internal(set) var recordsCompared: UInt64 = 0
+    /// Encrypted frames that were not looked into, for want of the key.
+    public internal(set) var framesNotOpened: UInt64 = 0
 
     /// Journal files and segments that left the log before they were looked at to the end, since a living writer began
     /// them anew, merged or removed them: their records are elsewhere by then, or delivered.
