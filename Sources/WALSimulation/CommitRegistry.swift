@@ -55,6 +55,9 @@ final class CommitRegistry {
     /// As the log's `FORMAT` has it, which is written before any commit.
     private var log: RootFormat?
     private let keys: SimulatedKeys
+    /// Tenants that are encrypted from their first record on, and what was written of one of them all the same.
+    var encrypted: Set<TenantName> = []
+    private(set) var frameInTheOpen: String?
 
     init(blockSize: Int, keys: SimulatedKeys) {
         self.blockSize = blockSize
@@ -169,6 +172,9 @@ final class CommitRegistry {
     }
 
     private func note(_ place: Place, _ frame: LocatedFrame, _ bytes: RawSpan) {
+        if let tenant = frame.header.tenant, encrypted.contains(tenant), !frame.header.isSealed {
+            frameInTheOpen = "\(tenant)'s records \(frame.header.firstSequence) to \(frame.header.lastSequence)"
+        }
         var seal: FrameSeal?
         if let log, let tenant = frame.header.tenant, frame.header.isSealed,
             case .found(let key)? = try? keys.key(frame.header.keyIdentifier, of: tenant)

@@ -76,6 +76,7 @@ public final class History {
             disk: disk, scheduler: scheduler, random: random.split(), plan: setting.plan,
             alignment: setting.alignment, traces: options.traces)
         registry = CommitRegistry(blockSize: max(4096, setting.alignment), keys: keys)
+        registry.encrypted = encrypted
         judge = Judge(kernel: kernel, registry: registry)
         judge.policy = { [logOptions] in logOptions.tenantRetention[$0] ?? logOptions.retention }
         self.random = random.split()
@@ -112,7 +113,8 @@ public final class History {
     func rotateSometimes() {
         guard let rotatesOneIn, keyRandom.chance(oneIn: rotatesOneIn) else { return }
         let tenant = keyRandom.pick(tenants)
-        kernel.note("\(tenant) gets key \(keys.rotate(tenant))")
+        let identifier = keys.rotate(tenant)
+        kernel.note("\(tenant) gets key \(identifier)")
     }
 
     var hasFailed: Bool { judge.failure != nil || kernel.violation != nil }
@@ -377,7 +379,7 @@ public final class History {
         scheduler.joinAll(of: process)
         restartQuietly(process)
         if !hasFailed { view(isClean: true) }
-        if !hasFailed { judge.checkEncryption(of: encrypted, on: disk) }
+        if !hasFailed { judge.checkEncryption(of: encrypted, on: disk, registry) }
     }
 
     private func restartQuietly(_ process: SimulatedProcess) {

@@ -62,6 +62,8 @@
         case forgetLossInSegments
         /// A frame is read with the tenant's present key, whatever key its header names.
         case swapKeyIdentifier
+        /// What moves into segments is not encrypted again.
+        case compactInTheOpen
 
         /// The one that is switched on. Set before a simulation begins, by its only thread.
         package nonisolated(unsafe) static var active: DeliberateBug?

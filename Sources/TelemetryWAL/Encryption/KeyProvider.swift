@@ -1,4 +1,5 @@
 import WALFormat
+import WALStorage
 
 /// Says which key a tenant's records are encrypted with, and finds keys by their identifiers: out of a file, the
 /// environment, a key service. See `WriteAheadLogOptions.keyProvider`; the module WALEncryption has some.

@@ -279,8 +279,12 @@ extension SegmentIndex {
 
 extension SegmentWriter.Run {
     init(_ batch: RecordBatch) {
+        var key = batch.key
+        #if Simulation
+            if DeliberateBug.isActive(.compactInTheOpen) { key = nil }
+        #endif
         self.init(
             sequences: batch.sequences, kinds: batch.kinds, lowestTimestamp: batch.timestamps.lowerBound,
-            highestTimestamp: batch.timestamps.upperBound, key: batch.key)
+            highestTimestamp: batch.timestamps.upperBound, key: key)
     }
 }
