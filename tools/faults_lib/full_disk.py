@@ -141,6 +141,9 @@ class SmallDisk:
         self.mount = mount
         self.filler = os.path.join(mount, "filler")
         self.inodes = os.path.join(mount, "inodes")
+        # Files of one block each, for a block that the filler could not have: one in more pieces may take another to
+        # note them.
+        self.single = []
 
     def free(self):
         return os.statvfs(self.mount).f_bavail
@@ -159,6 +162,9 @@ class SmallDisk:
                 if excess > 0 and self.is_full():
                     return
                 size = os.fstat(descriptor).st_size
+                if excess < 0 and self.single:
+                    os.unlink(self.single.pop())
+                    continue
                 if excess < 0:
                     os.ftruncate(descriptor, size + excess * BLOCK)
                     continue
@@ -168,9 +174,17 @@ class SmallDisk:
                         os.posix_fallocate(descriptor, size, excess * BLOCK)
                         break
                     excess //= 2
+                else:
+                    self.add_single()
         finally:
             os.close(descriptor)
         raise Problem(f"the disk cannot be filled up to {blocks} blocks: {self.free()} are free")
+
+    def add_single(self):
+        path = f"{self.filler}-{len(self.single)}"
+        with open(path, "wb") as one, contextlib.suppress(OSError):
+            self.single.append(path)
+            os.posix_fallocate(one.fileno(), 0, BLOCK)
 
     def is_full(self):
         """Whether not one more block is to be had."""
