@@ -48,8 +48,9 @@ def unseal(stored, header, log, epoch, tenant, identifier):
     if not secret or owner not in (None, tenant):
         return Sealed(is_locked=True)
     zeroed = bytearray(header)
-    for at in (0, 20, 28):  # both checksums, the stored length
-        zeroed[at:at + 4] = bytes(4)
+    behind = 64 + len(tenant.encode())
+    for at, end in (0, 4), (20, 24), (28, 32), (58, 64), (behind, len(zeroed)):  # checksums, length, what is reserved
+        zeroed[at:end] = bytes(end - at)
     key = hkdf(secret, stored[:12])
     return open_gcm(key, stored[12:24], stored[24:-16], stored[-16:], log + struct.pack("<Q", epoch) + zeroed)
 

@@ -14,7 +14,8 @@ extension FuzzChecker {
             let storage = MemoryStorage(files: [SegmentName.directory(of: tenant) + "/" + name: Array(buffer)])
             let segment: SegmentFile<MemoryStorage>
             do throws(WALError) {
-                segment = try SegmentFile(name, of: tenant, in: storage, format: format)
+                segment = try SegmentFile(
+                    name, of: tenant, in: storage, format: format, keyProvider: FuzzedKeys())
             } catch { return }
             try checkFrames(of: segment)
         }

@@ -46,6 +46,8 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
         var isStopped = false
         /// More was read than the tenant's share holds: the rest is left to another pass.
         var hasOverflowed = false
+        /// Records through this number are gone with their key, and none behind it was read before.
+        var forgottenThrough: UInt64 = 0
 
         var isEmpty: Bool { head == records.count }
 
@@ -123,10 +125,14 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
                                 account.note("\(error)")
                             }
                             continue
-                        case .keyForgotten(_, let sequences, _):
+                        case .keyForgotten(let tenant, let sequences, _):
                             if after.unreadable.insert("\(error)").inserted {
                                 account.forgottenRecords += UInt64(sequences.count)
                                 account.note("\(error)")
+                            }
+                            if !after.halted.contains(tenant) {
+                                passForgotten(
+                                    through: sequences.upperBound, of: tenant, &queues[tenant, default: Queue()])
                             }
                             continue
                         case .keyUnavailable(let tenant, _, _):
@@ -170,6 +176,7 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
                 buffered -= delivery.bytes + delivery.records * Self.recordOverhead
                 if settle(delivery, queue: queue, summary: &account) {
                     after.delivered.insert(delivery.tenant)
+                    passForgotten(through: queue.forgottenThrough, of: delivery.tenant, &queue)
                 } else {
                     after.halted.insert(delivery.tenant)
                     buffered -= queue.bytes
@@ -185,6 +192,14 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
         summary = account
         fates = after
         return (hasMore, failure)
+    }
+
+    /// Acknowledges records that nobody can deliver any more, in their turn: when all that was read before them is
+    /// delivered. They would keep their place in the log, and in the tenant's budget, for ever.
+    private func passForgotten(through sequence: UInt64, of tenant: TenantName, _ queue: inout Queue) {
+        queue.forgottenThrough = max(queue.forgottenThrough, sequence)
+        guard sequence > 0, queue.isEmpty, !queue.isUnderWay, !queue.hasOverflowed else { return }
+        log.acknowledge(through: queue.forgottenThrough, of: tenant, subscriber: subscriber)
     }
 
     /// Puts a batch into its tenant's queue, unless the tenant's share is full. Returns the bytes taken.

@@ -127,7 +127,8 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     // MARK: - Appending
 
     /// Appends a record and returns when it is durable. Throws `.recordTooLarge`, `.tooManyTenants`, `.journalFull` and
-    /// `.tenantFull` (back-pressure), `.dropped` (by the tenant's policy), `.failed`, `.closed`. Waits where staging is full.
+    /// `.tenantFull` (back-pressure), `.dropped` (by the tenant's policy), `.keyUnavailable` where the tenant is to be
+    /// encrypted, `.failed`, `.closed`. Waits where staging is full.
     @discardableResult
     public func append(_ record: TelemetryRecord, tenant: TenantName) async throws(WALError) -> Receipt {
         let length = try core.checkedLength(record)
@@ -167,7 +168,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     }
 
     /// Hands a record over and returns at once; `durable(through:)` tells when it is durable. Throws `.stagingFull`,
-    /// `.journalFull` or `.tenantFull` where it would have to wait, `.dropped` by the tenant's policy.
+    /// `.journalFull` or `.tenantFull` where it would have to wait, `.dropped` by the tenant's policy, `.keyUnavailable`.
     public func enqueue(_ record: TelemetryRecord, tenant: TenantName) throws(WALError) -> Ticket {
         let length = try core.checkedLength(record)
         return Ticket(group: try core.enqueue(record, tenant: tenant, length: length))
@@ -206,7 +207,8 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
 
     /// Moves all that some subscriber lacks out of the journal into tenant segments, and merges these, whatever
     /// `compactionThreshold` says; blocks the calling thread until that is done. Returns the counters since opening.
-    /// Throws `.storage` where segments cannot be written, `.closed`, `.failed`, `.journalFull`.
+    /// Throws `.storage` where segments cannot be written, `.keyUnavailable` where encrypted records have to move and
+    /// cannot be opened, `.closed`, `.failed`, `.journalFull`.
     @discardableResult
     public func compactBlocking() throws(WALError) -> CompactionStatistics {
         try core.compact()

@@ -37,7 +37,7 @@ public struct FrameSeal: Sendable {
     }
 
     /// What a frame's body is bound to: log identifier, epoch, and the frame's header without what is known only when the
-    /// body is encrypted (both checksums, the stored length).
+    /// body is encrypted (both checksums, the stored length), and with zeros for what is reserved.
     public func associatedData(of header: FrameHeader) -> [UInt8] {
         var header = header
         header.storedLength = 0
@@ -61,6 +61,7 @@ public struct FrameSeal: Sendable {
         _ rawBody: RawSpan, header: inout FrameHeader, compresses: Bool, compressor: LZ4FrameCompressor,
         into buffer: inout MutableRawSpan, at offset: Int
     ) throws(FormatError) {
+        precondition(key.identifier != 0, "a frame was to be encrypted with no key")
         header.keyIdentifier = key.identifier
         header.rawLength = rawBody.byteCount
         header.codec = .raw

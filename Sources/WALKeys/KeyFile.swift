@@ -129,6 +129,12 @@ public struct KeyFile: Sendable {
         try self.init(parsing: try OwnersFile.read(path).text, source: path)
     }
 
+    /// Has other processes that change key files of the same directory by this wait until this process ends, so that none of
+    /// their changes is lost. Waits for those that came before. Throws where the directory cannot be locked.
+    public static func beginChange(of path: String) throws(KeyProviderError) {
+        try OwnersFile.lockDirectory(of: path)
+    }
+
     /// Writes the file at a path, durably and in one step: whole, or not at all. Only its owner may read it. Throws where it
     /// cannot be written.
     public func write(to path: String) throws(KeyProviderError) { try OwnersFile.write(text, to: path) }

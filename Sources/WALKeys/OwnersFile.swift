@@ -10,6 +10,9 @@ package enum OwnersFile {
         var size: Int64
         var seconds: Int
         var nanoseconds: Int
+        /// Of its rights and owner, too.
+        var changeSeconds: Int
+        var changeNanoseconds: Int
     }
 
     /// A file's stamp; nil where there is none.
@@ -48,10 +51,21 @@ package enum OwnersFile {
     /// Writes a file under another name, syncs it, and gives it its name.
     package static func write(_ text: Data, to path: String) throws(KeyProviderError) {
         let temporary = "\(path).\(getpid()).tmp"
+        // What a process of the same number left when it was killed.
+        unsafe unlink(temporary)
         let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw failure(temporary, "cannot be made") }
         var isDone = false
         defer { if !isDone { unsafe unlink(temporary) } }
+        // Whoever changes it, it stays its owner's.
+        var status = stat()
+        if unsafe stat(path, &status) == 0, status.st_uid != geteuid() {
+            guard fchown(descriptor, status.st_uid, status.st_gid) == 0 else {
+                let error = failure(temporary, "cannot be given to the owner of \(path)")
+                close(descriptor)
+                throw error
+            }
+        }
         let bytes = [UInt8](text)
         var written = 0
         while written < bytes.count {
@@ -77,6 +91,16 @@ package enum OwnersFile {
         guard fsync(parent) == 0 else { throw failure(directory, "cannot be synced") }
     }
 
+    /// Keeps others from changing files of a directory by way of this until the process ends; waits until nobody else does.
+    package static func lockDirectory(of path: String) throws(KeyProviderError) {
+        let directory = URL(fileURLWithPath: path).deletingLastPathComponent().path
+        let descriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw failure(directory, "cannot be opened") }
+        while flock(descriptor, LOCK_EX) != 0 {
+            guard errno == EINTR else { throw failure(directory, "cannot be locked") }
+        }
+    }
+
     private static func failure(_ path: String, _ what: String) -> KeyProviderError {
         KeyProviderError("\(path): \(what): \(unsafe String(cString: strerror(errno)))")
     }
@@ -86,6 +110,7 @@ extension OwnersFile.Stamp {
     fileprivate init(_ status: stat) {
         self.init(
             device: UInt64(status.st_dev), inode: UInt64(status.st_ino), size: Int64(status.st_size),
-            seconds: status.st_mtim.tv_sec, nanoseconds: status.st_mtim.tv_nsec)
+            seconds: status.st_mtim.tv_sec, nanoseconds: status.st_mtim.tv_nsec,
+            changeSeconds: status.st_ctim.tv_sec, changeNanoseconds: status.st_ctim.tv_nsec)
     }
 }

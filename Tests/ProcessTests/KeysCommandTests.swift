@@ -115,12 +115,22 @@
             #expect(replayed.status == 0, "\(replayed.error)")
             let replay = try JSONDecoder().decode(Replay.self, from: Data(replayed.output.utf8))
             #expect(replay.records == 100 && replay.forgottenRecords == 100)
-            // No current key: nothing goes to the disk in the open.
+            // What is gone at the end of what a tenant has keeps no place either.
+            #expect(try walctl("keys", "add", keys, "--tenant", "late").status == 0)
+            try fill("late", 1...30, "--key-file", keys)
+            let late = try #require(try list().last?.identifier)
+            #expect(try walctl("keys", "forget", keys, "\(late)", "--yes").status == 0)
+            #expect(try walctl("replay", root, "--to", "-", "--key-file", keys).status == 0)
+            let tenants = try walctl("tenants", root, "--format", "json").output
+            #expect(!tenants.contains("\"backlog\" : 30"), "\(tenants)")
+            // No current key: nothing goes to the disk in the open, and others' records behind it go there all the same.
             #expect(try walctl("keys", "forget", keys, "2", "--yes").status == 0)
-            let input = line("acme", 1)
+            #expect(try walctl("keys", "add", keys, "--tenant", "calm").status == 0)
+            let input = line("acme", 1) + "\n" + line("calm", 1)
             let refused = try walctl(
                 ["append", root, "--format", "ndjson", "--key-file", keys], input: input)
             #expect(refused.status == 1 && refused.error.contains("none is current"), "\(refused.error)")
+            #expect(try appendedRecords(root)["calm"] == 1)
         }
 
         @Test func badKeysAreToldInOneLine() throws {

@@ -318,6 +318,132 @@ import WALStorage
         try last.closeBlocking()
     }
 
+    /// On the disk the identifier 0 means that a frame is not encrypted: no key may have it.
+    @Test func keyWithoutAnIdentifierIsRefused() throws {
+        struct Nameless: KeyProvider {
+            let key = SimulatedKey(identifier: 0, secret: 5)
+            func currentKey(of tenant: TenantName) throws(KeyProviderError) -> (any FrameKey)? { key }
+            func key(_ identifier: UInt64, of tenant: TenantName) throws(KeyProviderError) -> KeyLookup { .found(key) }
+        }
+        var options = encrypted()
+        options.keyProvider = Nameless()
+        let log = try open(options)
+        #expect {
+            try log.appendBlocking(numberedRecord(1), tenant: "alpha")
+        } throws: {
+            guard case .keyUnavailable("alpha", nil, _)? = $0 as? WALError else { return false }
+            return true
+        }
+        try log.closeBlocking()
+        #expect(try view().report.records == 0)
+    }
+
+    /// Records that wait for one commit and were appended under two keys: who forgets one of them loses no other.
+    @Test func keysDoNotMixWithinACommit() throws {
+        let first = keys.rotate("alpha")
+        // The first one's commit is held, so that the next ones share one.
+        let gate = Gate()
+        plan.setWrite { _, _ in gate.admit() }
+        var options = encrypted()
+        options.commitsUnderWay = 1
+        options.idleMilliseconds = 3_600_000
+        let log = try open(options)
+        let held = try log.enqueue(numberedRecord(1), tenant: "alpha")
+        gate.waitUntilHeld()
+        _ = try log.enqueue(numberedRecord(2), tenant: "alpha")
+        keys.rotate("alpha")
+        let last = try log.enqueue(numberedRecord(3), tenant: "alpha")
+        gate.open()
+        try log.durableBlocking(through: held)
+        try log.durableBlocking(through: last)
+        keys.forget(first)
+        let found = try read(log)
+        #expect(found.records.keys.map(\.sequence) == [3])
+        try log.closeBlocking()
+    }
+
+    /// An append that waits for room is encrypted with what its tenant has when it gets some.
+    @Test(arguments: [true, false]) func keyIsAskedForAgainBehindAWait(suspends: Bool) async throws {
+        let gate = Gate()
+        plan.setWrite { _, _ in gate.admit() }
+        var options = encrypted()
+        options.journalFileSize = 4 << 20
+        options.journalLimit = 64 << 20
+        options.stagingLimit = 1 << 20
+        options.commitsUnderWay = 1
+        let log = try open(options)
+        // In the open, until nothing more finds room.
+        var last: UInt64 = 0
+        do {
+            while last < 10_000 {
+                _ = try log.enqueue(numberedRecord(1, length: 4500), tenant: "alpha")
+                last += 1
+            }
+        } catch {
+            guard case .stagingFull = error else { throw error }
+        }
+        gate.waitUntilHeld()
+        let refusals = log.statistics.backPressure
+        let waiting = Task {
+            let record = numberedRecord(9, length: 4500)
+            if suspends { return try await log.append(record, tenant: "alpha").sequence }
+            return try await withCheckedThrowingContinuation { continuation in
+                Thread.detachNewThread {
+                    continuation.resume(with: Result { try log.appendBlocking(record, tenant: "alpha").sequence })
+                }
+            }
+        }
+        let deadline = endOfPatience()
+        while log.statistics.backPressure == refusals {
+            try #require(Date() < deadline)
+            try await Task.sleep(for: .milliseconds(2))
+        }
+        let identifier = keys.rotate("alpha")
+        gate.open()
+        let sequence = try await waiting.value
+        #expect(sequence == last + 1)
+        try log.closeBlocking()
+        #expect(try identifiers(of: "alpha").journal == [0, identifier])
+    }
+
+    /// What everybody has is nothing to be told of where it is damaged; a key that is missing is.
+    @Test func deliveredRecordsAreNotLeftOutInSilence() throws {
+        rotateAll()
+        var ledger = Ledger()
+        var options = encrypted()
+        options.segmentLimit = 0
+        let log = try open(options)
+        try log.register(subscriber: "reader")
+        while log.liveFileCount < 3 { try fill(log, &ledger, batches: 1) }
+        _ = try read(log, acknowledging: true)
+        try log.flushAcknowledgementsBlocking()
+        try log.closeBlocking()
+        let blind = try WriteAheadLogReader(at: directory.path)
+        var records = blind.records()
+        var errors = 0
+        while errors < 50 {
+            do throws(WALError) {
+                guard try records.next() != nil else { break }
+            } catch { errors += 1 }
+        }
+        #expect(errors == Self.tenants.count)
+        // Every frame is counted.
+        var frames: UInt64 = 0
+        let whole = try view()
+        for file in whole.journalFiles {
+            for commit in try whole.commits(inFileNamed: file.name) {
+                frames += UInt64(commit.frames.count { $0.header.isSealed })
+            }
+        }
+        #expect(whole.report.framesNotOpened == frames)
+        #expect(try whole.deepReport().framesNotOpened == frames)
+        #expect(!whole.report.hasAnotherSecret)
+        let wrong = try WriteAheadLogReader(
+            at: directory.path, scope: .wholeJournal, opensBodies: true, keyProvider: OtherSecrets())
+        #expect(wrong.report.framesNotOpened == frames && wrong.report.hasAnotherSecret)
+        #expect(!wrong.report.hasLoss)
+    }
+
     private struct OtherSecrets: KeyProvider {
         func currentKey(of tenant: TenantName) throws(KeyProviderError) -> (any FrameKey)? { nil }
         func key(_ identifier: UInt64, of tenant: TenantName) throws(KeyProviderError) -> KeyLookup {

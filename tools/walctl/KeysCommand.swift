@@ -81,7 +81,7 @@ struct ForgetKeyCommand: ParsableCommand {
     var yes = false
 
     func run() throws {
-        var keys = try StoredKeys(file, makesFile: false)
+        var keys = try StoredKeys(file)
         guard let index = keys.file.entries.firstIndex(where: { $0.identifier == identifier }) else {
             throw CommandFailure("\(file): there is no key \(identifier)", .usage)
         }
@@ -122,7 +122,7 @@ struct ListKeysCommand: ParsableCommand {
     }
 
     func run() throws {
-        let lines = try StoredKeys(file, makesFile: false).file.entries.map {
+        let lines = try StoredKeys(file, changesFile: false).file.entries.map {
             Line(identifier: $0.identifier, tenant: $0.tenant.map { readable(name: $0) }, state: $0.state.rawValue)
         }
         if output.format == .json { return try printJSON(lines) }
@@ -137,8 +137,14 @@ private struct StoredKeys {
     private let path: String
     var file: KeyFile
 
-    init(_ path: String, makesFile: Bool) throws(CommandFailure) {
+    /// `changesFile`: others that want to, wait until this process ends.
+    init(_ path: String, makesFile: Bool = false, changesFile: Bool = true) throws(CommandFailure) {
         self.path = path
+        if changesFile {
+            do throws(KeyProviderError) { try KeyFile.beginChange(of: path) } catch {
+                throw CommandFailure(error.description, .io)
+            }
+        }
         var status = stat()
         if unsafe stat(path, &status) != 0 {
             guard makesFile, errno == ENOENT else {

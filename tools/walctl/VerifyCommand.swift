@@ -12,7 +12,8 @@ struct VerifyCommand: ParsableCommand {
             Reads the whole journal and all tenant segments: checksums, chain, epochs, every frame decompressed, every
             record walked. Changes nothing, and works beside a living writer. An unfinished commit at the end, which a
             crash leaves, is no finding: it was never acknowledged. Nor is what a repair has given up, which is listed.
-            Encrypted records are checked without keys, too, by their checksums; with keys they are opened.
+            Encrypted records are checked without keys, too, by their checksums; with keys they are opened. Where a key is
+            given and does not open what names it, that ends with 1.
 
             With --deep also what no checksum tells, reading everything twice: what frames and indices say of kinds and
             times against their records, records that stand in journal and segments against each other, payloads
@@ -58,7 +59,7 @@ struct VerifyCommand: ParsableCommand {
             summary.add(found)
         }
         if output.format == .json { try printJSON(summary) } else { print(summary, report: reader.report) }
-        if !summary.findings.isEmpty { throw ExitStatus.findings }
+        if !summary.findings.isEmpty || summary.hasAnotherSecret { throw ExitStatus.findings }
     }
 
     /// What is wrong with a payload that says that it is OTLP.
@@ -84,6 +85,11 @@ struct VerifyCommand: ParsableCommand {
             Swift.print(
                 "\(summary.framesNotOpened) encrypted frames were not opened, for want of their keys; their checksums hold"
             )
+            if summary.hasAnotherSecret {
+                Swift.print(
+                    "some have a key that does not open them: another secret has its identifier, or somebody changed them"
+                )
+            }
         }
         if let deep = summary.deep {
             Swift.print(
@@ -158,6 +164,8 @@ struct VerifySummary: Encodable {
     var wasClosed: Bool
     /// Encrypted frames of journal and segments that were checked by their checksums only.
     var framesNotOpened: UInt64
+    /// The key of some of these was given and does not open them.
+    var hasAnotherSecret: Bool
     var seconds: Double
     var cases: [String: Int]
     /// Tenant segments, their records that can be read, and their bytes.
@@ -208,6 +216,7 @@ struct VerifySummary: Encodable {
         segmentRecords += report.records
         segmentBytes += report.length
         framesNotOpened += report.framesNotOpened
+        hasAnotherSecret = hasAnotherSecret || report.hasAnotherSecret
         func finding(_ isLoss: Bool, _ detail: String, at offset: UInt64 = 0) -> Finding {
             Finding(
                 what: "segmentDamaged", isLoss: isLoss, file: report.segment.path, fileSequence: 0, firstByte: offset,
@@ -245,6 +254,7 @@ struct VerifySummary: Encodable {
         staleCommitsSkipped = report.staleCommitsSkipped
         wasClosed = report.wasClosed
         framesNotOpened = report.framesNotOpened
+        hasAnotherSecret = report.hasAnotherSecret
         seconds = report.duration / .seconds(1)
         cases = Dictionary(uniqueKeysWithValues: report.cases.map { ($0.key.rawValue, $0.value) })
         findings = report.findings.map { finding in

@@ -22,7 +22,7 @@ struct Walctl: AsyncParsableCommand {
 
             EXIT CODES
               0  fine
-              1  findings: damage, records that were refused, or a device that needs a change
+              1  findings: damage, records that were refused or cannot be decrypted, or a device that needs a change
               2  usage: the command line is wrong, or ROOT is no log
               3  I/O: a file, device or receiver failed, or another process has the lock
             """,

@@ -189,7 +189,9 @@ extension LogCore {
         // Whatever was to be read of it: it is set aside and not overwritten.
         if isDamaged, let index = files.firstIndex(where: { $0.sequence == sequence }) { files[index].holdsLoss = true }
         // What was given up of it stays given up until it is in segments: it may be gathered again.
-        if failure != nil { unreadableAttempts[sequence] = (unreadableAttempts[sequence] ?? 0) + 1 }
+        if failure != nil, cursor.hasMetUnreadable {
+            unreadableAttempts[sequence] = (unreadableAttempts[sequence] ?? 0) + 1
+        }
         if let failure {
             // What was taken of the file is taken again.
             partition.removeAll()
@@ -285,6 +287,8 @@ extension LogCore {
         // Nobody waits for drops that are not looked at before the next attempt.
         dropsMakeRoom = false
         if case .storage(let cause) = error, cause.code == .noSpace { dropForSpace(ofSegments: true) }
+        // Nothing moves until the key is there: policies that drop go on making room.
+        if case .keyUnavailable = error { dropIfOutOfRoom() }
         wakeRoomWaiters()
     }
 

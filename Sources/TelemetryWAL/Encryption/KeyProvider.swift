@@ -5,7 +5,7 @@ import WALStorage
 /// environment, a key service. See `WriteAheadLogOptions.keyProvider`; the module WALEncryption has some.
 ///
 /// Asked at each append and for each encrypted frame that is read, on the thread that appends or reads and by several at a
-/// time: it answers out of memory. What takes longer is done beforehand.
+/// time: it answers out of memory, or as quickly as a local file's state is asked for. What takes longer is done beforehand.
 public protocol KeyProvider: Sendable {
     /// The key with which a tenant's next records are encrypted; nil: they are not. Another key than before is a rotation:
     /// what was written stays encrypted with the old one, which has to be found as long as any of it is there. What this

@@ -251,7 +251,11 @@ struct JournalCursor<Storage: JournalStorage> {
                         try batch(frame, in: bytes, tenant: tenant, from: from, of: header))
                 } catch {
                     let offset = header.offset + UInt64(frame.body.lowerBound)
-                    if isDelivered || excused.contains(where: { $0.contains(offset) }) { continue }
+                    if FrameRefusal(error) == .damaged,
+                        isDelivered || excused.contains(where: { $0.contains(offset) })
+                    {
+                        continue
+                    }
                     let fault = FrameFault(
                         tenant: tenant, sequences: max(from, sequences.lowerBound)...sequences.upperBound,
                         keyIdentifier: frame.header.keyIdentifier, offset: offset, cause: error)
@@ -262,6 +266,7 @@ struct JournalCursor<Storage: JournalStorage> {
         }
         if let erasedThrough {
             faults.removeAll {
+                guard FrameRefusal($0.fault.cause) == .damaged else { return false }
                 let last = $0.fault.sequences.upperBound
                 return last <= erasedThrough($0.fault.tenant, last)
             }

@@ -198,12 +198,11 @@ final class RecordWalk<Storage: JournalStorage> {
                 given[tenant] = batch.sequences.upperBound
                 return batch
             } catch {
-                if isErased(through: frame.lastSequence, of: tenant) {
-                    given[tenant] = frame.lastSequence
-                    continue
-                }
                 // Damage is passed, what the device failed to read is tried again.
                 switch error {
+                case .damaged where isErased(through: frame.lastSequence, of: tenant):
+                    given[tenant] = frame.lastSequence
+                    continue
                 case .damaged:
                     given[tenant] = frame.lastSequence
                     damagedSegment = (tenant, SegmentName.name(covering: open.file.covered))

@@ -28,6 +28,9 @@ public struct SegmentReport: Sendable {
     public internal(set) var frames = 0
     /// Encrypted frames whose checksums hold, and that were to be opened and not, for want of the key.
     public internal(set) var framesNotOpened: UInt64 = 0
+    /// Of one of these the key is there and does not open it: another secret has its identifier, or somebody changed the
+    /// frame on purpose.
+    public internal(set) var hasAnotherSecret = false
     /// Records that can be read.
     public internal(set) var records: UInt64 = 0
     /// Bytes of the records, headers included, before compression.
@@ -111,6 +114,7 @@ extension WriteAheadLogReader {
                     .init(sequences: frame.firstSequence...frame.lastSequence, offset: offset, reason: reason))
             }
         }
+        report.hasAnotherSecret = file.hasMetAnotherSecret
         report.losses.sort { $0.sequences.lowerBound < $1.sequences.lowerBound }
         return report
     }

@@ -50,6 +50,8 @@ struct JournalFileScanner {
     private(set) var staleCommits: UInt64 = 0
     /// Frames that were to be opened, and whose keys are not to be had.
     private(set) var framesNotOpened: UInt64 = 0
+    /// The key of one of these is there and does not open it.
+    private(set) var hasAnotherSecret = false
     /// Highest file sequence number in a commit that stands in its place: above the log's own where the file was begun
     /// anew and the write failed.
     private(set) var latestSequence: UInt64 = 0
@@ -177,6 +179,7 @@ struct JournalFileScanner {
             // Its checksum holds.
             guard FrameRefusal(error) != .damaged else { return false }
             framesNotOpened += 1
+            hasAnotherSecret = hasAnotherSecret || error.cause == .authentication
             return true
         }
     }

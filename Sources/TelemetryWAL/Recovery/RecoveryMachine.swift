@@ -55,6 +55,7 @@ struct RecoveryMachine {
         let next = index + 1 < chain.links.count ? chain.links[index + 1] : nil
         report.staleCommitsSkipped += scanner.staleCommits
         report.framesNotOpened += scanner.framesNotOpened
+        report.hasAnotherSecret = report.hasAnotherSecret || scanner.hasAnotherSecret
         report.count(.staleEpoch, Int(scanner.staleCommits))
         enter(link, index: index)
 

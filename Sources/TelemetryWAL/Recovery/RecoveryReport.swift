@@ -51,8 +51,12 @@ public struct RecoveryReport: Sendable {
     public internal(set) var tornTailOffset: UInt64 = 0
     /// Commits of earlier lives of files that were passed over.
     public internal(set) var staleCommitsSkipped: UInt64 = 0
-    /// Encrypted frames whose checksums hold, and that were to be opened and not, for want of the key.
+    /// Encrypted frames whose checksums hold, and that were to be opened and not: their keys are not known, were forgotten,
+    /// or do not open them.
     public internal(set) var framesNotOpened: UInt64 = 0
+    /// The key of one of these is there and does not open it: another secret has its identifier, or somebody changed the
+    /// frame on purpose.
+    public internal(set) var hasAnotherSecret = false
     /// Whether the last writer closed the log.
     public internal(set) var wasClosed = false
     /// Journal files that are part of the log.

@@ -18,6 +18,8 @@ package final class SegmentFile<Storage: JournalStorage> {
     package let received: ClosedRange<UInt64>
     /// Why the index had to be taken from the frames, if it had.
     package let fault: FormatError?
+    /// A frame's key is there and does not open it.
+    private(set) var hasMetAnotherSecret = false
     /// The device failed to read a frame.
     private(set) var hasMetUnreadable = false
     private let file: Storage.File
@@ -29,12 +31,13 @@ package final class SegmentFile<Storage: JournalStorage> {
     /// Opens a tenant's segment by its name. Throws `.damaged` where nothing of it can be used, `.unsupportedFormat`,
     /// `.storage`.
     package convenience init(
-        _ name: String, of tenant: TenantName, in storage: Storage, format: RootFormat
+        _ name: String, of tenant: TenantName, in storage: Storage, format: RootFormat,
+        keyProvider: (any KeyProvider)? = nil
     ) throws(WALError) {
-        try self.init(name, of: tenant, in: storage, format: format, keys: FrameKeys(nil))
+        try self.init(name, of: tenant, in: storage, format: format, keys: FrameKeys(keyProvider))
     }
 
-    /// The same for one with encrypted frames.
+    /// The same with keys.
     init(
         _ name: String, of tenant: TenantName, in storage: Storage, format: RootFormat, keys: FrameKeys
     ) throws(WALError) {
@@ -110,6 +113,7 @@ package final class SegmentFile<Storage: JournalStorage> {
             switch FrameRefusal(error) {
             case .damaged: throw damage(frame, error)
             case .keyUnavailable:
+                hasMetAnotherSecret = hasMetAnotherSecret || error.cause == .authentication
                 throw .keyUnavailable(tenant: tenant, sequences: sequences, reason: error.description)
             case .keyForgotten:
                 throw .keyForgotten(tenant: tenant, sequences: sequences, identifier: keyIdentifier)

@@ -28,11 +28,10 @@ extension LogFront {
         case .mustWait(let error): return .mustWait(error, generation: roomGeneration)
         case .granted(let index, let round):
             let group = round.map { closedGroups[$0] } ?? openGroup
-            let frame = openFrame(in: group, ofTenant: index, named: tenant, length: length)
+            let frame = openFrame(in: group, ofTenant: index, named: tenant, key: key, length: length)
             record.payload.withRawSpan {
                 group.append(toFrame: frame, kind: record.kind, timestamp: record.timestamp, payload: $0)
             }
-            group.setKey(key, ofFrame: frame)
             return .staged(account(in: group, tenantIndex: index, count: 1, length: length))
         }
     }
@@ -48,16 +47,15 @@ extension LogFront {
             let group = round.map { closedGroups[$0] } ?? openGroup
             if length >= StagedFrame.shortestBatch {
                 let sequence = tenantStaging[index].nextSequence
-                let frame = group.beginFrame(
+                _ = group.beginFrame(
                     StagedFrame(
-                        tenantIndex: index, tenant: tenant, firstSequence: sequence, batch: records, length: length))
-                group.setKey(key, ofFrame: frame)
+                        tenantIndex: index, tenant: tenant, key: key, firstSequence: sequence, batch: records,
+                        length: length))
                 // What follows of this tenant comes behind the batch: into a frame after it.
                 tenantStaging[index].group = 0
             } else {
-                let frame = openFrame(in: group, ofTenant: index, named: tenant, length: length)
+                let frame = openFrame(in: group, ofTenant: index, named: tenant, key: key, length: length)
                 group.append(records, toFrame: frame)
-                group.setKey(key, ofFrame: frame)
             }
             return .staged(account(in: group, tenantIndex: index, count: records.count, length: length))
         }
@@ -72,13 +70,14 @@ extension LogFront {
         return place
     }
 
-    /// The frame of a tenant in a group, with room for so many bytes.
+    /// The frame of a tenant in a group, with room for so many bytes. Another one where the key is another: who forgets a
+    /// key loses what was appended under it, and nothing else.
     @inline(__always)
     private final func openFrame(
-        in group: StagedGroup, ofTenant index: Int, named tenant: TenantName, length: Int
+        in group: StagedGroup, ofTenant index: Int, named tenant: TenantName, key: (any FrameKey)?, length: Int
     ) -> Int {
         let staging = tenantStaging[index]
-        if staging.group == group.number {
+        if staging.group == group.number, group.isEncrypted(with: key, frame: staging.frame) {
             if group.room(inFrame: staging.frame) < length {
                 group.grow(length, inFrame: staging.frame, from: &bufferPool)
             }
@@ -86,7 +85,7 @@ extension LogFront {
         }
         let frame = group.beginFrame(
             StagedFrame(
-                tenantIndex: index, tenant: tenant, firstSequence: staging.nextSequence,
+                tenantIndex: index, tenant: tenant, key: key, firstSequence: staging.nextSequence,
                 body: bufferPool.take(length)))
         tenantStaging[index].group = group.number
         tenantStaging[index].frame = frame

@@ -22,9 +22,15 @@ extension LogFront {
     @inline(__always)
     private final func currentKey(of tenant: TenantName) throws(WALError) -> (any FrameKey)? {
         guard let provider = options.keyProvider else { return nil }
-        do throws(KeyProviderError) { return try provider.currentKey(of: tenant) } catch {
+        let key: (any FrameKey)?
+        do throws(KeyProviderError) { key = try provider.currentKey(of: tenant) } catch {
             throw .keyUnavailable(tenant: tenant, sequences: nil, reason: error.description)
         }
+        // On the disk it would mean that the frame is not encrypted.
+        if key?.identifier == 0 {
+            throw .keyUnavailable(tenant: tenant, sequences: nil, reason: "its key has the identifier 0")
+        }
+        return key
     }
 
     /// Bytes that a record takes. Throws `.recordTooLarge`.
@@ -94,13 +100,24 @@ extension LogFront {
 
     /// Stages, waiting for room where there is none. Under the lock, which is given up meanwhile.
     private final func stageWaiting(
-        _ load: Load, tenant: TenantName, key: (any FrameKey)?, length: Int
+        _ load: Load, tenant: TenantName, key first: (any FrameKey)?, length: Int
     ) throws(WALError) -> StagedPlace {
+        var key = first
         while true {
             switch try stage(load, tenant: tenant, key: key, length: length) {
             case .staged(let place): return place
             case .mustWait:
                 if mayLead { lead() } else { roomCondition.wait(lock) }
+                if options.keyProvider == nil { continue }
+                // It may be another one by now.
+                lock.unlock()
+                let failure: WALError?
+                do throws(WALError) {
+                    key = try currentKey(of: tenant)
+                    failure = nil
+                } catch { failure = error }
+                lock.lock()
+                if let failure { throw failure }
             }
         }
     }
@@ -130,9 +147,10 @@ extension LogFront {
 
     /// Stages and suspends until durable; a lone task writes on its own thread.
     final func appendSuspending(_ load: Load, tenant: TenantName, length: Int) async throws(WALError) -> UInt64 {
-        let key = try currentKey(of: tenant)
         var place = StagedPlace()
         while true {
+            // Anew after each wait.
+            let key = try currentKey(of: tenant)
             var failure: WALError?
             var roomMissed: UInt64?
             await Waiter.suspend { waiter in

@@ -16,10 +16,13 @@ struct StagedFrame {
     var recordCount = 0
     var lowestTimestamp = UInt64.max
     var highestTimestamp: UInt64 = 0
-    /// What its records are encrypted with; nil: they are not. The latest, if it was another one when they came.
-    var key: (any FrameKey)?
+    /// What its records are encrypted with; nil: they are not.
+    let key: (any FrameKey)?
 
-    init(tenantIndex: Int, tenant: TenantName, firstSequence: UInt64, body: StagingBuffer) {
+    init(
+        tenantIndex: Int, tenant: TenantName, key: (any FrameKey)?, firstSequence: UInt64, body: StagingBuffer
+    ) {
+        self.key = key
         self.tenantIndex = tenantIndex
         self.tenant = tenant
         self.firstSequence = firstSequence
@@ -30,7 +33,11 @@ struct StagedFrame {
     static let shortestBatch = 8 << 10
 
     /// A frame of its own for a batch, `length` bytes with headers.
-    init(tenantIndex: Int, tenant: TenantName, firstSequence: UInt64, batch: [TelemetryRecord], length: Int) {
+    init(
+        tenantIndex: Int, tenant: TenantName, key: (any FrameKey)?, firstSequence: UInt64, batch: [TelemetryRecord],
+        length: Int
+    ) {
+        self.key = key
         self.tenantIndex = tenantIndex
         self.tenant = tenant
         self.firstSequence = firstSequence

@@ -42,10 +42,10 @@ final class StagedGroup {
         @inline(__always) get { CommitHeader.length + frameHeadersLength + sealLength + rawLength }
     }
 
-    /// Sets what a frame's records are encrypted with. Once they are to be, they are.
+    /// Whether records that are to be encrypted with a key, or not at all for nil, go into a frame.
     @inline(__always)
-    func setKey(_ key: (any FrameKey)?, ofFrame index: Int) {
-        if let key { frames[index].key = key }
+    func isEncrypted(with key: (any FrameKey)?, frame index: Int) -> Bool {
+        frames[index].key?.identifier == key?.identifier
     }
 
     /// Begins a frame; returns its place in `frames`.
