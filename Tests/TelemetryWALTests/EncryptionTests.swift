@@ -452,17 +452,57 @@ import WALStorage
     }
 
     /// Each frame grows by what encryption adds: admission has to know, or a commit passes its file's end.
+    @Test func boundsCountWhatEncryptionAdds() throws {
+        #expect(encrypted().sealOverhead == FrameSeal.overhead)
+        let group = StagedGroup(sealOverhead: encrypted().sealOverhead)
+        let key = SimulatedKey(identifier: 1, secret: 1)
+        for number in 0..<400 {
+            let frame = group.beginFrame(
+                StagedFrame(
+                    tenantIndex: number, tenant: try TenantName("t\(number)"), key: key, firstSequence: 1,
+                    body: StagingBuffer(capacity: 64)))
+            let payload = [UInt8](repeating: 1, count: 1 + number % 40)
+            payload.withRawSpan { group.append(toFrame: frame, kind: .opaque, timestamp: 1, payload: $0) }
+            group.count(records: 1, length: RecordHeader.length + payload.count)
+        }
+        let lengths = CommitAssembler.Lengths(group, ControlFrames([], timestamp: 0), blockSize: 4096)
+        var generator = SystemRandomNumberGenerator()
+        let log = RootFormat(logIdentifier: LogIdentifier(using: &generator), blockSize: 4096, created: 0)
+        let buffer = AlignedBuffer(capacity: lengths.bound + (256 << 10), alignment: 4096)
+        var encoder = CommitEncoder(
+            at: 0, of: log, frameHeadersLength: lengths.frameHeaders, rawLengths: lengths.raw, compresses: false)
+        let commit = try buffer.withMutableBytes { (bytes: inout MutableRawSpan) throws(FormatError) in
+            for index in 0..<group.frameCount {
+                try group.frames[index].encode(
+                    with: &encoder, into: &bytes, compressor: LZ4FrameCompressor(), compresses: false,
+                    logIdentifier: log.logIdentifier, epoch: 1)
+            }
+            return encoder.finish(
+                CommitPlacement(
+                    epoch: 1, fileSequence: 1, offset: 8192, commitNumber: 1, durableThrough: 0, recordsBefore: 0,
+                    previousChecksum: 0), timestamp: 1, flags: [], into: &bytes)
+        }
+        #expect(commit.commitLength <= lengths.bound)
+        #expect(commit.commitLength <= group.worstLength(blockSize: 4096))
+        #expect(commit.commitLength > lengths.bound - 400 * FrameSeal.overhead, "the test is too easy to pass")
+    }
+
+    /// The same on a disk.
     @Test func manyShortFramesFitWhereTheyWereAdmitted() throws {
         var options = encrypted(.never)
-        options.journalLimit = 16 << 20
+        options.journalLimit = 64 << 20
+        options.segmentLimit = 0
+        options.commitsUnderWay = 1
         let log = try open(options)
-        let tenants = (0..<600).map { number -> TenantName in
+        try log.register(subscriber: "reader")
+        let tenants = (0..<400).map { number -> TenantName in
             let name = try! TenantName("t\(number)")
             keys.rotate(name)
             return name
         }
         var ledger = Ledger()
-        for round in 0..<6 {
+        // Some fifteen times a group comes close to a file's end.
+        for round in 0..<60 {
             var last: Ticket?
             for (index, tenant) in tenants.enumerated() {
                 let record = numberedRecord(round * tenants.count + index, length: 1 + index % 60)
