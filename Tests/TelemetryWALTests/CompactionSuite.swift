@@ -52,15 +52,16 @@ extension CompactionSuite {
         return paths.filter { $0.contains(".segment") || $0.hasSuffix(".tmp") }.map { root + "/" + $0 }.sorted()
     }
 
-    /// Reads what a subscriber lacks, and checks that each tenant's records come in order, each once.
-    func deliver(
-        _ log: FaultyLog, to subscriber: TenantName, acknowledging: Bool = true
-    ) throws -> (records: [RecordName: [UInt8]], damages: [String]) {
+    /// Reads what a subscriber lacks, and checks that each tenant's records come in order, each once. With what it is told
+    /// besides.
+    func read(
+        _ log: FaultyLog, by subscriber: TenantName = "reader", acknowledging: Bool = false
+    ) throws -> (records: [RecordName: [UInt8]], errors: [WALError]) {
         var records: [RecordName: [UInt8]] = [:]
         var last: [TenantName: UInt64] = [:]
-        var damages: [String] = []
+        var errors: [WALError] = []
         var walk = log.records(subscriber: subscriber).makeBlockingIterator()
-        while damages.count < 50 {
+        while errors.count < 500 {
             do throws(WALError) {
                 guard let batch = try walk.next() else { break }
                 for record in batch.records {
@@ -69,12 +70,20 @@ extension CompactionSuite {
                     records[RecordName(batch.tenant, record.sequence)] = Array(record.payload)
                 }
                 if acknowledging { log.acknowledge(batch, subscriber: subscriber) }
-            } catch {
-                guard case .damaged = error else { throw error }
-                damages.append("\(error)")
-            }
+            } catch { errors.append(error) }
         }
-        return (records, damages)
+        return (records, errors)
+    }
+
+    /// The same where it is told of damage at most.
+    func deliver(
+        _ log: FaultyLog, to subscriber: TenantName, acknowledging: Bool = true
+    ) throws -> (records: [RecordName: [UInt8]], damages: [String]) {
+        let found = try read(log, by: subscriber, acknowledging: acknowledging)
+        for error in found.errors {
+            guard case .damaged = error else { throw error }
+        }
+        return (found.records, found.errors.map { "\($0)" })
     }
 
     func check(_ found: [RecordName: [UInt8]], _ expected: [RecordName: [UInt8]]) {

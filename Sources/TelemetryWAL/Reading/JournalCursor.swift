@@ -266,7 +266,8 @@ struct JournalCursor<Storage: JournalStorage> {
         }
         if let erasedThrough {
             faults.removeAll {
-                guard FrameRefusal($0.fault.cause) == .damaged else { return false }
+                // Those of a forgotten key may be many, and are passed in any case.
+                guard FrameRefusal($0.fault.cause) != .keyForgotten else { return false }
                 let last = $0.fault.sequences.upperBound
                 return last <= erasedThrough($0.fault.tenant, last)
             }

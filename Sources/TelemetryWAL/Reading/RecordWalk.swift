@@ -200,13 +200,13 @@ final class RecordWalk<Storage: JournalStorage> {
             } catch {
                 // Damage is passed, what the device failed to read is tried again.
                 switch error {
-                case .damaged where isErased(through: frame.lastSequence, of: tenant):
+                case .keyForgotten: given[tenant] = frame.lastSequence
+                case _ where isErased(through: frame.lastSequence, of: tenant):
                     given[tenant] = frame.lastSequence
                     continue
                 case .damaged:
                     given[tenant] = frame.lastSequence
                     damagedSegment = (tenant, SegmentName.name(covering: open.file.covered))
-                case .keyForgotten: given[tenant] = frame.lastSequence
                 case .keyUnavailable:
                     _ = lockOut(tenant)
                     segment = nil

@@ -4,9 +4,9 @@ import WALStorage
 /// Writes several segments of a tenant, which follow each other, as one. One thread at a time.
 ///
 /// Frames that every subscriber has are left out; those that are long enough are taken over byte by byte, after a look at
-/// their checksum; the rest is put together to longer ones, encrypted with the keys that they had. Records
-/// whose key was forgotten go where they are put together. Damage ends a merge: segments that have any stay as they are, for whoever may still get something out of
-/// them.
+/// their checksum; the rest is put together to longer ones, encrypted with the keys that they had, and without what had a
+/// key that was forgotten. Damage ends a merge: segments that have any stay as they are, for whoever may still get something
+/// out of them.
 struct SegmentMerge<Storage: JournalStorage> {
     let storage: Storage
     let format: RootFormat

@@ -102,10 +102,7 @@ final class SegmentPartition<Storage: JournalStorage> {
         defer { tenants[batch.tenant] = waiting }
         let first = max(waiting.end, bounds.acknowledged + 1)
         guard last >= first, let rest = batch.from(first) else { return }
-        if rest.sequences.lowerBound > first, isDamaged || waiting.damageCount != damageCount {
-            lose(first...rest.sequences.lowerBound - 1, from: &waiting, of: batch.tenant)
-        }
-        waiting.damageCount = damageCount
+        noteGap(first, before: rest.sequences.lowerBound, in: &waiting, of: batch.tenant)
         let (chunk, bytes) = rest.withEncodedRecords { copy($0, to: &waiting.chunks) }
         append(.run(.init(rest), chunk: chunk, bytes: bytes), to: &waiting, of: batch.tenant)
     }
@@ -117,10 +114,7 @@ final class SegmentPartition<Storage: JournalStorage> {
         var waiting = tenants[tenant] ?? newWaiting(bounds)
         let first = max(waiting.end, bounds.acknowledged + 1)
         guard sequences.upperBound >= first else { return }
-        if sequences.lowerBound > first, isDamaged || waiting.damageCount != damageCount {
-            lose(first...sequences.lowerBound - 1, from: &waiting, of: tenant)
-        }
-        waiting.damageCount = damageCount
+        noteGap(first, before: sequences.lowerBound, in: &waiting, of: tenant)
         let forgotten = max(first, sequences.lowerBound)...sequences.upperBound
         append(.lost(forgotten, cause: .dropped), to: &waiting, of: tenant)
         tenants[tenant] = waiting
@@ -148,6 +142,14 @@ final class SegmentPartition<Storage: JournalStorage> {
             lose(first...range.upperBound, from: &waiting, of: tenant)
             tenants[tenant] = waiting
         }
+    }
+
+    /// Numbers from one on that a file lacks: lost if there was damage, and never given to a record otherwise.
+    private func noteGap(_ first: UInt64, before next: UInt64, in waiting: inout Waiting, of tenant: TenantName) {
+        if next > first, isDamaged || waiting.damageCount != damageCount {
+            lose(first...next - 1, from: &waiting, of: tenant)
+        }
+        waiting.damageCount = damageCount
     }
 
     private func lose(_ sequences: ClosedRange<UInt64>, from waiting: inout Waiting, of tenant: TenantName) {

@@ -299,11 +299,16 @@ private struct DeepCheck<Storage: JournalStorage> {
             })
         else { return }
         for (number, frame) in file.index.frames.enumerated() {
-            if let opens = try readable({ () throws(WALError) in try file.opens(frame: number) }), !opens {
-                report.framesNotOpened += 1
+            let batch: RecordBatch
+            do throws(WALError) { batch = try file.batch(ofFrame: number) } catch {
+                switch error {
+                case .keyUnavailable, .keyForgotten: report.framesNotOpened += 1
+                case .damaged: break
+                case .storage(let cause) where Self.isMissing(cause): break
+                default: throw error
+                }
                 continue
             }
-            guard let batch = try readable({ () throws(WALError) in try file.batch(ofFrame: number) }) else { continue }
             check(batch, in: status.path, at: frame.offset)
             let times = frame.lowestTimestamp...max(frame.lowestTimestamp, frame.highestTimestamp)
             if batch.kinds != frame.kinds || batch.timestamps != times || batch.byteCount != frame.rawLength {
