@@ -2,6 +2,7 @@
 #
 #   prepare_packages PACKAGE...   Debian packages
 #   prepare_python                what tests take from PyPI, in a virtual environment; sets WAL_TEST_PYTHON
+#   end_if_building_only          ends where WAL_BUILD_ONLY is set: what a later call runs is built, for CI
 
 prepare_swift() {
     command -v swift > /dev/null && return
@@ -36,6 +37,8 @@ prepare_python() {
         "$WAL_TEST_PYTHON" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
     fi
 }
+
+end_if_building_only() { [ -z "${WAL_BUILD_ONLY:-}" ] || exit 0; }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 build_folder="$PWD/.build"
