@@ -22,6 +22,8 @@ struct MemoryStorage: JournalStorage {
     var files: [String: [UInt8]] { directory.files.withLock { $0.mapValues { $0.bytes.withLock { $0 } } } }
 
     var rootDescription: String { "memory" }
+    /// Journals that are made up are a log's shared ones: no tenant has its own.
+    func dedicated(at directory: String) -> MemoryStorage { MemoryStorage() }
     func prepareDirectories() throws(StorageError) {}
     func requiredBlockSize() throws(StorageError) -> Int { 4096 }
     func freeSpace() throws(StorageError) -> UInt64 { 1 << 40 }

@@ -135,7 +135,7 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
                                     through: sequences.upperBound, of: tenant, &queues[tenant, default: Queue()])
                             }
                             continue
-                        case .keyUnavailable(let tenant, _, _):
+                        case .keyUnavailable(let tenant, _, _), .journalUnavailable(let tenant, _, _):
                             if after.locked.insert(tenant).inserted {
                                 account.lockedTenants += 1
                                 account.note("\(error)")

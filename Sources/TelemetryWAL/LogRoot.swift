@@ -6,10 +6,15 @@ import WALStorage
 struct LogRoot<Storage: JournalStorage> {
     let storage: Storage
     var logger: Logger?
+    /// Whose own journal it is to be; nil: a log.
+    var dedicated: DedicatedRoot?
 
     /// Entries that a log's root may have before its FORMAT is written.
     static var ownEntries: Set<String> {
-        ["LOCK", "FORMAT", "FORMAT.tmp", "journal", "tenants", "quarantine", "lost+found"]
+        [
+            "LOCK", "FORMAT", "FORMAT.tmp", "journal", "tenants", "quarantine", "lost+found",
+            PlacementRoot<Storage>.fileName, PlacementRoot<Storage>.fileName + ".tmp", PlacementRoot<Storage>.directory,
+        ]
     }
 
     /// Takes the writer's lock and reads the format, creating what is missing. Throws `.notALog` for a directory that
@@ -20,6 +25,7 @@ struct LogRoot<Storage: JournalStorage> {
                 path: storage.rootDescription,
                 reason: "the directory holds other things (\(foreign)); give an empty or a new one")
         }
+        if let dedicated, !dedicated.mayCreate { _ = try openForReading() }
         let lock = try catching { () throws(StorageError) in
             try storage.prepareDirectories()
             return try storage.lockForWriting()
@@ -35,8 +41,9 @@ struct LogRoot<Storage: JournalStorage> {
         }
         var generator = KernelRandomness()
         let format = RootFormat(
-            logIdentifier: LogIdentifier(using: &generator),
-            blockSize: max(FormatLimits.defaultBlockSize, required), created: wallClockNanoseconds())
+            logIdentifier: dedicated?.logIdentifier ?? LogIdentifier(using: &generator),
+            blockSize: max(FormatLimits.defaultBlockSize, required), created: wallClockNanoseconds(),
+            tenant: dedicated?.tenant)
         try catching { () throws(StorageError) in try storage.replace("FORMAT", with: format.encoded()) }
         return (format, lock)
     }
@@ -44,10 +51,36 @@ struct LogRoot<Storage: JournalStorage> {
     /// Reads the format of an existing log, changing nothing. Throws `.notALog` where there is none.
     func openForReading() throws(WALError) -> RootFormat {
         guard try catching({ () throws(StorageError) in try storage.exists("") }) else {
-            throw .notALog(path: storage.rootDescription, reason: "no such directory")
+            throw .notALog(path: storage.rootDescription, reason: "no such directory" + mountHint)
         }
         guard let format = try readFormat(rewriting: false) else {
-            throw .notALog(path: storage.rootDescription, reason: "it has neither a FORMAT file nor journal files")
+            throw .notALog(
+                path: storage.rootDescription, reason: "it has neither a FORMAT file nor journal files" + mountHint)
+        }
+        return format
+    }
+
+    private var mountHint: String { dedicated == nil ? "" : "; is its volume mounted?" }
+
+    /// The format as FORMAT has it, or, where that file is damaged or gone, as the journal files' headers have it. Throws
+    /// `.notALog` where the root is not what it is opened as.
+    private func readFormat(rewriting: Bool) throws(WALError) -> RootFormat? {
+        guard let format = try anyFormat(rewriting: rewriting) else { return nil }
+        guard let dedicated else {
+            if let tenant = format.tenant, rewriting {
+                throw .notALog(
+                    path: storage.rootDescription,
+                    reason: "it is tenant \(tenant)'s own journal, a part of log \(format.logIdentifier); open that log's "
+                        + "root")
+            }
+            return format
+        }
+        guard format.logIdentifier == dedicated.logIdentifier, format.tenant == dedicated.tenant else {
+            let owner = format.tenant.map { "tenant \($0)'s own journal in" } ?? "that of"
+            throw .notALog(
+                path: storage.rootDescription,
+                reason: "tenant \(dedicated.tenant)'s own journal is expected here, and it is \(owner) log "
+                    + "\(format.logIdentifier)")
         }
         return format
     }
@@ -57,8 +90,7 @@ struct LogRoot<Storage: JournalStorage> {
         return try storage.entries(of: "").filter { !Self.ownEntries.contains($0) }.min()
     }
 
-    /// The format as FORMAT has it, or, where that file is damaged or gone, as the journal files' headers have it.
-    private func readFormat(rewriting: Bool) throws(WALError) -> RootFormat? {
+    private func anyFormat(rewriting: Bool) throws(WALError) -> RootFormat? {
         var fault = "there is no FORMAT file"
         // A device that fails to read these two blocks need not take the whole log with them.
         var failure: WALError?
@@ -89,7 +121,8 @@ struct LogRoot<Storage: JournalStorage> {
                 reason: "\(fault), and its journal files belong to different logs (\(formats[0].logIdentifier), "
                     + "\(other.logIdentifier)); put back the FORMAT file or take the foreign files out")
         }
-        if let format = formats.first {
+        if var format = formats.first {
+            format.tenant = dedicated?.tenant
             if rewriting { try rewrite(format, fault) }
             return format
         }

@@ -31,8 +31,11 @@ public struct BatchReceipt: Sendable, Hashable {
     public let sequences: ClosedRange<UInt64>
 }
 
-/// A record that is on its way: durable once `durable(through:)` has returned for this ticket or a later one.
+/// A record that is on its way: durable once `durable(through:)` has returned for this ticket or a later one of the same
+/// journal.
 public struct Ticket: Sendable, Hashable {
     /// The group that the record is in.
     let group: UInt64
+    /// The journal that the group goes to.
+    let journal: UInt32
 }

@@ -23,6 +23,68 @@ public struct TenantStatus: Sendable {
     /// About when the log received the first of them, nanoseconds since 1970 (UTC); nil where there is none.
     public let oldestReceived: UInt64?
 
+    /// The tenants of the shared journal, with what is of them in their own. `residences` in the order of a table; nil
+    /// where they are in the shared journal, or their journal cannot be used.
+    static func joining(
+        _ shared: [TenantStatus], _ residences: [(residence: PlacementTable.Residence, own: [TenantStatus]?)]
+    ) -> [TenantStatus] {
+        if residences.isEmpty { return shared }
+        var names = shared.map(\.name)
+        var parts = Dictionary(grouping: residences, by: \.residence.tenant)
+        for (residence, _) in residences where !names.contains(residence.tenant) { names.append(residence.tenant) }
+        let inShared = Dictionary(uniqueKeysWithValues: shared.map { ($0.name, $0) })
+        return names.compactMap { name in
+            guard let own = parts.removeValue(forKey: name) else { return inShared[name] }
+            var statuses: [(first: UInt64, status: TenantStatus)] = []
+            for (residence, status) in own {
+                let status =
+                    residence.home == .shared ? inShared[name] : status?.first { $0.name == name }
+                if let status { statuses.append((residence.firstSequence, status)) }
+            }
+            return joined(statuses)
+        }
+    }
+
+    /// What a tenant has in several residences, in their order. A journal that is there twice has one status.
+    private static func joined(_ parts: [(first: UInt64, status: TenantStatus)]) -> TenantStatus? {
+        guard let last = parts.last?.status else { return nil }
+        if parts.count == 1 { return last }
+        let distinct = parts.enumerated().filter { place, part in
+            !parts[..<place].contains { $0.status.nextSequence == part.status.nextSequence }
+        }.map(\.element.status)
+        func end(_ place: Int) -> UInt64 {
+            let next = parts[place].status.nextSequence
+            return (place + 1 < parts.count ? min(next, parts[place + 1].first) : next) - 1
+        }
+        var acknowledged: [TenantName: UInt64] = [:]
+        for subscriber in last.acknowledgedThrough.keys {
+            acknowledged[subscriber] = last.acknowledgedThrough[subscriber] ?? 0
+            for (place, part) in parts.enumerated() {
+                let through = max(part.status.acknowledgedThrough[subscriber] ?? 0, part.first - 1)
+                if max(through, part.status.droppedThrough) < end(place) {
+                    acknowledged[subscriber] = through
+                    break
+                }
+            }
+        }
+        var drops: [DropCause: DropTotal] = [:]
+        for status in distinct { drops.merge(status.drops) { $0.adding($1) } }
+        let held = parts.compactMap(\.status.held)
+        let backlog = parts.enumerated().reduce(UInt64(0)) { sum, part in
+            let (place, (first, status)) = part
+            let last = end(place)
+            let released = status.nextSequence - 1 - min(status.nextSequence - 1, status.backlog)
+            return sum + last - min(last, max(first - 1, released))
+        }
+        return TenantStatus(
+            name: last.name, nextSequence: parts.map(\.status.nextSequence).max() ?? 1,
+            held: held.isEmpty ? nil : held.map(\.lowerBound).min()!...held.map(\.upperBound).max()!,
+            acknowledgedThrough: acknowledged, droppedThrough: parts.map(\.status.droppedThrough).max() ?? 0,
+            drops: drops, erasure: parts.compactMap(\.status.erasure).reduce(nil) { $0?.later($1) ?? $1 },
+            backlog: backlog, backlogLength: distinct.reduce(0) { $0 + $1.backlogLength },
+            oldestReceived: distinct.compactMap(\.oldestReceived).min())
+    }
+
     static func all(in state: LogState, files: [LiveFile], segments: SegmentCatalog) -> [TenantStatus] {
         state.tenants.enumerated().map { index, tenant in
             let extents = files.compactMap { $0.extents[index] }

@@ -46,6 +46,12 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
     /// The key of a tenant's records was forgotten on purpose: nobody reads them any more. Whoever reads on goes on
     /// behind them.
     case keyForgotten(tenant: TenantName, sequences: ClosedRange<UInt64>, identifier: UInt64)
+    /// The tenant is on its way from one journal to another, for some milliseconds: `enqueue` would have to wait. The
+    /// other appends do.
+    case placementChanging(TenantName)
+    /// The tenant's own journal cannot be used: its volume is not mounted, or another process has it. Other tenants go on;
+    /// when the log is opened again, it is tried again.
+    case journalUnavailable(tenant: TenantName, path: String, reason: String)
     /// An option's value is out of its range.
     case invalidOption(String)
 
@@ -86,6 +92,9 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
         case .keyForgotten(let tenant, let sequences, let identifier):
             "records \(sequences.lowerBound) to \(sequences.upperBound) of tenant \(tenant) are gone with key "
                 + "\(identifier), which was forgotten"
+        case .placementChanging(let tenant): "tenant \(tenant) is moving to another journal; try again"
+        case .journalUnavailable(let tenant, let path, let reason):
+            "\(path): tenant \(tenant)'s own journal cannot be used: \(reason); see to it and open the log again"
         case .invalidOption(let reason): "option out of range: \(reason)"
         }
     }

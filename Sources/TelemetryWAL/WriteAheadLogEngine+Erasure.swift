@@ -22,15 +22,17 @@ extension WriteAheadLogEngine {
     /// Throws `.unknownTenant`; `.journalFull` where there is no room for its record, and it is done when there is;
     /// `.storage` where a file cannot be overwritten, `.failed`, `.closed`, `.invalidOption`.
     @discardableResult
-    public func eraseBlocking(_ tenant: TenantName) throws(WALError) -> ErasureReport { try core.erase(tenant) }
+    public func eraseBlocking(_ tenant: TenantName) throws(WALError) -> ErasureReport {
+        try journals.erase(tenant)
+    }
 
     /// The same as `eraseBlocking`, suspending.
     @discardableResult
     public func erase(_ tenant: TenantName) async throws(WALError) -> ErasureReport {
-        let core = self.core
+        let journals = self.journals
         let queue = BlockingQueue(name: "wal-erase")
         let result = await queue.run { () -> Result<ErasureReport, WALError> in
-            do throws(WALError) { return .success(try core.erase(tenant)) } catch { return .failure(error) }
+            do throws(WALError) { return .success(try journals.erase(tenant)) } catch { return .failure(error) }
         }
         return try result.get()
     }

@@ -11,14 +11,21 @@ extension WriteAheadLogEngine {
     /// a shorter age has go goes soon after. Throws `.invalidOption`.
     public func setRetention(_ policy: RetentionPolicy, of tenant: TenantName) throws(WALError) {
         try policy.checked()
-        try core.lock.withLock { () throws(WALError) in try core.setRetention(policy, of: tenant) }
+        for core in journals.all where core === self.core || journals.openCores(with: tenant).contains(where: { $0 === core })
+        {
+            try core.lock.withLock { () throws(WALError) in try core.setRetention(policy, of: tenant) }
+        }
     }
 
     /// Drops now what is older than its policy keeps it, and what is over the budget of a tenant that drops its oldest;
     /// blocks the calling thread until that is durable. The log does the same by itself from time to time. Returns what
     /// went. Throws `.failed`, `.closed`, `.journalFull`.
     @discardableResult
-    public func applyRetentionBlocking() throws(WALError) -> [RetentionDrop] { try core.applyRetention() }
+    public func applyRetentionBlocking() throws(WALError) -> [RetentionDrop] {
+        var drops: [RetentionDrop] = []
+        for core in journals.all { drops += try core.applyRetention() }
+        return drops
+    }
 }
 
 extension WriteAheadLogReader {
@@ -50,6 +57,9 @@ extension WriteAheadLogReader {
                 ledger.note(drop, tenant: index)
                 plan.append(drop)
             }
+        }
+        for journal in journals.dropFirst() {
+            if case .success(let view) = journal.view { plan += try view.retentionPlan(standard, own: own, at: now) }
         }
         return plan
     }

@@ -57,6 +57,10 @@ public struct WriteAheadLogOptions: Sendable {
     /// Most tenants that the log may hold, 1 to 1,000,000. Each costs about 200 bytes of memory and some 70 bytes in
     /// each checkpoint.
     public var maximumTenants = 65536
+    /// Most tenants that may have journals of their own at a time (`Placement.dedicated`), 0 to 1,024. Each takes files of its
+    /// own up to `journalLimit` and `segmentLimit`, four threads, and descriptors beyond `descriptorLimit`: 60 +
+    /// `spareFiles` at most.
+    public var dedicatedJournalLimit = 16
     /// Idle time after which acknowledgements and the watermark are written without an append to ride on, in
     /// milliseconds, 1 to 3,600,000. A reader in another process sees the last records after that time.
     public var idleMilliseconds = 10
@@ -91,6 +95,9 @@ public struct WriteAheadLogOptions: Sendable {
         }
         guard (1...1_000_000).contains(maximumTenants) else {
             throw .invalidOption("maximumTenants is \(maximumTenants); give 1 to 1000000")
+        }
+        guard (0...1024).contains(dedicatedJournalLimit) else {
+            throw .invalidOption("dedicatedJournalLimit is \(dedicatedJournalLimit); give 0 to 1024")
         }
         guard (1...3_600_000).contains(idleMilliseconds) else {
             throw .invalidOption("idleMilliseconds is \(idleMilliseconds); give 1 to 3600000")

@@ -51,6 +51,16 @@ public struct DropTotal: Equatable, Sendable {
         self.length = min(self.length + min(length, FormatLimits.maximumNumber), FormatLimits.maximumNumber)
     }
 
+    /// What was dropped here and elsewhere.
+    public func adding(_ other: DropTotal) -> DropTotal {
+        if other.records == 0 { return self }
+        var sum = self
+        sum.add(
+            records: other.records, length: other.length,
+            received: other.firstReceived...max(other.firstReceived, other.lastReceived))
+        return sum
+    }
+
     /// The same total, told at different times: the later one. A total only grows.
     public func later(_ other: DropTotal) -> DropTotal { other.records > records ? other : self }
 }

@@ -9,7 +9,10 @@
 /// 32  u32  block size of journal files, bytes
 /// 36  u32  zero
 /// 40  u64  created, nanoseconds since 1970 (UTC)
-/// 48       zero up to 4096
+/// 48  u16  length of a tenant's name; 0: this is a log. Otherwise it is that tenant's own journal, a part of the log
+///          whose UUID it has: see `PlacementTable`
+/// 50       the tenant's name
+///          zero up to 4096
 /// ```
 public struct RootFormat: Equatable, Sendable {
     /// Bytes of one copy and of the whole file.
@@ -20,11 +23,14 @@ public struct RootFormat: Equatable, Sendable {
     public var logIdentifier: LogIdentifier
     public var blockSize: Int
     public var created: UInt64
+    /// Whose own journal this is; nil: it is a log.
+    public var tenant: TenantName?
 
-    public init(logIdentifier: LogIdentifier, blockSize: Int, created: UInt64) {
+    public init(logIdentifier: LogIdentifier, blockSize: Int, created: UInt64, tenant: TenantName? = nil) {
         self.logIdentifier = logIdentifier
         self.blockSize = blockSize
         self.created = created
+        self.tenant = tenant
     }
 
     /// The file's bytes.
@@ -42,6 +48,10 @@ public struct RootFormat: Equatable, Sendable {
         logIdentifier.encode(into: &bytes, at: base + 16)
         bytes.store(littleEndian: UInt32(blockSize), at: base + 32)
         bytes.store(littleEndian: created, at: base + 40)
+        if let tenant {
+            bytes.store(littleEndian: UInt16(tenant.utf8.count), at: base + 48)
+            bytes.store(tenant.utf8, at: base + 50)
+        }
         let checksum = CRC32C.checksum(bytes.bytes.extracting(base + 12..<base + Self.copyLength))
         bytes.store(littleEndian: checksum, at: base + 8)
     }
@@ -83,6 +93,15 @@ public struct RootFormat: Equatable, Sendable {
         else { throw FormatError(.field, "its block size \(blockSize) is out of bounds") }
         return RootFormat(
             logIdentifier: LogIdentifier(decoding: bytes, at: base + 16), blockSize: blockSize,
-            created: bytes.littleEndian(at: base + 40))
+            created: bytes.littleEndian(at: base + 40), tenant: try tenant(bytes, at: base + 48))
+    }
+
+    private static func tenant(_ bytes: RawSpan, at base: Int) throws(FormatError) -> TenantName? {
+        let length = Int(bytes.littleEndian(UInt16.self, at: base))
+        if length == 0 { return nil }
+        guard length <= FormatLimits.maximumNameLength,
+            let name = try? TenantName(utf8: (0..<length).map { bytes.littleEndian(UInt8.self, at: base + 2 + $0) })
+        else { throw FormatError(.field, "it has a tenant's name that is not valid") }
+        return name
     }
 }

@@ -64,6 +64,10 @@
         case swapKeyIdentifier
         /// What moves into segments is not encrypted again.
         case compactInTheOpen
+        /// Where a tenant's records go from now on is not written down.
+        case forgetPlacement
+        /// Of a tenant that has moved, what came last is read first.
+        case readResidencesBackwards
 
         /// The one that is switched on. Set before a simulation begins, by its only thread.
         package nonisolated(unsafe) static var active: DeliberateBug?

@@ -26,6 +26,10 @@ public struct DirectStorage: JournalStorage {
 
     public var rootDescription: String { root.string }
 
+    public func dedicated(at directory: String) -> DirectStorage {
+        DirectStorage(root: FilePath(directory.hasPrefix("/") ? directory : prefix + directory), direct: direct)
+    }
+
     private func path(_ name: String) -> String { name.isEmpty ? root.string : prefix + name }
 
     /// The directory that a name stands in, relative to the root; "" is the root itself.

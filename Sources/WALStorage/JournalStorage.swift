@@ -11,6 +11,8 @@ public protocol JournalStorage: Sendable {
 
     /// The root, for messages.
     var rootDescription: String { get }
+    /// The storage of a root of its own: below this one for a relative path, anywhere for an absolute one.
+    func dedicated(at directory: String) -> Self
     /// Creates the root and its directories that are missing, durably.
     func prepareDirectories() throws(StorageError)
     /// The block size that direct I/O asks for here, bytes, at least 4,096; a power of two. Needs the directories.

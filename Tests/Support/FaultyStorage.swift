@@ -20,6 +20,7 @@ public final class FaultPlan: @unchecked Sendable {
     private var onHeld: (@Sendable (String) -> Void)?
     private var onCreate: (@Sendable (String) -> StorageError.Code?)?
     private var onMove: (@Sendable (String) -> Void)?
+    private var onReplace: (@Sendable (String) -> StorageError.Code?)?
     private var onContents: (@Sendable (String) -> Bool)?
     private var space: Result<UInt64, StorageError>?
 
@@ -33,6 +34,8 @@ public final class FaultPlan: @unchecked Sendable {
     public func setRead(_ body: (@Sendable (String, Range<UInt64>) -> Bool)?) { lock.withLock { onRead = body } }
     /// Asked before each small file is read whole; true makes it fail as a device does.
     public func setContents(_ body: (@Sendable (String) -> Bool)?) { lock.withLock { onContents = body } }
+    /// Asked before each small file is replaced.
+    public func setReplace(_ body: (@Sendable (String) -> StorageError.Code?)?) { lock.withLock { onReplace = body } }
     /// How much free space the file system says that it has; nil: the truth.
     public func setFreeSpace(_ bytes: UInt64?) { lock.withLock { space = bytes.map { .success($0) } } }
     /// The file system does not say how much it has.
@@ -53,6 +56,7 @@ public final class FaultPlan: @unchecked Sendable {
     func held(_ path: String) { lock.withLock { onHeld }?(path) }
     func read(_ path: String, _ range: Range<UInt64>) -> Bool { lock.withLock { onRead }?(path, range) ?? false }
     func contents(_ name: String) -> Bool { lock.withLock { onContents }?(name) ?? false }
+    func replace(_ name: String) -> StorageError.Code? { lock.withLock { onReplace }?(name) }
     func create(_ name: String) -> StorageError.Code? { lock.withLock { onCreate }?(name) }
 
     /// Has the next `count` writes go wrong, all later ones right.
@@ -87,11 +91,18 @@ public struct FaultyStorage: JournalStorage {
     public let plan: FaultPlan
 
     public init(at path: String, plan: FaultPlan = FaultPlan()) {
-        base = DirectStorage(root: FilePath(path))
+        self.init(base: DirectStorage(root: FilePath(path)), plan: plan)
+    }
+
+    private init(base: DirectStorage, plan: FaultPlan) {
+        self.base = base
         self.plan = plan
     }
 
     public var rootDescription: String { base.rootDescription }
+    public func dedicated(at directory: String) -> FaultyStorage {
+        FaultyStorage(base: base.dedicated(at: directory), plan: plan)
+    }
     public func prepareDirectories() throws(StorageError) { try base.prepareDirectories() }
     public func requiredBlockSize() throws(StorageError) -> Int { try base.requiredBlockSize() }
     public func exists(_ name: String) throws(StorageError) -> Bool { try base.exists(name) }
@@ -130,6 +141,7 @@ public struct FaultyStorage: JournalStorage {
         return try base.contents(of: name, limit: limit)
     }
     public func replace(_ name: String, with bytes: [UInt8]) throws(StorageError) {
+        if let code = plan.replace(name) { throw StorageError(code, operation: "replace", path: name) }
         try base.replace(name, with: bytes)
     }
     public func remove(_ name: String) throws(StorageError) { try base.remove(name) }

@@ -41,13 +41,13 @@ struct CatCommand: ParsableCommand {
         }
         var records = reader.records(of: name, from: from)
         var left = limit ?? Int.max
-        var findings = reader.report.hasLoss ? 1 : 0
-        if reader.report.hasLoss { Terminal.complain("the log is damaged; run: walctl verify \(root.root)") }
+        var findings = reader.hasLoss ? 1 : 0
+        if reader.hasLoss { Terminal.complain("the log is damaged; run: walctl verify \(root.root)") }
         while left > 0 {
             let batch: RecordBatch?
             do throws(WALError) { batch = try records.next() } catch {
                 switch error {
-                case .damaged, .keyUnavailable, .keyForgotten: break
+                case .damaged, .keyUnavailable, .keyForgotten, .journalUnavailable: break
                 default: throw CommandFailure(error)
                 }
                 Terminal.complain("\(error)")

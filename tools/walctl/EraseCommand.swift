@@ -88,7 +88,7 @@ struct EraseCommand: ParsableCommand {
         }
         return Plan(
             tenant: readable(name: name), appended: status.nextSequence - 1, undelivered: status.backlog,
-            undeliveredBytes: status.backlogLength, segments: reader.segments(of: name).count)
+            undeliveredBytes: status.backlogLength, segments: reader.allSegments(of: name).count)
     }
 
     private func print(_ plan: Plan) throws {

@@ -27,7 +27,7 @@ struct CommandFailure: Error {
             case .recordTooLarge, .batchTooLarge, .tooManyTenants, .tooManySubscribers, .damaged, .dropped,
                 .keyForgotten, .keyUnavailable:
                 .findings
-            case .stagingFull, .tenantFull, .journalFull, .storage, .failed, .closed, .unsupportedFormat: .io
+            case .placementChanging, .journalUnavailable, .stagingFull, .tenantFull, .journalFull, .storage, .failed, .closed, .unsupportedFormat: .io
             }
         self.init("\(error)", status)
     }

@@ -8,10 +8,11 @@ struct InspectCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inspect", abstract: "Show the log's structure: root, file, commit, frame.",
         discussion: """
-            Changes nothing, and works beside a living writer.
+            Changes nothing, and works beside a living writer. Tenants' own journals are inspected by their own roots.
 
             EXAMPLES
               walctl inspect wal
+              walctl inspect wal/dedicated/acme
               walctl inspect wal --file 00000000.journal
               walctl inspect wal --file 00000000.journal --commit 12
               walctl inspect wal --file 00000000.journal --commit 12 --frame 0 --format json
@@ -81,6 +82,9 @@ struct InspectCommand: ParsableCommand {
             ])
         }
         table.print()
+        for own in view.ownJournals {
+            print("\(own.tenant)'s own journal: \(own.fault ?? "walctl inspect \(own.path)")")
+        }
     }
 
     private func show(_ commits: [CommitView]) throws {

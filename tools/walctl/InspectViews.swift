@@ -25,6 +25,15 @@ struct RootView: Encodable {
     var tenants: Int
     var subscribers: [String]
     var files: [File]
+    var ownJournals: [OwnJournal]
+
+    /// A journal that a tenant has of its own.
+    struct OwnJournal: Encodable {
+        var tenant: String
+        var path: String
+        /// Why it cannot be read.
+        var fault: String?
+    }
 
     init(root: String, reader: WriteAheadLogReader<DirectStorage>) {
         self.root = root
@@ -44,6 +53,12 @@ struct RootView: Encodable {
                 file: $0.name, sequence: $0.header.fileSequence, epoch: String($0.header.epoch, radix: 16),
                 firstCommit: $0.header.firstCommit, used: $0.endOffset, size: $0.header.capacity,
                 tenants: $0.tenantCount, damage: $0.damage.map { [$0.lowerBound, $0.upperBound] })
+        }
+        ownJournals = reader.journals.compactMap { journal in
+            guard let tenant = journal.tenant else { return nil }
+            var fault: String?
+            if case .failure(let error) = journal.view { fault = "\(error)" }
+            return OwnJournal(tenant: readable(name: tenant), path: journal.path, fault: fault)
         }
     }
 }

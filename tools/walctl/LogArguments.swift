@@ -59,13 +59,17 @@ struct WriterOptions: ParsableArguments {
             try WriteAheadLog.openBlocking(at: root, options: prepared) { bar.update($0, of: $1) }
         }
         bar.finish()
-        let report = log.recoveryReport
-        if report.tornTailBytes > 0 {
+        for report in [log.recoveryReport] + log.dedicatedReports.map(\.report) where report.tornTailBytes > 0 {
             Terminal.write(
                 "walctl: recovered after a crash: \(report.records) records, an unfinished commit of "
                     + "\(report.tornTailBytes) bytes dropped (it was never acknowledged)\n")
         }
-        if report.hasLoss { Terminal.complain("the log is damaged; run: walctl verify \(root)") }
+        if log.recoveryReport.hasLoss || log.dedicatedReports.contains(where: \.report.hasLoss) {
+            Terminal.complain("the log is damaged; run: walctl verify \(root)")
+        }
+        for residence in log.residences() {
+            if let fault = residence.fault { Terminal.complain(fault) }
+        }
         return log
     }
 }

@@ -88,7 +88,7 @@ struct RecordAppender {
             case .recordTooLarge where records.count > 1:
                 for record in records { try appendOne(record, tenant: tenant) }
             case .recordTooLarge, .tooManyTenants: refuse("tenant \(tenant): \(error)")
-            case .dropped, .keyUnavailable: refuse("\(error)", count: records.count)
+            case .dropped, .keyUnavailable, .journalUnavailable: refuse("\(error)", count: records.count)
             default: throw CommandFailure(error)
             }
         }
@@ -98,7 +98,7 @@ struct RecordAppender {
         do throws(WALError) { try append([record], tenant: tenant) } catch {
             switch error {
             case .recordTooLarge: refuse("tenant \(tenant): \(error)")
-            case .dropped, .keyUnavailable: refuse("\(error)")
+            case .dropped, .keyUnavailable, .journalUnavailable: refuse("\(error)")
             default: throw CommandFailure(error)
             }
         }

@@ -58,8 +58,8 @@ struct RepairCommand: ParsableCommand {
         var unnamedRecords: UInt64
         var losses: [Loss]
 
-        init(_ step: RepairPlan.Step) {
-            (action, path, reasons) = (step.action.rawValue, step.path, step.reasons)
+        init(_ step: RepairPlan.Step, below prefix: String) {
+            (action, path, reasons) = (step.action.rawValue, prefix + step.path, step.reasons)
             (recordsLost, unnamedRecords) = (step.recordsLost, step.unnamedRecords)
             losses = step.losses.map {
                 Loss(
@@ -70,8 +70,8 @@ struct RepairCommand: ParsableCommand {
 
     private struct Line: Encodable {
         var isApplied: Bool
-        var steps: [Step]
-        /// Files that went to quarantine, or copies of them; paths below ROOT.
+        var steps: [Step] = []
+        /// Files that went to quarantine, or copies of them; paths below ROOT, and whole ones in tenants' own journals.
         var setAside: [String] = []
         var recordsMoved: UInt64 = 0
         var segmentsRewritten = 0
@@ -80,24 +80,33 @@ struct RepairCommand: ParsableCommand {
         var remaining: [Step] = []
         /// A subscriber may be missing; nothing left the journal for that.
         var mayLackSubscribers = false
+
+        mutating func add(_ report: RepairReport, below prefix: String) {
+            steps += report.plan.steps.map { Step($0, below: prefix) }
+            setAside += report.setAside.map { prefix + $0 }
+            recordsMoved += report.recordsMoved
+            segmentsRewritten += report.segmentsRewritten
+            recordsGivenUp += report.recordsGivenUp
+            remaining += report.remaining.steps.map { Step($0, below: prefix) }
+            mayLackSubscribers = mayLackSubscribers || report.mayLackSubscribers
+        }
     }
 
     func run() throws {
         let bar = ProgressBar(apply ? "repairing" : "looking")
         let repair = LogRepair(at: root.root, options: try writer.options())
-        let line: Line
-        if apply {
-            let report = try failing { () throws(WALError) in
-                try repair.run(forgetsSubscribers: forgetSubscribers) { bar.update($0, of: $1) }
+        var line = Line(isApplied: apply)
+        let others = try failing { () throws(WALError) in try repair.ownJournals() }
+        for (prefix, repair) in [("", repair)] + others.map({ ($0.path + "/", $0.repair) }) {
+            if apply {
+                let report = try failing { () throws(WALError) in
+                    try repair.run(forgetsSubscribers: forgetSubscribers) { bar.update($0, of: $1) }
+                }
+                line.add(report, below: prefix)
+            } else {
+                let plan = try failing { () throws(WALError) in try repair.plan { bar.update($0, of: $1) } }
+                line.steps += plan.steps.map { Step($0, below: prefix) }
             }
-            line = Line(
-                isApplied: true, steps: report.plan.steps.map(Step.init), setAside: report.setAside,
-                recordsMoved: report.recordsMoved, segmentsRewritten: report.segmentsRewritten,
-                recordsGivenUp: report.recordsGivenUp, remaining: report.remaining.steps.map(Step.init),
-                mayLackSubscribers: report.mayLackSubscribers)
-        } else {
-            let plan = try failing { () throws(WALError) in try repair.plan { bar.update($0, of: $1) } }
-            line = Line(isApplied: false, steps: plan.steps.map(Step.init))
         }
         bar.finish()
         if output.format == .json { try printJSON(line) } else { print(line) }

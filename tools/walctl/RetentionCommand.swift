@@ -87,7 +87,7 @@ struct RetentionCommand: ParsableCommand {
                 }
                 table.print()
             }
-            if reader.report.hasLoss || lines.contains(where: { !$0.dropped.isEmpty }) { throw ExitStatus.findings }
+            if reader.hasLoss || lines.contains(where: { !$0.dropped.isEmpty }) { throw ExitStatus.findings }
         }
     }
 

@@ -47,7 +47,7 @@ struct SegmentsCommand: ParsableCommand {
         }
         var lines: [Line] = []
         var isDamaged = false
-        for segment in wanted.map({ reader.segments(of: $0) }) ?? reader.segments {
+        for (journal, reader, segment) in reader.allSegments(of: wanted) {
             let report = try failing { () throws(WALError) in try reader.report(on: segment, opensFrames: false) }
             guard let report else { continue }
             isDamaged = isDamaged || report.isDamaged
@@ -57,7 +57,8 @@ struct SegmentsCommand: ParsableCommand {
                     last: segment.covered.upperBound, records: report.records, frames: report.frames,
                     bytes: report.length, rawBytes: report.rawLength, firstTime: report.timestamps?.lowerBound,
                     lastTime: report.timestamps?.upperBound,
-                    lost: report.losses.reduce(0) { $0 + UInt64($1.sequences.count) }, path: segment.path))
+                    lost: report.losses.reduce(0) { $0 + UInt64($1.sequences.count) },
+                    path: journal.prefix + segment.path))
         }
         if output.format == .json {
             try printJSON(lines)
@@ -74,6 +75,6 @@ struct SegmentsCommand: ParsableCommand {
             }
             table.print()
         }
-        if isDamaged || reader.report.hasLoss { throw ExitStatus.findings }
+        if isDamaged || reader.hasLoss { throw ExitStatus.findings }
     }
 }

@@ -77,6 +77,6 @@ struct TenantsCommand: ParsableCommand {
                 )
             }
         }
-        if reader.report.hasLoss { throw ExitStatus.findings }
+        if reader.hasLoss { throw ExitStatus.findings }
     }
 }

@@ -41,24 +41,28 @@ struct VerifyCommand: ParsableCommand {
             }
         }
         bar.finish()
-        var summary = VerifySummary(reader.report, reader: reader)
-        let segments = reader.segments
+        var summary = VerifySummary(reader: reader)
+        for journal in reader.journals { summary.add(journal) }
+        let segments = reader.allSegments()
         let segmentBar = ProgressBar("verifying segments")
-        for (number, segment) in segments.enumerated() {
-            let report = try failing { () throws(WALError) in try reader.report(on: segment, opensFrames: true) }
-            if let report { summary.add(report) }
+        for (number, (journal, view, segment)) in segments.enumerated() {
+            let report = try failing { () throws(WALError) in try view.report(on: segment, opensFrames: true) }
+            if let report { summary.add(report, below: journal.prefix) }
             segmentBar.update(UInt64(number + 1), of: UInt64(segments.count))
         }
         segmentBar.finish()
         if deep {
             let deepBar = ProgressBar("looking behind checksums")
-            let found = try failing { () throws(WALError) in
-                try reader.deepReport(payloadFault: Self.payloadFault) { deepBar.update($0, of: $1) }
+            for journal in reader.journals {
+                guard case .success(let view) = journal.view else { continue }
+                let found = try failing { () throws(WALError) in
+                    try view.deepReport(payloadFault: Self.payloadFault) { deepBar.update($0, of: $1) }
+                }
+                summary.add(found, below: journal.prefix)
             }
             deepBar.finish()
-            summary.add(found)
         }
-        if output.format == .json { try printJSON(summary) } else { print(summary, report: reader.report) }
+        if output.format == .json { try printJSON(summary) } else { print(summary) }
         if !summary.findings.isEmpty || summary.hasAnotherSecret { throw ExitStatus.findings }
     }
 
@@ -71,11 +75,14 @@ struct VerifyCommand: ParsableCommand {
         } catch { return error.description }
     }
 
-    private func print(_ summary: VerifySummary, report: RecoveryReport) {
+    private func print(_ summary: VerifySummary) {
         Swift.print(
             "\(root.root): \(summary.commits) commits, \(summary.records) records of \(summary.tenants) tenants in "
                 + "\(summary.files) files, \(readable(bytes: summary.bytesRead)) read in "
                 + "\(Int(summary.seconds * 1000)) ms")
+        if summary.ownJournals > 0 {
+            Swift.print("\(summary.ownJournals) of the log's journals are tenants' own; all are counted together")
+        }
         if summary.segments > 0 {
             Swift.print(
                 "\(summary.segments) segments, \(summary.segmentRecords) records, "
@@ -100,10 +107,10 @@ struct VerifyCommand: ParsableCommand {
                     "\(deep.filesPassedOver) files passed over: the writer began them anew or removed them meanwhile")
             }
         }
-        if summary.tornTailBytes > 0 {
+        for tail in summary.tornTails {
             Swift.print(
-                "torn tail: \(summary.tornTailBytes) bytes of an unfinished commit, never acknowledged "
-                    + "(\(report.tornTailFile ?? "") at \(report.tornTailOffset))")
+                "torn tail: \(tail.bytes) bytes of an unfinished commit, never acknowledged (\(tail.file) at "
+                    + "\(tail.offset))")
         }
         for loss in summary.givenUp {
             Swift.print("given up by a repair: tenant \(loss.tenant), records \(loss.first) to \(loss.last)")
@@ -154,25 +161,36 @@ struct VerifySummary: Encodable {
         var detail: String
     }
 
-    var commits: UInt64
-    var records: UInt64
+    /// An unfinished commit at the end of a journal.
+    struct TornTail: Encodable {
+        var file: String
+        var offset: UInt64
+        var bytes: UInt64
+    }
+
+    var commits: UInt64 = 0
+    var records: UInt64 = 0
     var tenants: Int
-    var files: Int
-    var bytesRead: UInt64
-    var tornTailBytes: UInt64
-    var staleCommitsSkipped: UInt64
-    var wasClosed: Bool
+    var files = 0
+    /// Journals that tenants have of their own, beside the shared one.
+    var ownJournals = 0
+    var bytesRead: UInt64 = 0
+    var tornTailBytes: UInt64 = 0
+    var tornTails: [TornTail] = []
+    var staleCommitsSkipped: UInt64 = 0
+    /// Whether the last writer closed the log, all of its journals.
+    var wasClosed = true
     /// Encrypted frames of journal and segments that were checked by their checksums only.
-    var framesNotOpened: UInt64
+    var framesNotOpened: UInt64 = 0
     /// The key of some of these was given and does not open them.
-    var hasAnotherSecret: Bool
-    var seconds: Double
-    var cases: [String: Int]
+    var hasAnotherSecret = false
+    var seconds = 0.0
+    var cases: [String: Int] = [:]
     /// Tenant segments, their records that can be read, and their bytes.
     var segments = 0
     var segmentRecords: UInt64 = 0
     var segmentBytes: UInt64 = 0
-    var findings: [Finding]
+    var findings: [Finding] = []
     /// Records that were damaged and that a repair has given up: known, and no finding.
     var givenUp: [Loss] = []
     /// With --deep only.
@@ -180,24 +198,29 @@ struct VerifySummary: Encodable {
 
     /// What a look behind the checksums went through.
     struct Deep: Encodable {
-        var frames: UInt64
-        var records: UInt64
-        var recordsCompared: UInt64
+        var frames: UInt64 = 0
+        var records: UInt64 = 0
+        var recordsCompared: UInt64 = 0
         /// Encrypted frames that were not looked into.
-        var framesNotOpened: UInt64
+        var framesNotOpened: UInt64 = 0
         /// Files that left the log before they were looked at to the end.
-        var filesPassedOver: UInt64
+        var filesPassedOver: UInt64 = 0
         /// How often each kind was found, and findings that are not listed, since there are too many of their kind.
-        var counts: [String: UInt64]
-        var unlisted: UInt64
+        var counts: [String: UInt64] = [:]
+        var unlisted: UInt64 = 0
     }
 
-    mutating func add(_ report: DeepReport) {
-        deep = Deep(
-            frames: report.frames, records: report.records, recordsCompared: report.recordsCompared,
-            framesNotOpened: report.framesNotOpened, filesPassedOver: report.filesPassedOver,
-            counts: Dictionary(uniqueKeysWithValues: report.counts.map { ($0.key.rawValue, $0.value) }),
-            unlisted: report.unlisted)
+    /// Adds what looking behind the checksums of a journal found.
+    mutating func add(_ report: DeepReport, below prefix: String) {
+        var sum = deep ?? Deep()
+        sum.frames += report.frames
+        sum.records += report.records
+        sum.recordsCompared += report.recordsCompared
+        sum.framesNotOpened += report.framesNotOpened
+        sum.filesPassedOver += report.filesPassedOver
+        for (what, count) in report.counts { sum.counts[what.rawValue, default: 0] += count }
+        sum.unlisted += report.unlisted
+        deep = sum
         findings += report.findings.map { found in
             var detail = found.detail
             if let tenant = found.tenant {
@@ -205,13 +228,13 @@ struct VerifySummary: Encodable {
                 detail = "tenant \(readable(name: tenant))\(records): \(detail)"
             }
             return Finding(
-                what: found.what.rawValue, isLoss: false, file: found.path, fileSequence: 0, firstByte: found.offset,
+                what: found.what.rawValue, isLoss: false, file: prefix + found.path, fileSequence: 0, firstByte: found.offset,
                 endByte: found.offset, losses: [], detail: detail)
         }
     }
 
     /// Adds what a look into a segment found.
-    mutating func add(_ report: SegmentReport) {
+    mutating func add(_ report: SegmentReport, below prefix: String) {
         segments += 1
         segmentRecords += report.records
         segmentBytes += report.length
@@ -219,7 +242,7 @@ struct VerifySummary: Encodable {
         hasAnotherSecret = hasAnotherSecret || report.hasAnotherSecret
         func finding(_ isLoss: Bool, _ detail: String, at offset: UInt64 = 0) -> Finding {
             Finding(
-                what: "segmentDamaged", isLoss: isLoss, file: report.segment.path, fileSequence: 0, firstByte: offset,
+                what: "segmentDamaged", isLoss: isLoss, file: prefix + report.segment.path, fileSequence: 0, firstByte: offset,
                 endByte: max(offset, report.length), losses: [], detail: detail)
         }
         if let fault = report.fault {
@@ -244,22 +267,43 @@ struct VerifySummary: Encodable {
         }
     }
 
-    init(_ report: RecoveryReport, reader: WriteAheadLogReader<DirectStorage>) {
-        commits = report.commitsRead
-        records = report.records
-        tenants = reader.tenants.count
-        files = report.liveFiles
-        bytesRead = report.bytesRead
-        tornTailBytes = report.tornTailBytes
-        staleCommitsSkipped = report.staleCommitsSkipped
-        wasClosed = report.wasClosed
-        framesNotOpened = report.framesNotOpened
-        hasAnotherSecret = report.hasAnotherSecret
-        seconds = report.duration / .seconds(1)
-        cases = Dictionary(uniqueKeysWithValues: report.cases.map { ($0.key.rawValue, $0.value) })
-        findings = report.findings.map { finding in
+    init(reader: WriteAheadLogReader<DirectStorage>) { tenants = reader.tenants.count }
+
+    /// Adds what reading a journal found.
+    mutating func add(_ journal: JournalView<DirectStorage>) {
+        if journal.tenant != nil { ownJournals += 1 }
+        switch journal.view {
+        case .success(let view): add(view.report, below: journal.prefix)
+        case .failure(let error):
+            wasClosed = false
+            findings.append(
+                Finding(
+                    what: "journalUnavailable", isLoss: true, file: journal.path, fileSequence: 0, firstByte: 0,
+                    endByte: 0, losses: [], detail: "\(error)"))
+        }
+    }
+
+    private mutating func add(_ report: RecoveryReport, below prefix: String) {
+        commits += report.commitsRead
+        records += report.records
+        files += report.liveFiles
+        bytesRead += report.bytesRead
+        tornTailBytes += report.tornTailBytes
+        if report.tornTailBytes > 0 {
+            tornTails.append(
+                TornTail(
+                    file: prefix + (report.tornTailFile ?? ""), offset: report.tornTailOffset,
+                    bytes: report.tornTailBytes))
+        }
+        staleCommitsSkipped += report.staleCommitsSkipped
+        wasClosed = wasClosed && report.wasClosed
+        framesNotOpened += report.framesNotOpened
+        hasAnotherSecret = hasAnotherSecret || report.hasAnotherSecret
+        seconds += report.duration / .seconds(1)
+        for (what, count) in report.cases { cases[what.rawValue, default: 0] += count }
+        findings += report.findings.map { finding in
             Finding(
-                what: finding.what.rawValue, isLoss: finding.what.isLoss, file: finding.file,
+                what: finding.what.rawValue, isLoss: finding.what.isLoss, file: prefix + finding.file,
                 fileSequence: finding.fileSequence, firstByte: finding.byteRange.lowerBound,
                 endByte: finding.byteRange.upperBound, firstCommit: finding.commits?.lowerBound,
                 lastCommit: finding.commits?.upperBound, recordsLost: finding.recordsLost,

@@ -29,8 +29,8 @@ struct Walctl: AsyncParsableCommand {
         version: "0.1.0",
         subcommands: [
             AppendCommand.self, CatCommand.self, CompactCommand.self, DoctorCommand.self, EraseCommand.self,
-            InspectCommand.self, KeysCommand.self, RepairCommand.self, ReplayCommand.self, RetentionCommand.self,
-            SegmentsCommand.self, TenantsCommand.self, VerifyCommand.self,
+            InspectCommand.self, KeysCommand.self, PlacementCommand.self, RepairCommand.self, ReplayCommand.self,
+            RetentionCommand.self, SegmentsCommand.self, TenantsCommand.self, VerifyCommand.self,
         ])
 
     static func main() async {

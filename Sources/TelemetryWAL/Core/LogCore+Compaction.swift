@@ -459,4 +459,19 @@ public struct CompactionStatistics: Sendable, Equatable {
     public var bytesWritten: UInt64 = 0
     /// Compactions and merges that failed and are tried again.
     public var failures: UInt64 = 0
+
+    func adding(_ other: CompactionStatistics) -> CompactionStatistics {
+        var sum = self
+        sum.filesCompacted += other.filesCompacted
+        sum.records += other.records
+        sum.recordsLost += other.recordsLost
+        sum.segmentsWritten += other.segmentsWritten
+        sum.recordsForgotten += other.recordsForgotten
+        sum.segmentsMerged += other.segmentsMerged
+        sum.segmentsRemoved += other.segmentsRemoved
+        sum.failedRemovals += other.failedRemovals
+        sum.bytesWritten += other.bytesWritten
+        sum.failures += other.failures
+        return sum
+    }
 }

@@ -355,4 +355,11 @@ public struct CommitStatistics: Sendable, Equatable {
     public var backPressure: UInt64 = 0
     /// Appends that went before others which were staged earlier, into a commit that waited for the device.
     public var passingAppends: UInt64 = 0
+
+    func adding(_ other: CommitStatistics) -> CommitStatistics {
+        CommitStatistics(
+            commits: commits + other.commits, writes: writes + other.writes, records: records + other.records,
+            bytesWritten: bytesWritten + other.bytesWritten, failedWrites: failedWrites + other.failedWrites,
+            backPressure: backPressure + other.backPressure, passingAppends: passingAppends + other.passingAppends)
+    }
 }

@@ -4,7 +4,7 @@ import WALFormat
 public struct ErasureReport: Sendable, Equatable {
     /// A file that was touched.
     public struct File: Sendable, Equatable {
-        /// Path below the log's root.
+        /// Path below the log's root; the whole path of what is in a tenant's own journal.
         public let path: String
         /// Bytes that were overwritten with zeros: what was zero before is not counted.
         public internal(set) var overwritten: UInt64
@@ -26,6 +26,19 @@ public struct ErasureReport: Sendable, Equatable {
     /// Journal files that left the log meanwhile, and that the device failed to overwrite: they were removed all the same,
     /// and bytes of the tenant's may stand in blocks that are the file system's again.
     public internal(set) var notOverwritten: [String] = []
+
+    /// With what another journal's erasure did, whose root is at a path.
+    func joined(by other: ErasureReport, in root: String) -> ErasureReport {
+        var whole = ErasureReport(
+            tenant: tenant, through: max(through, other.through), undelivered: undelivered + other.undelivered)
+        func path(_ name: String) -> String { root + "/" + name }
+        whole.files =
+            files
+            + other.files.map { File(path: path($0.path), overwritten: $0.overwritten, isRemoved: $0.isRemoved) }
+        whole.leftAlone = leftAlone + other.leftAlone.map(path)
+        whole.notOverwritten = notOverwritten + other.notOverwritten.map(path)
+        return whole
+    }
 
     /// Something was done to a file.
     mutating func note(_ path: String, overwritten: UInt64, isRemoved: Bool = false) {

@@ -25,6 +25,9 @@ struct WalkSource<Storage: JournalStorage> {
     var segment: (_ tenant: TenantName, _ sequence: UInt64, _ again: Bool) throws(WALError) -> String?
     /// Through which number nothing of a tenant is wanted.
     var floor: (TenantName) -> UInt64
+    /// Whether a tenant's record of a number is wanted at all; nil: all are. What is not wanted is passed over, and may be
+    /// given elsewhere.
+    var wants: ((_ tenant: TenantName, _ sequence: UInt64) -> Bool)?
     /// See `JournalCursor`.
     var hasLeft: ((ReadableFile) -> Bool)?
     /// See `JournalCursor`; asked about segments as well.
@@ -154,11 +157,16 @@ final class RecordWalk<Storage: JournalStorage> {
         return through
     }
 
+    private func wants(_ tenant: TenantName, _ sequence: UInt64) -> Bool {
+        guard let wants = source.wants else { return true }
+        return wants(tenant, sequence)
+    }
+
     // MARK: - The journal
 
     private func nextOfJournal() throws(WALError) -> [RecordBatch]? {
         try cursor.next { [unowned self] name, sequences, _ in
-            guard tenant == nil || tenant == name else { return nil }
+            guard tenant == nil || tenant == name, wants(name, sequences.lowerBound) else { return nil }
             let through = through(name)
             return sequences.upperBound > through ? through + 1 : nil
         }
@@ -192,7 +200,7 @@ final class RecordWalk<Storage: JournalStorage> {
             }
             open.frame += 1
             segment = open
-            if frame.lastSequence <= through { continue }
+            if frame.lastSequence <= through || !wants(tenant, frame.firstSequence) { continue }
             do throws(WALError) {
                 let batch = try open.file.batch(ofFrame: open.frame - 1, from: through + 1)
                 given[tenant] = batch.sequences.upperBound
@@ -222,7 +230,7 @@ final class RecordWalk<Storage: JournalStorage> {
         _ lost: SegmentIndex.LostRange, of tenant: TenantName, in file: SegmentFile<Storage>
     ) throws(WALError) {
         let first = max(through(tenant) + 1, lost.sequences.lowerBound)
-        guard first <= lost.sequences.upperBound else { return }
+        guard first <= lost.sequences.upperBound, wants(tenant, lost.sequences.lowerBound) else { return }
         given[tenant] = lost.sequences.upperBound
         guard lost.cause != .dropped, !isErased(through: lost.sequences.upperBound, of: tenant) else { return }
         let records = "records \(first) to \(lost.sequences.upperBound) of tenant \(tenant)"

@@ -11,41 +11,41 @@ public struct SubscriberRecords<Storage: JournalStorage>: AsyncSequence, Sendabl
     public typealias Element = RecordBatch
     public typealias Failure = WALError
 
-    let core: LogCore<Storage>
+    let journals: Journals<Storage>
     let tenant: TenantName?
     let subscriber: TenantName
 
     public func makeAsyncIterator() -> AsyncIterator {
-        AsyncIterator(walk: SubscriberWalk(core: core, tenant: tenant, subscriber: subscriber))
+        AsyncIterator(walk: JoinedWalk(journals: journals, tenant: tenant, subscriber: subscriber))
     }
 
     /// The same for callers outside Swift concurrency: reads on the calling thread. One thread at a time.
     public func makeBlockingIterator() -> BlockingIterator {
-        BlockingIterator(walk: SubscriberWalk(core: core, tenant: tenant, subscriber: subscriber))
+        BlockingIterator(walk: JoinedWalk(journals: journals, tenant: tenant, subscriber: subscriber))
     }
 
     public struct BlockingIterator {
-        let walk: SubscriberWalk<Storage>
+        let walk: JoinedWalk<Storage>
 
         /// The next batch, nil at the durable end. Throws as `AsyncIterator.next` does.
         public mutating func next() throws(WALError) -> RecordBatch? { try walk.next() }
     }
 
     public struct AsyncIterator: AsyncIteratorProtocol {
-        let walk: SubscriberWalk<Storage>
+        let walk: JoinedWalk<Storage>
 
         /// The next batch, nil at the durable end. Throws `.damaged` once for each place whose bytes fail their
         /// checks and `.keyForgotten` for each row of records whose key is no more, and goes on behind it with the next
-        /// call. Throws `.keyUnavailable` once for each tenant whose key is not to be had, and goes on with the other
-        /// tenants: iterate anew for that one's records.
+        /// call. Throws `.keyUnavailable` once for each tenant whose key is not to be had, and `.journalUnavailable` for
+        /// each whose own journal is not, and goes on with the other tenants: iterate anew for that one's records.
         public mutating func next() async throws(WALError) -> RecordBatch? { try await Self.advance(walk) }
 
         public mutating func next(isolation actor: isolated (any Actor)?) async throws(WALError) -> RecordBatch? {
             try await Self.advance(walk)
         }
 
-        private static func advance(_ walk: SubscriberWalk<Storage>) async throws(WALError) -> RecordBatch? {
-            let result = await walk.core.readQueue.run { () -> Result<RecordBatch?, WALError> in
+        private static func advance(_ walk: JoinedWalk<Storage>) async throws(WALError) -> RecordBatch? {
+            let result = await walk.journals.shared.readQueue.run { () -> Result<RecordBatch?, WALError> in
                 do throws(WALError) { return .success(try walk.next()) } catch { return .failure(error) }
             }
             return try result.get()
@@ -53,7 +53,7 @@ public struct SubscriberRecords<Storage: JournalStorage>: AsyncSequence, Sendabl
     }
 }
 
-/// The walk itself.
+/// The walk through one journal.
 ///
 /// Safe to share although unchecked: its variables are touched by its one iterator only, on the log's reader thread or
 /// on the thread of a blocking iterator.
@@ -65,11 +65,16 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
     /// It may keep its files open between two batches.
     private var hasPlace = false
 
-    init(core: LogCore<Storage>, tenant: TenantName?, subscriber: TenantName) {
+    init(
+        core: LogCore<Storage>, tenant: TenantName?, subscriber: TenantName,
+        wants: ((TenantName, UInt64) -> Bool)? = nil
+    ) {
         self.core = core
+        var source = core.walkSource(of: tenant, for: subscriber)
+        source.wants = wants
         walk = RecordWalk(
             storage: core.storage, format: core.format, keys: FrameKeys(core.options.keyProvider), tenant: tenant,
-            source: core.walkSource(of: tenant, for: subscriber))
+            source: source)
         do throws(WALError) {
             try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
         } catch { refusal = error }
@@ -125,22 +130,22 @@ extension WriteAheadLogEngine {
     /// What a subscriber has not acknowledged yet of one tenant. Registers the subscriber: from then on the log keeps
     /// what it has not acknowledged.
     public func records(of tenant: TenantName, subscriber: TenantName) -> SubscriberRecords<Storage> {
-        SubscriberRecords(core: core, tenant: tenant, subscriber: subscriber)
+        SubscriberRecords(journals: journals, tenant: tenant, subscriber: subscriber)
     }
 
     /// What a subscriber has not acknowledged yet of all tenants, each one's in order. Registers the subscriber.
     public func records(subscriber: TenantName) -> SubscriberRecords<Storage> {
-        SubscriberRecords(core: core, tenant: nil, subscriber: subscriber)
+        SubscriberRecords(journals: journals, tenant: nil, subscriber: subscriber)
     }
 
     /// Makes a subscriber known: from now on the log keeps what it has not acknowledged.
     /// Throws `.tooManySubscribers`.
     public func register(subscriber: TenantName) throws(WALError) {
-        try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
+        try journals.register(subscriber)
     }
 
     /// Forgets a subscriber; what only it had not acknowledged may then be reclaimed.
-    public func unregister(subscriber: TenantName) { core.lock.withLock { core.unregister(subscriber) } }
+    public func unregister(subscriber: TenantName) { journals.unregister(subscriber) }
 
     /// Notes that a subscriber has all of a tenant's records through the batch's last. Returns at once: the note
     /// rides on the next commit, or follows within `idleMilliseconds`. A crash before that means that records are read
@@ -152,17 +157,24 @@ extension WriteAheadLogEngine {
 
     /// The same by sequence number.
     public func acknowledge(through sequence: UInt64, of tenant: TenantName, subscriber: TenantName) {
-        core.lock.withLock { core.acknowledge(subscriber, tenant: tenant, through: sequence) }
+        // Whoever has a record has all before it, wherever they are.
+        for core in journals.openCores(with: tenant) {
+            core.lock.withLock { core.acknowledge(subscriber, tenant: tenant, through: sequence) }
+        }
     }
 
     /// The same as `flushAcknowledgements`, blocking the calling thread.
-    public func flushAcknowledgementsBlocking() throws(WALError) { try core.flushAcknowledgements() }
+    public func flushAcknowledgementsBlocking() throws(WALError) {
+        try journals.flushAcknowledgements()
+    }
 
     /// Returns when all acknowledgements given so far are durable. Throws `.failed`, `.closed`, `.journalFull`.
     public func flushAcknowledgements() async throws(WALError) {
-        let core = self.core
+        let journals = self.journals
         let result = await core.readQueue.run { () -> Result<Void, WALError> in
-            do throws(WALError) { return .success(try core.flushAcknowledgements()) } catch { return .failure(error) }
+            do throws(WALError) { return .success(try journals.flushAcknowledgements()) } catch {
+                return .failure(error)
+            }
         }
         try result.get()
     }

@@ -18,6 +18,10 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     let storage: Storage
     let keys: FrameKeys
     let recovered: Contents
+    /// Where tenants are, as the log said before any of its journals was looked at.
+    let placements: PlacementTable
+    /// The journals of tenants' own, in the order of `placements`.
+    private let dedicated: [(residence: PlacementTable.Residence, view: Result<WriteAheadLogReader, WALError>)]
 
     /// What recovery found, unchanged from then on.
     struct Contents: Sendable {
@@ -61,15 +65,34 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     /// Opens a view of the log in a storage. Reads of the journal what `scope` says; blocks meanwhile. `opensBodies`
     /// has the whole journal read, every frame decompressed and its records checked; encrypted ones by their checksums
     /// only where the key is not to be had. `keyProvider` is needed for records that are encrypted, and for nothing else.
+    ///
+    /// Journals of tenants' own are looked at as well; one that cannot be read is no error here (`journals`).
     /// Throws `.notALog`, `.unsupportedFormat`, `.storage`.
-    public init(
+    public convenience init(
         storage: Storage, scope: RecoveryScope = .sinceCheckpoint, opensBodies: Bool = false,
         keyProvider: (any KeyProvider)? = nil,
         progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) {
+        try self.init(
+            storage: storage, dedicated: nil, scope: scope, opensBodies: opensBodies, keyProvider: keyProvider,
+            progress: progress)
+    }
+
+    /// `dedicated`: whose own journal it is to be. `readsOthers`: what the root says of tenants' own journals counts.
+    init(
+        storage: Storage, dedicated root: DedicatedRoot?, scope: RecoveryScope, opensBodies: Bool,
+        keyProvider: (any KeyProvider)?, progress: (@Sendable (UInt64, UInt64) -> Void)?, readsOthers: Bool = true
+    ) throws(WALError) {
         self.storage = storage
         keys = FrameKeys(keyProvider)
-        format = try LogRoot(storage: storage).openForReading()
+        format = try LogRoot(storage: storage, dedicated: root).openForReading()
+        // Before the shared journal: what a tenant has in its next residence is whole then in the one before.
+        (placements, dedicated) = try Self.dedicatedViews(of: storage, format, readsOthers) {
+            (storage, root) throws(WALError) in
+            try WriteAheadLogReader(
+                storage: storage, dedicated: root, scope: scope, opensBodies: opensBodies, keyProvider: keyProvider,
+                progress: nil, readsOthers: false)
+        }
         let recovery = Recovery(
             storage: storage, format: format, scope: scope, opensBodies: opensBodies, keys: keys, progress: progress)
         do throws(StorageError) { writer = try storage.writer() } catch { throw .storage(error) }
@@ -114,10 +137,29 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
         }
     }
 
-    /// Tenants in the order in which they came.
+    /// Tenants in the order in which they came, those behind the others that came to a journal of their own.
     public var tenants: [TenantStatus] {
+        TenantStatus.joining(tenantsHere, dedicated.map { ($0.residence, try? $0.view.get().tenantsHere) })
+    }
+    private var tenantsHere: [TenantStatus] {
         TenantStatus.all(in: recovered.state, files: recovered.files, segments: recovered.segments)
     }
+    var dedicatedJournals: [JournalView<Storage>] {
+        let root = PlacementRoot(storage: storage, format: format)
+        var journals: [JournalView<Storage>] = []
+        for (residence, view) in dedicated {
+            let path = root.storage(of: residence.tenant, in: residence.home.directory).rootDescription
+            if journals.contains(where: { $0.path == path }) { continue }
+            journals.append(JournalView(tenant: residence.tenant, path: path, view: view))
+        }
+        return journals
+    }
+
+    /// The view of a tenant's own journal.
+    func dedicatedView(of residence: PlacementTable.Residence) -> Result<WriteAheadLogReader, WALError> {
+        dedicated.first { $0.residence == residence }?.view ?? .failure(.unknownTenant(residence.tenant))
+    }
+
     /// Subscribers, by name.
     public var subscribers: [TenantName] { recovered.state.subscribers }
     /// The log's journal files, oldest first.
@@ -126,9 +168,16 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     /// The records of a tenant, or of all tenants for nil, from a sequence number on: each tenant's in the order of their
     /// numbers, those in segments first. An unknown tenant has none.
     public func records(of tenant: TenantName? = nil, from sequence: UInt64 = 1) -> StoredRecords<Storage> {
+        StoredRecords(StoredWalk(of: tenant, from: sequence, shared: self, table: placements))
+    }
+
+    /// The records of this journal; nil for a tenant that it does not know.
+    func walk(
+        of tenant: TenantName?, from sequence: UInt64, wants: @escaping (TenantName, UInt64) -> Bool
+    ) -> RecordWalk<Storage>? {
         let contents = recovered
         let index = tenant.flatMap { contents.state.index(of: $0) }
-        if tenant != nil, index == nil { return StoredRecords(nil) }
+        if tenant != nil, index == nil { return nil }
         // What a living writer moves into segments meanwhile is looked for there.
         var segments = contents.segments
         let (storage, format) = (storage, format)
@@ -159,10 +208,9 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 if again { try readAgain() }
                 return segments.entry(of: tenant, above: sequence)?.name
             },
-            floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) },
+            floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) }, wants: wants,
             erasedThrough: { erasures.through($0, $1) })
-        return StoredRecords(
-            RecordWalk(storage: storage, format: format, keys: keys, tenant: tenant, source: source))
+        return RecordWalk(storage: storage, format: format, keys: keys, tenant: tenant, source: source)
     }
 
     /// The commits of a journal file, damaged places left out, for tools that show a log's structure.
@@ -183,19 +231,6 @@ extension WriteAheadLogReader where Storage == DirectStorage {
             storage: DirectStorage(root: FilePath(path), direct: directIO), scope: scope, opensBodies: opensBodies,
             keyProvider: keyProvider, progress: progress)
     }
-}
-
-/// Batches read one after the other. One thread at a time; copies share their place.
-public struct StoredRecords<Storage: JournalStorage> {
-    private let walk: RecordWalk<Storage>?
-
-    init(_ walk: RecordWalk<Storage>?) { self.walk = walk }
-
-    /// The next batch, nil at the end. Throws `.damaged` once for each place whose bytes fail their checks, unless every
-    /// subscriber has what stood there or the view's report tells of it, and `.keyForgotten` for each row of records whose
-    /// key is no more, and goes on behind it with the next call; `.keyUnavailable` once for each tenant whose key is not to
-    /// be had, and goes on with the others; `.storage` where the device fails.
-    public mutating func next() throws(WALError) -> RecordBatch? { try walk?.next() }
 }
 
 /// A journal file, as tools show it.

@@ -16,6 +16,10 @@ import WALStorage
 public struct LogRepair<Storage: JournalStorage>: Sendable {
     private let storage: Storage
     private let options: WriteAheadLogOptions
+    /// Whose own journal this is; nil: the shared one.
+    private var dedicated: DedicatedRoot?
+    /// The log's root, where this is a tenant's own journal: nobody opens the log meanwhile.
+    private var logRoot: Storage?
 
     /// `options`: as the log is opened; `segmentLimit` must leave room for what moves into segments.
     public init(storage: Storage, options: WriteAheadLogOptions = WriteAheadLogOptions()) {
@@ -23,13 +27,35 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
         self.options = options
     }
 
-    /// What a repair would do. Reads the whole log, every frame opened; changes nothing, and works beside a living writer,
+    /// Repairs of the journals that tenants have of their own. Each is a repair by itself, of one journal; those that cannot
+    /// be read are left out. Throws like `plan`.
+    public func ownJournals() throws(WALError) -> [(tenant: TenantName, path: String, repair: LogRepair)] {
+        guard dedicated == nil else { return [] }
+        let format = try LogRoot(storage: storage).openForReading()
+        let root = PlacementRoot(storage: storage, format: format)
+        var journals: [(tenant: TenantName, path: String, repair: LogRepair)] = []
+        for residence in try root.table().residences {
+            guard case .dedicated(let directory) = residence.home else { continue }
+            let place = root.storage(of: residence.tenant, in: directory)
+            let own = DedicatedRoot(
+                logIdentifier: format.logIdentifier, tenant: residence.tenant, mayCreate: false)
+            if journals.contains(where: { $0.path == place.rootDescription }) { continue }
+            do throws(WALError) { _ = try LogRoot(storage: place, dedicated: own).openForReading() } catch { continue }
+            var repair = LogRepair(storage: place, options: options)
+            repair.dedicated = own
+            repair.logRoot = storage
+            journals.append((residence.tenant, place.rootDescription, repair))
+        }
+        return journals
+    }
+
+    /// What a repair would do to this journal. Reads the whole log, every frame opened; changes nothing, and works beside a living writer,
     /// which may be mending some of it meanwhile. Blocks the calling thread. Throws `.notALog`, `.unsupportedFormat`,
     /// `.storage`.
     public func plan(progress: (@Sendable (UInt64, UInt64) -> Void)? = nil) throws(WALError) -> RepairPlan {
         let reader = try WriteAheadLogReader(
-            storage: storage, scope: .wholeJournal, opensBodies: true, keyProvider: options.keyProvider,
-            progress: progress)
+            storage: storage, dedicated: dedicated, scope: .wholeJournal, opensBodies: true,
+            keyProvider: options.keyProvider, progress: progress, readsOthers: false)
         var plan = RepairPlan()
         if let fault = try formatFault() {
             plan.steps.append(.init(action: .rewriteFormat, path: "FORMAT", reasons: [fault]))
@@ -42,7 +68,7 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
         return plan
     }
 
-    /// Repairs the log: makes the plan, takes the log's lock, makes the plan again and carries it out, then looks once
+    /// Repairs this journal: makes the plan, takes the log's lock, makes the plan again and carries it out, then looks once
     /// more. Moves undelivered records of all journal files up to the last damaged one; blocks the calling thread
     /// meanwhile. Does nothing where nothing is amiss. Where damage may have swallowed that a subscriber came, what
     /// others have may be what it lacks: then nothing leaves the journal (`RepairReport.mayLackSubscribers`), unless
@@ -62,6 +88,9 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
             throw .invalidOption(
                 "segmentLimit 0: there is nowhere to move to what can be read of damaged journal files")
         }
+        let lock: Storage.Lock?
+        do throws(StorageError) { lock = try logRoot?.lockForWriting() } catch { throw .storage(error) }
+        defer { withExtendedLifetime(lock) {} }
         let before = try namesInQuarantine()
         let statistics = try carryOut(&report, forgetsSubscribers: forgetsSubscribers)
         report.recordsMoved = statistics.records
@@ -113,7 +142,9 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
     private func open(report: inout RepairReport) throws(WALError) -> WriteAheadLogEngine<Storage> {
         var options = options
         options.recoveryScope = .wholeJournal
-        return try WriteAheadLogEngine.open(storage: storage, options: options, progress: nil) {
+        return try WriteAheadLogEngine.open(
+            storage: storage, dedicated: dedicated, options: options, opensOthers: false, progress: nil
+        ) {
             (core, found) throws(WALError) in
             // Others may have written the log since the plan was made without its lock.
             if !report.plan.isEmpty { report.plan = try plan() }

@@ -18,6 +18,7 @@ extension LogFront {
     ) throws(WALError) -> WALError? {
         let staging = tenantStaging[index]
         if staging.takenLength.addingSaturated(UInt64(length)) <= staging.lengthLimit { return nil }
+        try checkPresence(of: tenant)
         let policy = retention.entries[index].policy
         guard let budget = policy.budget else {
             tenantStaging[index].lengthLimit = .max

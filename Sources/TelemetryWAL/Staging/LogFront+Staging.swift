@@ -142,9 +142,8 @@ extension LogFront {
                 return .mustWait(error)
             }
         } else {
-            guard state.tenants.count < options.maximumTenants, checkpointFits(growingBy: 2048) else {
-                throw .tooManyTenants(limit: state.tenants.count)
-            }
+            try checkPresence(of: tenant)
+            try checkRoomForTenant()
             try checkBudget(retention.policy(of: tenant), count: count, length: length)
         }
         func worst() -> Int {
@@ -176,13 +175,8 @@ extension LogFront {
             }
             return .mustWait(.journalFull(reason: "the next journal file is being made"))
         }
-        let index = known ?? state.makeIndex(of: tenant)
+        let index = known ?? addTenant(tenant)
         if known == nil {
-            lookup.add(tenant)
-            tenantStaging.append(TenantStaging(state.tenants[index], weight: weights[tenant] ?? TenantWeight.standard))
-            retention.add(state.tenants[index])
-            reserveDrops(by: retention.entries[index].policy, tenant: index)
-            admission.fileStart = fileStartBound()
             if waits, let round = roundForAppend(tenant: index, named: tenant, count: count, length: length) {
                 return .granted(tenantIndex: index, round: round)
             }

@@ -54,6 +54,10 @@ class LogFront: @unchecked Sendable {
     @LockGuarded final var committerIsCalled: Bool = false
     /// By the tenant's index: what staging knows beyond the durable state.
     @LockGuarded final var tenantStaging: [TenantStaging]
+    /// Tenants whose records go to another journal of the log, or are about to.
+    @LockGuarded final var departed: Set<TenantName> = []
+    /// Which of the log's journals this is; 0: the shared one. Set before it is shared between threads.
+    final var number: UInt32 = 0
     /// Weights of tenants, known or not, where they are not the standard one.
     final var weights: [TenantName: Int]
     /// Why no commit is taken any more; goes from nil to an error once.

@@ -1,0 +1,575 @@
+import Logging
+import Synchronization
+import WALFormat
+import WALStorage
+
+/// The journals of a log: the one at its root, which tenants share, and those of single tenants. Each is a whole engine of
+/// its own, `LogCore` with its threads; this class knows who is where, and moves tenants between them.
+///
+/// A tenant's numbers go on from one journal to the next, and `PLACEMENTS` says which are where (`PlacementTable`).
+/// Records stay where they were appended until everybody has them: a move writes no record twice, and costs the tenant
+/// some milliseconds. First the journal that it leaves takes no more of it; when all that was staged there is durable, its
+/// next number is made durable in the journal that it comes to; then the table is replaced, which is the moment of the
+/// move; then appends go on. A crash before that leaves a number that nobody has; after it, the move.
+///
+/// Readers go by residences (`JoinedWalk`): all of a tenant's first, then all of its second.
+///
+/// Safe to share although unchecked: `lock` guards what changes.
+final class Journals<Storage: JournalStorage>: @unchecked Sendable {
+    let shared: LogCore<Storage>
+    /// False as long as no tenant has, or had, a journal of its own: asked by each append.
+    private let hasPlacements: Atomic<Bool>
+    private let root: PlacementRoot<Storage>
+    private let options: WriteAheadLogOptions
+
+    private let lock = Lock()
+    private let moveEnds = Condition()
+    // Guarded by `lock`.
+    private var currentTable: PlacementTable {
+        didSet { residencesByTenant = Dictionary(grouping: currentTable.residences, by: \.tenant) }
+    }
+    private var residencesByTenant: [TenantName: [PlacementTable.Residence]]
+    private var dedicated: [Key: Journal] = [:]
+    /// Tenants that are in the table, and where their records are appended.
+    private var current: [TenantName: Journal] = [:]
+    private var byNumber: [UInt32: LogCore<Storage>] = [:]
+    private var lastNumber: UInt32 = 0
+    /// Who is being moved; one at a time.
+    private var moving: TenantName?
+    private var waiters: [Waiter] = []
+    private var isClosed = false
+
+    /// A journal of a tenant's own.
+    private struct Key: Hashable {
+        var tenant: TenantName
+        var directory: String
+    }
+
+    private enum Journal {
+        case open(LogCore<Storage>, RecoveryReport)
+        case unavailable(WALError)
+
+        var core: LogCore<Storage>? { if case .open(let core, _) = self { core } else { nil } }
+    }
+
+    /// Opens the journals of tenants' own. One that cannot be opened keeps nobody else from appending. Not `opensOthers`: the
+    /// shared journal is to be repaired, nothing more.
+    init(
+        shared: LogCore<Storage>, root: PlacementRoot<Storage>, options: WriteAheadLogOptions, opensOthers: Bool = true
+    ) throws(WALError) {
+        self.shared = shared
+        self.root = root
+        self.options = options
+        currentTable =
+            opensOthers ? try root.table() : PlacementTable(logIdentifier: root.format.logIdentifier)
+        residencesByTenant = Dictionary(grouping: currentTable.residences, by: \.tenant)
+        hasPlacements = Atomic(!currentTable.residences.isEmpty)
+        for residence in currentTable.residences {
+            guard case .dedicated(let directory) = residence.home else { continue }
+            let key = Key(tenant: residence.tenant, directory: directory)
+            if dedicated[key] != nil { continue }
+            dedicated[key] = openAsItIs(key)
+        }
+        for residence in currentTable.residences { current[residence.tenant] = journal(of: residence) }
+        let subscribers = shared.lock.withLock { shared.state.subscribers }
+        for residence in currentTable.residences {
+            guard let core = journal(of: residence).core else { continue }
+            if core !== shared { adopt(subscribers, core, residence.tenant) }
+            if currentTable.residences(of: residence.tenant).last == residence {
+                // What damage took of a journal must not have numbers given again.
+                try core.arrive(residence.tenant, from: residence.firstSequence)
+            }
+        }
+        for (tenant, journal) in current {
+            for core in all where core !== journal.core { core.lock.withLock { _ = core.depart(tenant) } }
+        }
+        vacate()
+    }
+
+    private func openAsItIs(_ key: Key) -> Journal {
+        do throws(WALError) { return try openJournal(key, mayCreate: false) } catch {
+            let path = root.storage(of: key.tenant, in: key.directory).rootDescription
+            options.logger.error(
+                "a tenant's own journal cannot be opened: the tenant has to wait",
+                metadata: ["tenant": "\(key.tenant)", "path": "\(path)", "error": "\(error)"])
+            return .unavailable(.journalUnavailable(tenant: key.tenant, path: path, reason: "\(error)"))
+        }
+    }
+
+    private func openJournal(_ key: Key, mayCreate: Bool) throws(WALError) -> Journal {
+        var options = self.options
+        options.maximumTenants = 1
+        options.descriptorLimit = ReaderFiles.leastLimit(spareFiles: options.spareFiles)
+        options.retention = shared.lock.withLock { shared.retention.policy(of: key.tenant) }
+        options.tenantRetention = [:]
+        let (core, report) = try WriteAheadLogEngine<Storage>.openJournal(
+            storage: root.storage(of: key.tenant, in: key.directory), options: options,
+            dedicated: DedicatedRoot(
+                logIdentifier: root.format.logIdentifier, tenant: key.tenant, mayCreate: mayCreate))
+        if core.lock.withLock({ core.state.tenants.contains { $0.name != key.tenant } }) {
+            core.abandon()
+            throw .notALog(
+                path: core.storage.rootDescription, reason: "it has records of others than tenant \(key.tenant)")
+        }
+        lock.withLock {
+            lastNumber += 1
+            core.number = lastNumber
+            byNumber[lastNumber] = core
+        }
+        return .open(core, report)
+    }
+
+    private func adopt(_ subscribers: [TenantName], _ core: LogCore<Storage>, _ tenant: TenantName) {
+        do throws(WALError) { 
+            try core.adoptSubscribers(subscribers, forgetsOthers: !shared.mayLackSubscribers)
+         } catch {
+            options.logger.error(
+                "a subscriber cannot be registered in a tenant's own journal",
+                metadata: ["tenant": "\(tenant)", "error": "\(error)"])
+        }
+    }
+
+    // MARK: - Who is where
+
+    /// The journal that a tenant's records are appended to. Throws `.journalUnavailable`.
+    @inline(__always)
+    func core(of tenant: TenantName) throws(WALError) -> LogCore<Storage> {
+        guard hasPlacements.load(ordering: .acquiring) else { return shared }
+        return try placedCore(of: tenant)
+    }
+
+    @inline(never)
+    private func placedCore(of tenant: TenantName) throws(WALError) -> LogCore<Storage> {
+        switch lock.withLock({ current[tenant] }) {
+        case .open(let core, _): return core
+        case .unavailable(let error): throw error
+        case nil: return shared
+        }
+    }
+
+    func core(numbered number: UInt32) -> LogCore<Storage>? {
+        number == 0 ? shared : lock.withLock { byNumber[number] }
+    }
+
+    /// All journals that are open, the shared one first.
+    var all: [LogCore<Storage>] {
+        guard hasPlacements.load(ordering: .acquiring) else { return [shared] }
+        return lock.withLock { [shared] + byNumber.sorted { $0.key < $1.key }.map(\.value) }
+    }
+
+    /// The journals that have, or may have, records of a tenant. Throws `.journalUnavailable` where one cannot be used.
+    func cores(with tenant: TenantName) throws(WALError) -> [LogCore<Storage>] {
+        var cores = [shared]
+        for residence in table.residences(of: tenant) {
+            switch lock.withLock({ journal(of: residence) }) {
+            case .open(let core, _): if !cores.contains(where: { $0 === core }) { cores.append(core) }
+            case .unavailable(let error): throw error
+            }
+        }
+        return cores
+    }
+
+    /// The same without those that cannot be used.
+    func openCores(with tenant: TenantName) -> [LogCore<Storage>] {
+        guard hasPlacements.load(ordering: .acquiring) else { return [shared] }
+        return lock.withLock {
+            (residencesByTenant[tenant] ?? []).reduce(into: [shared]) { cores, residence in
+                guard let core = journal(of: residence).core, !cores.contains(where: { $0 === core }) else { return }
+                cores.append(core)
+            }
+        }
+    }
+
+    /// The residence that a tenant's number belongs to, and its journal; nil for a tenant that was never placed.
+    func residence(
+        of tenant: TenantName, at sequence: UInt64
+    ) -> (firstSequence: UInt64, core: LogCore<Storage>?)? {
+        guard hasPlacements.load(ordering: .acquiring) else { return nil }
+        return lock.withLock {
+            guard let residences = residencesByTenant[tenant] else { return nil }
+            // What is before the first one nobody lacks any more.
+            guard let residence = residences.last(where: { $0.firstSequence <= sequence }) else { return (0, nil) }
+            return (residence.firstSequence, journal(of: residence).core)
+        }
+    }
+
+    var table: PlacementTable { lock.withLock { currentTable } }
+
+    /// The table, and the journals of its residences, in its order; nil for one that cannot be used.
+    var residences: [(residence: PlacementTable.Residence, core: LogCore<Storage>?)] {
+        guard hasPlacements.load(ordering: .acquiring) else { return [] }
+        return lock.withLock { currentTable.residences.map { ($0, journal(of: $0).core) } }
+    }
+
+    /// What opening the tenants' own journals found.
+    var reports: [(path: String, report: RecoveryReport)] {
+        lock.withLock {
+            dedicated.values.compactMap {
+                if case .open(let core, let report) = $0 { (core.storage.rootDescription, report) } else { nil }
+            }
+        }.sorted { $0.path < $1.path }
+    }
+
+    /// Where a tenant's records are, or of all tenants that were ever placed.
+    func residences(of tenant: TenantName?) -> [TenantResidence] {
+        lock.withLock {
+            TenantResidence.all(in: currentTable, of: tenant, root) { residence in
+                if case .unavailable(let error) = journal(of: residence) { "\(error)" } else { nil }
+            }
+        }
+    }
+
+    /// Under the lock, or before there is another thread.
+    private func journal(of residence: PlacementTable.Residence) -> Journal {
+        guard case .dedicated(let directory) = residence.home else { return .open(shared, RecoveryReport()) }
+        return dedicated[Key(tenant: residence.tenant, directory: directory)] ?? .unavailable(.closed)
+    }
+
+    // MARK: - Appends amid a move
+
+    /// Blocks while a tenant is on its way.
+    func waitWhileMoving(_ tenant: TenantName) {
+        lock.withLock { while moving == tenant, !isClosed { moveEnds.wait(lock) } }
+    }
+
+    /// Suspends while a tenant is on its way.
+    func suspendWhileMoving(_ tenant: TenantName) async {
+        await Waiter.suspend { waiter in
+            let waits = lock.withLock {
+                guard moving == tenant, !isClosed else { return false }
+                waiters.append(waiter)
+                return true
+            }
+            if !waits { waiter.resume() }
+        }
+    }
+
+    /// Runs an append on the journal where a tenant's records go; again, where the tenant has gone elsewhere meanwhile.
+    @inline(__always)
+    func appending<Value>(
+        to tenant: TenantName, _ append: (LogCore<Storage>) throws(WALError) -> Value
+    ) throws(WALError) -> Value {
+        while true {
+            let core = try core(of: tenant)
+            do throws(WALError) { return try append(core) } catch {
+                guard hasLeft(tenant, core, error) else { throw error }
+            }
+            waitWhileMoving(tenant)
+        }
+    }
+
+    /// The same, suspending.
+    @inline(__always)
+    func appendSuspending(
+        _ load: LogFront.Load, tenant: TenantName, length: Int
+    ) async throws(WALError) -> UInt64 {
+        while true {
+            let core = try core(of: tenant)
+            do throws(WALError) {
+                return try await core.appendSuspending(load, tenant: tenant, length: length)
+            } catch {
+                guard hasLeft(tenant, core, error) else { throw error }
+            }
+            await suspendWhileMoving(tenant)
+        }
+    }
+
+    /// The same, without waiting for anything.
+    @inline(__always)
+    func enqueue(_ record: TelemetryRecord, tenant: TenantName, length: Int) throws(WALError) -> Ticket {
+        while true {
+            let core = try core(of: tenant)
+            do throws(WALError) {
+                return Ticket(
+                    group: try core.enqueue(record, tenant: tenant, length: length), journal: core.number)
+            } catch {
+                guard hasLeft(tenant, core, error), !lock.withLock({ moving == tenant }) else { throw error }
+            }
+        }
+    }
+
+    /// Whether a journal refused an append since the tenant is elsewhere, or about to be.
+    @inline(never)
+    private func hasLeft(_ tenant: TenantName, _ core: LogCore<Storage>, _ error: WALError) -> Bool {
+        switch error {
+        case .placementChanging: true
+        // Nobody needed it any more.
+        case .closed: lock.withLock { !isClosed && core !== shared && current[tenant]?.core !== core }
+        default: false
+        }
+    }
+
+    func durableBlocking(through ticket: Ticket) throws(WALError) {
+        // Of a journal that is no more all is durable.
+        try core(numbered: ticket.journal)?.durableBlocking(through: ticket.group)
+    }
+
+    func durable(through ticket: Ticket) async throws(WALError) {
+        try await core(numbered: ticket.journal)?.durable(through: ticket.group)
+    }
+
+    // MARK: - Moving
+
+    /// Has a tenant's records appended elsewhere from now on. Blocks until that is so. Holds no lock.
+    func place(_ tenant: TenantName, _ placement: Placement) throws(WALError) {
+        try placement.checked()
+        let isNews = try lock.withLock { () throws(WALError) in
+            while moving != nil, !isClosed { moveEnds.wait(lock) }
+            if isClosed { throw .closed }
+            let home = currentTable.residences(of: tenant).last?.home ?? .shared
+            guard home != placement.home else { return false }
+            moving = tenant
+            return true
+        }
+        guard isNews else { return }
+        defer { endMove() }
+        vacate()
+        try move(tenant, to: placement.home)
+        vacate()
+    }
+
+    private func endMove() {
+        let waiters = lock.withLock {
+            moving = nil
+            moveEnds.broadcast()
+            defer { self.waiters = [] }
+            return self.waiters
+        }
+        for waiter in waiters { waiter.resume() }
+    }
+
+    private func move(_ tenant: TenantName, to home: PlacementTable.Home) throws(WALError) {
+        let source = try core(of: tenant)
+        // There before any journal is that it may come to name: without it, none of them is believed.
+        if !hasPlacements.load(ordering: .relaxed) {
+            try root.write(table)
+            hasPlacements.store(true, ordering: .releasing)
+        }
+        let target = try journal(for: home, of: tenant)
+        let group = source.lock.withLock { source.depart(tenant) }
+        do throws(WALError) {
+            try source.durableBlocking(through: group)
+            let first = source.lock.withLock { source.nextSequence(of: tenant) }
+            try target.arrive(tenant, from: first)
+            try enter(PlacementTable.Residence(tenant: tenant, home: home, firstSequence: first), source)
+        } catch {
+            // Nothing was appended elsewhere: it stays where it was.
+            source.lock.withLock { source.readmit(tenant) }
+            throw error
+        }
+        target.lock.withLock { target.readmit(tenant) }
+        options.logger.notice(
+            "a tenant has moved", metadata: ["tenant": "\(tenant)", "to": "\(target.storage.rootDescription)"])
+    }
+
+    /// The moment of a move. Where it is not known whether the table was replaced, the tenant is refused until the log is
+    /// opened again, which tells.
+    private func enter(
+        _ residence: PlacementTable.Residence, _ source: LogCore<Storage>
+    ) throws(WALError) {
+        var table = self.table
+        // Numbers that nobody has need no residence.
+        if table.residences(of: residence.tenant).isEmpty, residence.firstSequence > 1 {
+            table.residences.append(.init(tenant: residence.tenant, home: .shared, firstSequence: 1))
+        }
+        if let last = table.residences.lastIndex(where: { $0.tenant == residence.tenant }),
+            table.residences[last].firstSequence == residence.firstSequence
+        {
+            table.residences.remove(at: last)
+        }
+        if table.residences(of: residence.tenant).last?.home != residence.home { table.residences.append(residence) }
+        do throws(WALError) { try replaceTable(table) } catch {
+            var asBefore = self.table
+            asBefore.generation += 1
+            do throws(WALError) { try replaceTable(asBefore) } catch let second {
+                lock.withLock { current[residence.tenant] = .unavailable(second) }
+                throw second
+            }
+            throw error
+        }
+        lock.withLock { current[residence.tenant] = journal(of: residence) }
+    }
+
+    private func replaceTable(_ table: PlacementTable) throws(WALError) {
+        var table = table
+        table.generation += 1
+        #if Simulation
+            let forgets = DeliberateBug.isActive(.forgetPlacement)
+        #else
+            let forgets = false
+        #endif
+        if !forgets { try root.write(table) }
+        lock.withLock { currentTable = table }
+    }
+
+    /// The journal at a home, opened or made where it is not.
+    private func journal(for home: PlacementTable.Home, of tenant: TenantName) throws(WALError) -> LogCore<Storage> {
+        guard case .dedicated(let directory) = home else { return shared }
+        let key = Key(tenant: tenant, directory: directory)
+        let known = lock.withLock { dedicated[key] }
+        switch known {
+        case .open(let core, _): return core
+        case .unavailable(let error): throw error
+        case nil: break
+        }
+        guard lock.withLock({ dedicated.count }) < options.dedicatedJournalLimit else {
+            throw .invalidOption(
+                "\(options.dedicatedJournalLimit) tenants have journals of their own; raise dedicatedJournalLimit")
+        }
+        let journal = try openJournal(key, mayCreate: true)
+        lock.withLock { dedicated[key] = journal }
+        guard let core = journal.core else { throw .closed }
+        try core.adoptSubscribers(shared.lock.withLock { shared.state.subscribers }, forgetsOthers: false)
+        return core
+    }
+
+    /// Takes residences out of the table of which nobody is promised anything any more, and removes journals that have no
+    /// tenant then. What cannot be done now is done another time. While a move is under way, by its thread only.
+    func vacate() {
+        var table = self.table
+        for tenant in Set(table.residences.map(\.tenant)) {
+            let own = table.residences(of: tenant)
+            for (residence, next) in zip(own, own.dropFirst()) {
+                guard let core = lock.withLock({ journal(of: residence).core }),
+                    core.hasReleased(tenant, before: next.firstSequence)
+                else { break }
+                table.residences.removeAll { $0 == residence }
+            }
+        }
+        let homes = Set(
+            table.residences.compactMap { residence in
+                if case .dedicated(let directory) = residence.home {
+                    Key(tenant: residence.tenant, directory: directory)
+                } else {
+                    nil
+                }
+            })
+        let empty = lock.withLock { dedicated.keys.filter { !homes.contains($0) } }
+        guard table.residences != self.table.residences || !empty.isEmpty else { return }
+        do throws(WALError) {
+            if table.residences != self.table.residences { try replaceTable(table) }
+            for key in empty { try remove(key) }
+        } catch {
+            options.logger.warning("what a tenant has left stays for now", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Closes a journal that has no tenant any more, and removes its files.
+    private func remove(_ key: Key) throws(WALError) {
+        guard let core = lock.withLock({ dedicated[key]?.core }) else { return }
+        try core.close()
+        lock.withLock {
+            dedicated[key] = nil
+            byNumber[core.number] = nil
+        }
+        do throws(StorageError) {
+            let storage = core.storage
+            var names = try storage.entries(of: "journal").map { "journal/" + $0 }
+            for (tenant, entries) in core.segments.tenants {
+                names += entries.map { SegmentName.directory(of: tenant) + "/" + $0.name }
+            }
+            try storage.discard(names + ["FORMAT", "LOCK"])
+        } catch { throw .storage(error) }
+    }
+
+    // MARK: - Of all journals
+
+    /// Adds up what each journal has, asked under its lock.
+    func sum<Value: AdditiveArithmetic>(_ value: (LogCore<Storage>) -> Value) -> Value {
+        all.reduce(.zero) { sum, core in sum + core.lock.withLock { value(core) } }
+    }
+
+    func register(_ subscriber: TenantName) throws(WALError) {
+        // The shared one first: a journal that comes meanwhile takes its subscribers from there.
+        try shared.lock.withLock { () throws(WALError) in try shared.register(subscriber) }
+        for core in all where core !== shared {
+            try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
+        }
+    }
+
+    func unregister(_ subscriber: TenantName) {
+        for core in all { core.lock.withLock { core.unregister(subscriber) } }
+    }
+
+    func flushAcknowledgements() throws(WALError) {
+        for core in all { try core.flushAcknowledgements() }
+    }
+
+    /// Erases what each journal has of a tenant. It is not moved meanwhile.
+    func erase(_ tenant: TenantName) throws(WALError) -> ErasureReport {
+        let cores = try cores(with: tenant)
+        if cores.count == 1 { return try shared.erase(tenant) }
+        lock.withLock {
+            while moving != nil, !isClosed { moveEnds.wait(lock) }
+            moving = tenant
+        }
+        defer { endMove() }
+        var whole: ErasureReport?
+        for core in try self.cores(with: tenant) {
+            do throws(WALError) {
+                let report = try core.erase(tenant)
+                whole = whole?.joined(by: report, in: core.storage.rootDescription) ?? report
+            } catch {
+                if case .unknownTenant = error { continue }
+                throw error
+            }
+        }
+        guard let whole else { throw .unknownTenant(tenant) }
+        return whole
+    }
+
+    // MARK: - The end
+
+    /// Closes all, the shared one last.
+    func close() throws(WALError) {
+        var failure: WALError?
+        let others = lock.withLock {
+            // A move that is under way ends first.
+            while moving != nil { moveEnds.wait(lock) }
+            isClosed = true
+            moveEnds.broadcast()
+            return byNumber.values.filter { $0 !== shared }
+        }
+        for core in others {
+            do throws(WALError) { try core.close() } catch { failure = failure ?? error }
+        }
+        do throws(WALError) { try shared.close() } catch { failure = failure ?? error }
+        if let failure { throw failure }
+    }
+
+    func abandon() {
+        lock.withLock { isClosed = true }
+        for core in all { core.abandon() }
+    }
+}
+
+extension TenantResidence {
+    /// The residences of a tenant, or of all that are in a table.
+    static func all<Storage: JournalStorage>(
+        in table: PlacementTable, of tenant: TenantName?, _ root: PlacementRoot<Storage>,
+        fault: (PlacementTable.Residence) -> String?
+    ) -> [TenantResidence] {
+        let known = table.residences.filter { tenant == nil || $0.tenant == tenant }
+        var all = known.map { residence in
+            let path =
+                switch residence.home {
+                case .shared: root.storage.rootDescription
+                case .dedicated(let directory): root.storage(of: residence.tenant, in: directory).rootDescription
+                }
+            return TenantResidence(
+                tenant: residence.tenant, placement: Placement(residence.home), path: path,
+                firstSequence: residence.firstSequence,
+                lastSequence: table.residences(of: residence.tenant).first {
+                    $0.firstSequence > residence.firstSequence
+                }.map { $0.firstSequence - 1 }, fault: fault(residence))
+        }
+        if let tenant, all.isEmpty {
+            all = [
+                TenantResidence(
+                    tenant: tenant, placement: .shared, path: root.storage.rootDescription, firstSequence: 1,
+                    lastSequence: nil, fault: nil)
+            ]
+        }
+        return all
+    }
+}

@@ -1,0 +1,97 @@
+import WALFormat
+
+/// A tenant's leaving one journal of the log and coming to another: see `Journals`.
+extension LogFront {
+    /// Takes nothing more of a tenant, known or not. Returns the group with the last that was staged of it. Under the lock.
+    final func depart(_ tenant: TenantName) -> UInt64 {
+        departed.insert(tenant)
+        // Appends that wait for room wait elsewhere from now on.
+        wakeRoomWaiters()
+        guard let index = lookup.index(of: tenant) else { return 0 }
+        // So that the next append is looked at.
+        tenantStaging[index].lengthLimit = 0
+        return tenantStaging[index].lastGroup
+    }
+
+    /// Takes a tenant's records again. Under the lock.
+    final func readmit(_ tenant: TenantName) {
+        guard departed.remove(tenant) != nil else { return }
+        if let index = lookup.index(of: tenant) { tenantStaging[index].lengthLimit = 0 }
+    }
+
+    /// Throws `.placementChanging` for a tenant whose records go elsewhere. Under the lock.
+    final func checkPresence(of tenant: TenantName) throws(WALError) {
+        if !departed.isEmpty, departed.contains(tenant) { throw .placementChanging(tenant) }
+    }
+
+    /// The number that a tenant's next record would get. Under the lock.
+    final func nextSequence(of tenant: TenantName) -> UInt64 {
+        lookup.index(of: tenant).map { tenantStaging[$0].nextSequence } ?? state.sequenceFloor
+    }
+
+    /// Makes a tenant known that is not. Under the lock.
+    final func addTenant(_ tenant: TenantName) -> Int {
+        let index = state.makeIndex(of: tenant)
+        lookup.add(tenant)
+        tenantStaging.append(TenantStaging(state.tenants[index], weight: weights[tenant] ?? TenantWeight.standard))
+        retention.add(state.tenants[index])
+        reserveDrops(by: retention.entries[index].policy, tenant: index)
+        admission.fileStart = fileStartBound()
+        return index
+    }
+
+    /// Throws `.tooManyTenants` where one more finds no place. Under the lock.
+    final func checkRoomForTenant() throws(WALError) {
+        guard state.tenants.count < options.maximumTenants, checkpointFits(growingBy: 2048) else {
+            throw .tooManyTenants(limit: state.tenants.count)
+        }
+    }
+}
+
+extension LogCore {
+    /// A tenant's numbers go on here from one on: returns when that is durable. Nothing is taken of it before `readmit`.
+    /// Throws `.tooManyTenants`, `.failed`, `.closed`, `.journalFull`.
+    func arrive(_ tenant: TenantName, from first: UInt64) throws(WALError) {
+        try lock.withLock { () throws(WALError) in
+            if let refusal { throw refusal }
+            let index: Int
+            if let known = lookup.index(of: tenant) {
+                index = known
+            } else {
+                try checkRoomForTenant()
+                index = addTenant(tenant)
+            }
+            guard tenantStaging[index].nextSequence < first else { return }
+            // Of a tenant that is new here, all before is elsewhere: nothing of it counts against a budget, or as dropped.
+            let isNew = state.tenants[index].nextSequence == 1 && state.tenants[index].backlog.isEmpty
+            let record = ControlRecord.tenantState(
+                tenant: tenant, nextSequence: first,
+                backlog: isNew
+                    ? BacklogSummary(
+                        appendedLength: 0, releasedThrough: first - 1, releasedLength: 0, oldestReceived: 0) : nil)
+            state.apply(record)
+            tenantStaging[index].nextSequence = first
+            pendingSubscribers.append(record)
+            controlIsBlocked = false
+        }
+        try flushAcknowledgements()
+    }
+
+    /// Registers the subscribers of another journal of the log, and forgets others unless some may be missing there.
+    func adoptSubscribers(_ names: [TenantName], forgetsOthers: Bool) throws(WALError) {
+        try lock.withLock { () throws(WALError) in
+            for name in names { try register(name) }
+            guard forgetsOthers else { return }
+            for name in state.subscribers where !names.contains(name) { unregister(name) }
+        }
+    }
+
+    /// Whether nobody is promised any of a tenant's records below a number that are here, as far as that is durable.
+    func hasReleased(_ tenant: TenantName, before next: UInt64) -> Bool {
+        lock.withLock {
+            guard let index = state.index(of: tenant) else { return true }
+            if mayLackSubscribers || departuresAreUnderWay { return false }
+            return state.releasedThrough(tenant: index) >= min(next, state.tenants[index].nextSequence) - 1
+        }
+    }
+}

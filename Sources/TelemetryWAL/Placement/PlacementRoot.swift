@@ -1,0 +1,68 @@
+import WALFormat
+import WALStorage
+
+/// What a root says of placements: its `PLACEMENTS`, and where the journals are that it names.
+struct PlacementRoot<Storage: JournalStorage> {
+    let storage: Storage
+    let format: RootFormat
+
+    static var fileName: String { "PLACEMENTS" }
+    static var directory: String { "dedicated" }
+
+    /// The table; an empty one where nobody was ever placed. Throws `.notALog` where it cannot be right: to go on without
+    /// it would give numbers again that are given elsewhere.
+    func table() throws(WALError) -> PlacementTable {
+        let path = storage.rootDescription + "/" + Self.fileName
+        var bytes: [UInt8]?
+        var isMissed = false
+        do throws(StorageError) {
+            if try storage.exists(Self.fileName) {
+                bytes = try storage.contents(of: Self.fileName, limit: 2 * PlacementTable.maximumLength)
+            } else {
+                isMissed = try storage.exists(Self.directory)
+            }
+        } catch { throw .storage(error) }
+        guard let bytes else {
+            if isMissed {
+                throw .notALog(
+                    path: path, reason: "it is gone, and there are journals of tenants' own; put back a copy of it")
+            }
+            return PlacementTable(logIdentifier: format.logIdentifier)
+        }
+        do throws(FormatError) {
+            let table = try bytes.withRawSpan { (span: RawSpan) throws(FormatError) in try PlacementTable.decode(span) }
+            guard table.logIdentifier == format.logIdentifier else {
+                throw FormatError(.field, "it belongs to the log \(table.logIdentifier)")
+            }
+            return table
+        } catch {
+            if error.cause == .version { throw .unsupportedFormat(path: path, reason: error.description) }
+            throw .notALog(path: path, reason: "\(error.description); put back a copy of it")
+        }
+    }
+
+    /// Replaces the table, durably.
+    func write(_ table: PlacementTable) throws(WALError) {
+        guard table.copyLength <= PlacementTable.maximumLength,
+            table.residences.count <= PlacementTable.mostResidences
+        else { throw .invalidOption("too many placements for one log; move tenants back to the shared journal") }
+        do throws(StorageError) { try storage.replace(Self.fileName, with: table.encoded()) } catch {
+            throw .storage(error)
+        }
+    }
+
+    /// The storage of a tenant's own journal.
+    func storage(of tenant: TenantName, in directory: String) -> Storage {
+        storage.dedicated(
+            at: directory.isEmpty
+                ? ([Self.directory] + tenant.pathComponents).joined(separator: "/") : directory)
+    }
+}
+
+/// Whose journal a root is to be that is opened as a part of a log.
+struct DedicatedRoot {
+    let logIdentifier: LogIdentifier
+    let tenant: TenantName
+    /// Whether it is made where there is none. Where one was, its absence is a volume that is not mounted.
+    let mayCreate: Bool
+}
