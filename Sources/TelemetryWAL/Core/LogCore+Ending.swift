@@ -104,6 +104,8 @@ extension LogCore {
             } else if case .erasure(let tenant, _, _, _) = record {
                 noteErasure(record)
                 if segments.count > 0, let index = state.index(of: tenant) { noteRelease(ofTenant: index) }
+            } else if case .tenantState = record {
+                state.apply(record)
             } else if case .dropped(let tenant, _, _, _) = record {
                 state.apply(record)
                 if segments.count > 0, let index = state.index(of: tenant) { noteRelease(ofTenant: index) }

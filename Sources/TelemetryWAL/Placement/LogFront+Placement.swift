@@ -69,7 +69,7 @@ extension LogCore {
                 backlog: isNew
                     ? BacklogSummary(
                         appendedLength: 0, releasedThrough: first - 1, releasedLength: 0, oldestReceived: 0) : nil)
-            state.apply(record)
+            // The state takes it when it is durable: a checkpoint that has it before would look as if records were missing.
             tenantStaging[index].nextSequence = first
             pendingSubscribers.append(record)
             controlIsBlocked = false
