@@ -26,52 +26,65 @@ public struct TenantStatus: Sendable {
     /// The tenants of the shared journal, with what is of them in their own. `residences` in the order of a table; nil
     /// where they are in the shared journal, or their journal cannot be used.
     static func joining(
-        _ shared: [TenantStatus], _ residences: [(residence: PlacementTable.Residence, own: [TenantStatus]?)]
+        _ shared: [TenantStatus], _ residences: [(residence: PlacementTable.Residence, own: [TenantStatus]?)],
+        _ accounts: [PlacementTable.Account]
     ) -> [TenantStatus] {
         if residences.isEmpty { return shared }
+        let accounts = Dictionary(grouping: accounts, by: \.tenant)
         var names = shared.map(\.name)
         var parts = Dictionary(grouping: residences, by: \.residence.tenant)
         for (residence, _) in residences where !names.contains(residence.tenant) { names.append(residence.tenant) }
         let inShared = Dictionary(uniqueKeysWithValues: shared.map { ($0.name, $0) })
         return names.compactMap { name in
             guard let own = parts.removeValue(forKey: name) else { return inShared[name] }
-            var statuses: [(first: UInt64, status: TenantStatus)] = []
+            var statuses: [Part] = []
             for (residence, status) in own {
                 let status =
                     residence.home == .shared ? inShared[name] : status?.first { $0.name == name }
-                if let status { statuses.append((residence.firstSequence, status)) }
+                if let status { statuses.append(Part(residence: residence, status: status)) }
             }
-            return joined(statuses)
+            return joined(statuses, beside: inShared[name], accounts[name] ?? [])
         }
     }
 
+    /// A residence, and what its journal says of the tenant.
+    private struct Part {
+        var residence: PlacementTable.Residence
+        var status: TenantStatus
+        var first: UInt64 { residence.firstSequence }
+    }
+
     /// What a tenant has in several residences, in their order. A journal that is there twice has one status.
-    private static func joined(_ parts: [(first: UInt64, status: TenantStatus)]) -> TenantStatus? {
+    /// `shared`: what is told of it in the shared journal, where its records may have been before all residences.
+    private static func joined(
+        _ parts: [Part], beside shared: TenantStatus?, _ accounts: [PlacementTable.Account]
+    ) -> TenantStatus? {
         guard let last = parts.last?.status else { return nil }
-        if parts.count == 1 { return last }
         let distinct = parts.enumerated().filter { place, part in
-            !parts[..<place].contains { $0.status.nextSequence == part.status.nextSequence }
+            !parts[..<place].contains { $0.residence.home == part.residence.home }
         }.map(\.element.status)
         func end(_ place: Int) -> UInt64 {
             let next = parts[place].status.nextSequence
             return (place + 1 < parts.count ? min(next, parts[place + 1].first) : next) - 1
         }
-        var acknowledged: [TenantName: UInt64] = [:]
-        for subscriber in last.acknowledgedThrough.keys {
-            acknowledged[subscriber] = last.acknowledgedThrough[subscriber] ?? 0
-            for (place, part) in parts.enumerated() {
-                let through = max(part.status.acknowledgedThrough[subscriber] ?? 0, part.first - 1)
-                if max(through, part.status.droppedThrough) < end(place) {
-                    acknowledged[subscriber] = through
-                    break
-                }
-            }
-        }
         var drops: [DropCause: DropTotal] = [:]
-        for status in distinct { drops.merge(status.drops) { $0.adding($1) } }
+        let others = parts.contains { $0.residence.home == .shared } ? [] : [shared].compactMap(\.self)
+        for status in distinct + others { drops.merge(status.drops) { $0.adding($1) } }
+        for account in accounts {
+            if let cause = account.cause { drops[cause] = drops[cause]?.adding(account.total) ?? account.total }
+        }
+        // Whoever has a record has all before it, wherever they are.
+        var acknowledged: [TenantName: UInt64] = [:]
+        for status in distinct + others { acknowledged.merge(status.acknowledgedThrough) { max($0, $1) } }
+        let erasures =
+            (distinct + others).compactMap(\.erasure)
+            + accounts.filter { $0.cause == nil }.map {
+                TenantErasure(through: $0.through, requested: $0.total.firstReceived, isComplete: true)
+            }
+        let droppedThrough = (distinct + others).map(\.droppedThrough) + accounts.map(\.through)
         let held = parts.compactMap(\.status.held)
         let backlog = parts.enumerated().reduce(UInt64(0)) { sum, part in
-            let (place, (first, status)) = part
+            let (place, first, status) = (part.offset, part.element.first, part.element.status)
             let last = end(place)
             let released = status.nextSequence - 1 - min(status.nextSequence - 1, status.backlog)
             return sum + last - min(last, max(first - 1, released))
@@ -79,8 +92,8 @@ public struct TenantStatus: Sendable {
         return TenantStatus(
             name: last.name, nextSequence: parts.map(\.status.nextSequence).max() ?? 1,
             held: held.isEmpty ? nil : held.map(\.lowerBound).min()!...held.map(\.upperBound).max()!,
-            acknowledgedThrough: acknowledged, droppedThrough: parts.map(\.status.droppedThrough).max() ?? 0,
-            drops: drops, erasure: parts.compactMap(\.status.erasure).reduce(nil) { $0?.later($1) ?? $1 },
+            acknowledgedThrough: acknowledged, droppedThrough: droppedThrough.max() ?? 0,
+            drops: drops, erasure: erasures.reduce(nil) { $0?.later($1) ?? $1 },
             backlog: backlog, backlogLength: distinct.reduce(0) { $0 + $1.backlogLength },
             oldestReceived: distinct.compactMap(\.oldestReceived).min())
     }

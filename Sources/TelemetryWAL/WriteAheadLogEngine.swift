@@ -157,7 +157,8 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         }
         let residences = journals.residences
         return TenantStatus.joining(
-            status(core), residences.map { ($0.residence, $0.core.map { $0 === core ? nil : status($0) } ?? nil) })
+            status(core), residences.map { ($0.residence, $0.core.map { $0 === core ? nil : status($0) } ?? nil) },
+            journals.table.accounts)
     }
     /// Subscribers, by name.
     public var subscribers: [TenantName] { core.lock.withLock { core.state.subscribers } }

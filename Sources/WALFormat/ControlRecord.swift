@@ -94,10 +94,7 @@ public enum ControlRecord: Equatable, Sendable {
             bytes.store(name.utf8, at: payload + 8)
         case .dropped(let tenant, let cause, let through, let total):
             bytes.store(littleEndian: through, at: payload)
-            bytes.store(littleEndian: total.records, at: payload + 8)
-            bytes.store(littleEndian: total.length, at: payload + 16)
-            bytes.store(littleEndian: total.firstReceived, at: payload + 24)
-            bytes.store(littleEndian: total.lastReceived, at: payload + 32)
+            total.encode(into: &bytes, at: payload + 8)
             bytes.store(littleEndian: cause.rawValue, at: payload + 40)
             bytes.store(littleEndian: UInt16(tenant.utf8.count), at: payload + 42)
             bytes.store(tenant.utf8, at: payload + Self.droppedLength)
@@ -180,9 +177,7 @@ public enum ControlRecord: Equatable, Sendable {
             guard let cause = DropCause(rawValue: code) else {
                 throw FormatError(.version, "records were dropped for the unknown cause \(code)")
             }
-            let total = DropTotal(
-                records: try number(at: 8), length: try number(at: 16), firstReceived: payload.littleEndian(at: 24),
-                lastReceived: payload.littleEndian(at: 32))
+            let total = try DropTotal.decode(payload, at: 8)
             return .dropped(
                 tenant: try name(at: droppedLength, length: Int(payload.littleEndian(UInt16.self, at: 42))),
                 cause: cause, through: try number(at: 0), total: total)

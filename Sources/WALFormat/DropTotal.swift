@@ -43,6 +43,25 @@ public struct DropTotal: Equatable, Sendable {
         self.lastReceived = lastReceived
     }
 
+    /// Bytes that it takes: four u64, in the order of the properties.
+    static let length = 32
+
+    func encode(into bytes: inout MutableRawSpan, at base: Int) {
+        for (place, value) in [records, length, firstReceived, lastReceived].enumerated() {
+            bytes.store(littleEndian: value, at: base + 8 * place)
+        }
+    }
+
+    static func decode(_ bytes: RawSpan, at base: Int) throws(FormatError) -> DropTotal {
+        let total = DropTotal(
+            records: bytes.littleEndian(at: base), length: bytes.littleEndian(at: base + 8),
+            firstReceived: bytes.littleEndian(at: base + 16), lastReceived: bytes.littleEndian(at: base + 24))
+        guard total.records <= FormatLimits.maximumNumber, total.length <= FormatLimits.maximumNumber else {
+            throw FormatError(.field, "a total of drops is out of bounds")
+        }
+        return total
+    }
+
     /// Adds what was dropped besides.
     public mutating func add(records: UInt64, length: UInt64, received: ClosedRange<UInt64>) {
         firstReceived = self.records == 0 ? received.lowerBound : min(firstReceived, received.lowerBound)

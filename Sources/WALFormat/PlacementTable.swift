@@ -9,15 +9,27 @@
 /// 32  u64  generation: one more with each change
 /// 40  u32  length of a copy, bytes: a multiple of 4096
 /// 44  u32  residences that follow
-/// 48       residences, each:
+/// 48  u32  accounts that follow these
+/// 52  u32  zero
+/// 56       residences, each:
 ///            0  u64  first sequence number
 ///            8  u8   1: in the shared journal, 2: in one of its own
 ///            9  u8   zero
 ///           10  u16  length of the tenant's name
 ///           12  u32  length of the directory; 0: the one below `dedicated/` that is named after the tenant
 ///           16       tenant's name, directory
+///          accounts, each:
+///            0  u8   cause of drops; 0: the tenant was erased
+///            1  u8   zero
+///            2  u16  length of the tenant's name
+///            4  u32  zero
+///            8  u64  dropped, or erased, through
+///           16       `DropTotal`; of an erasure only the time of the request, as the first one received
+///           48       tenant's name
 ///          zero up to length
 /// ```
+///
+/// Accounts are of journals that were removed: what had been dropped there of the tenant stays counted.
 ///
 /// A tenant that is not in it was always in the shared journal. One that is has all its residences there, in the order of
 /// their first numbers; the last is where its records are appended now.
@@ -43,26 +55,62 @@ public struct PlacementTable: Equatable, Sendable {
         }
     }
 
+    /// What was dropped of a tenant, or erased, in a journal of its own that was removed.
+    public struct Account: Equatable, Sendable {
+        public var tenant: TenantName
+        /// nil: the tenant was erased.
+        public var cause: DropCause?
+        public var through: UInt64
+        public var total: DropTotal
+
+        public init(tenant: TenantName, cause: DropCause?, through: UInt64, total: DropTotal) {
+            self.tenant = tenant
+            self.cause = cause
+            self.through = through
+            self.total = total
+        }
+    }
+
     /// Copies are multiples of this many bytes.
     public static let blockLength = 4096
     /// Most bytes of a copy.
     public static let maximumLength = 1 << 20
     /// Most residences, of all tenants together.
     public static let mostResidences = 4096
+    /// Most accounts.
+    public static let mostAccounts = 8192
     /// Most bytes of a directory's path.
     public static let maximumDirectoryLength = 4096
     private static let magic: UInt64 = 0x3143_4C50_4C41_5754  // "TWALPLC1" read as little-endian
-    private static let headerLength = 48
+    private static let headerLength = 56
     private static let residenceLength = 16
+    private static let accountLength = 48
 
     public var logIdentifier: LogIdentifier
     public var generation: UInt64
     public var residences: [Residence]
+    public var accounts: [Account]
 
-    public init(logIdentifier: LogIdentifier, generation: UInt64 = 0, residences: [Residence] = []) {
+    public init(
+        logIdentifier: LogIdentifier, generation: UInt64 = 0, residences: [Residence] = [], accounts: [Account] = []
+    ) {
         self.logIdentifier = logIdentifier
         self.generation = generation
         self.residences = residences
+        self.accounts = accounts
+    }
+
+    /// Adds what was dropped in a journal to the tenant's account.
+    public mutating func add(_ account: Account) {
+        guard let place = accounts.firstIndex(where: { $0.tenant == account.tenant && $0.cause == account.cause })
+        else { return accounts.append(account) }
+        let before = accounts[place]
+        accounts[place].through = max(before.through, account.through)
+        if account.cause != nil {
+            accounts[place].total = before.total.adding(account.total)
+        } else if account.through >= before.through {
+            accounts[place].total = account.total
+        }
     }
 
     /// A tenant's residences, the present one last; empty for one that was always in the shared journal.
@@ -74,7 +122,7 @@ public struct PlacementTable: Equatable, Sendable {
     public var copyLength: Int {
         let length = residences.reduce(Self.headerLength) {
             $0 + Self.residenceLength + $1.tenant.utf8.count + $1.home.directory.utf8.count
-        }
+        } + accounts.reduce(0) { $0 + Self.accountLength + $1.tenant.utf8.count }
         return (length + Self.blockLength - 1) / Self.blockLength * Self.blockLength
     }
 
@@ -89,6 +137,7 @@ public struct PlacementTable: Equatable, Sendable {
             bytes.store(littleEndian: generation, at: 32)
             bytes.store(littleEndian: UInt32(length), at: 40)
             bytes.store(littleEndian: UInt32(residences.count), at: 44)
+            bytes.store(littleEndian: UInt32(accounts.count), at: 48)
             var place = Self.headerLength
             for residence in residences {
                 let directory = Array(residence.home.directory.utf8)
@@ -97,10 +146,16 @@ public struct PlacementTable: Equatable, Sendable {
                 bytes.store(littleEndian: UInt16(residence.tenant.utf8.count), at: place + 10)
                 bytes.store(littleEndian: UInt32(directory.count), at: place + 12)
                 place += Self.residenceLength
-                for byte in residence.tenant.utf8 + directory {
-                    bytes.store(littleEndian: byte, at: place)
-                    place += 1
-                }
+                bytes.store(residence.tenant.utf8 + directory, at: place)
+                place += residence.tenant.utf8.count + directory.count
+            }
+            for account in accounts {
+                bytes.store(littleEndian: account.cause?.rawValue ?? 0, at: place)
+                bytes.store(littleEndian: UInt16(account.tenant.utf8.count), at: place + 2)
+                bytes.store(littleEndian: account.through, at: place + 8)
+                account.total.encode(into: &bytes, at: place + 16)
+                bytes.store(account.tenant.utf8, at: place + Self.accountLength)
+                place += Self.accountLength + account.tenant.utf8.count
             }
             bytes.store(littleEndian: CRC32C.checksum(bytes.bytes.extracting(12..<length)), at: 8)
         }
@@ -151,7 +206,31 @@ public struct PlacementTable: Equatable, Sendable {
             }
             table.residences.append(residence)
         }
+        let accounts = Int(bytes.littleEndian(UInt32.self, at: 48))
+        guard accounts <= mostAccounts else { throw FormatError(.field, "it has \(accounts) accounts") }
+        for _ in 0..<accounts {
+            guard place + accountLength <= length else { throw FormatError(.truncated, "its accounts are cut off") }
+            table.accounts.append(try decodeAccount(bytes.extracting(place..<length), at: &place))
+        }
         return table
+    }
+
+    private static func decodeAccount(_ bytes: RawSpan, at place: inout Int) throws(FormatError) -> Account {
+        let code: UInt8 = bytes.littleEndian(at: 0)
+        let nameLength = Int(bytes.littleEndian(UInt16.self, at: 2))
+        let through: UInt64 = bytes.littleEndian(at: 8)
+        guard nameLength <= FormatLimits.maximumNameLength, accountLength + nameLength <= bytes.byteCount else {
+            throw FormatError(.truncated, "an account is cut off")
+        }
+        let name = (0..<nameLength).map { bytes.littleEndian(UInt8.self, at: accountLength + $0) }
+        let cause = DropCause(rawValue: code)
+        guard let tenant = try? TenantName(utf8: name), cause != nil || code == 0,
+            bytes.littleEndian(UInt8.self, at: 1) == 0, bytes.littleEndian(UInt32.self, at: 4) == 0,
+            through <= FormatLimits.maximumNumber
+        else { throw FormatError(.field, "an account has fields out of bounds") }
+        place += accountLength + nameLength
+        return Account(
+            tenant: tenant, cause: cause, through: through, total: try DropTotal.decode(bytes, at: 16))
     }
 
     private static func decodeResidence(

@@ -33,6 +33,10 @@ final class Actors {
             let eraser = Eraser(self, random: history.random.split())
             numbers.append(history.scheduler.spawn("eraser") { eraser.erase() })
         }
+        if history.hasMover {
+            let mover = Mover(self, random: history.random.split())
+            numbers.append(history.scheduler.spawn("mover") { mover.move() })
+        }
         return numbers
     }
 
@@ -125,6 +129,8 @@ final class Actors {
         switch error {
         case .stagingFull, .recordTooLarge, .batchTooLarge, .tooManyTenants, .invalidOption, .tenantFull, .dropped:
             judge.refused(numbers)
+        case .placementChanging where history.hasMover: judge.refused(numbers)
+        case .journalUnavailable where history.hasMover && history.anyFaultHappened: judge.refused(numbers)
         case .closed, .failed, .storage, .journalFull: break
         default: judge.fail("an append failed in a strange way: \(error)")
         }
@@ -213,6 +219,7 @@ final class Actors {
                 judge.noteMediaFaults()
                 kernel.note("reading: \(error)")
                 switch error {
+                case .journalUnavailable where history.hasMover && history.anyFaultHappened: break
                 case .damaged where judge.mediaFaults, .closed, .failed, .storage, .journalFull: break
                 default: if goesOn { judge.fail("\(name) cannot read: \(error)") }
                 }

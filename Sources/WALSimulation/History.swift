@@ -26,6 +26,7 @@ public final class History {
     let taskCount: Int
     let hasOnlooker: Bool
     let hasEraser: Bool
+    let hasMover: Bool
     /// The keys of tenants that are encrypted: from their first record on, or from some moment on.
     let keys = SimulatedKeys()
     private let encrypted: Set<TenantName>
@@ -67,6 +68,7 @@ public final class History {
         taskCount = min(setting.taskCount, options.mostActors)
         hasOnlooker = setting.hasOnlooker
         hasEraser = setting.hasEraser
+        hasMover = setting.hasMover
         if setting.hasRepairer { repairs = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 4) }
         disk = SimulatedDisk(capacity: setting.capacity)
         scheduler = Scheduler(
@@ -185,7 +187,7 @@ public final class History {
                 try log.closeBlocking()
                 kernel.note("closed")
                 // After a failed write there may be no file left for the mark.
-                isMarkedClosed = log.statistics.commits > 0 && log.statistics.failedWrites == 0
+                isMarkedClosed = log.durableCommit > 0 && log.statistics.commits > 0 && log.statistics.failedWrites == 0
                 judge.flushed(requested)
             } catch {
                 // What was refused is told; what was acknowledged stays.
@@ -214,6 +216,7 @@ public final class History {
             if kernel.process.isDead { return log }
             judge.noteMediaFaults()
             if let before { judge.settle(before) }
+            judge.checkPlacements { log.placement(of: $0) }
             judge.checkCursors(log.subscribers) { [tenants = log.tenants] subscriber, tenant in
                 tenants.first { $0.name == tenant }?.acknowledgedThrough[subscriber] ?? 0
             }
@@ -235,6 +238,11 @@ public final class History {
 
     private var mediaFaultsHappened: Bool {
         FaultKind.allCases.contains { $0.isMediaFault && kernel.plan.happened($0) > 0 }
+    }
+
+    /// Whether the machine has failed in any way that a program is told of.
+    var anyFaultHappened: Bool {
+        FaultKind.allCases.contains { $0 != .slowWrite && kernel.plan.happened($0) > 0 }
     }
 
     private func readErrors(since faults: FaultPlan) -> Bool {
@@ -308,7 +316,7 @@ public final class History {
         var look = Look()
         do throws(WALError) {
             let reader = try WriteAheadLogReader(at: Self.root, scope: scope, keyProvider: logOptions.keyProvider)
-            look.tellsLoss = reader.report.hasLoss
+            look.tellsLoss = reader.hasLoss
             look.report = reader.report
             look.told = reader.report.findings.map { "\($0.what.rawValue) \($0.file) \($0.byteRange)" }
                 .joined(separator: "; ")

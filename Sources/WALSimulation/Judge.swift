@@ -111,6 +111,8 @@ final class Judge {
     /// By tenant, how many records had been appended when its last erasure returned, .max while it is under way; and
     /// through which number the log has said that they were erased.
     var erasureMarks: [TenantName: Int] = [:]
+    /// Where tenants were moved to; several places where a move may or may not have come about.
+    var placements: [TenantName: Set<Placement>] = [:]
     var erasedThrough: [TenantName: UInt64] = [:]
     /// The same, of those that returned.
     var completeThrough: [TenantName: UInt64] = [:]

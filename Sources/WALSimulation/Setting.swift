@@ -17,6 +17,8 @@ struct Setting: CustomStringConvertible {
     var hasOnlooker: Bool
     /// Whether somebody has tenants erased.
     var hasEraser: Bool
+    /// Whether somebody moves tenants between journals.
+    var hasMover = false
     /// Whether the log is repaired now and then before it is opened.
     var hasRepairer = false
     /// Tenants that are encrypted from their first record on.
@@ -88,6 +90,12 @@ struct Setting: CustomStringConvertible {
             encrypted = Set(tenants.filter { _ in fifth.chance(oneIn: 2) })
             rotatesOneIn = fifth.pick([nil, 5, 20])
         }
+        var sixth = SimulationRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ 7)
+        hasMover = sixth.chance(oneIn: 5)
+        if hasMover {
+            // Which journal a commit was in is nothing that the judge of spoiled disks knows.
+            for kind in FaultKind.allCases where kind.isMediaFault || kind == .staleFile { plan.oneIn[kind] = nil }
+        }
         for kind in without { plan.oneIn[kind] = nil }
         if without.contains(.noSpace) { capacity = .max }
     }
@@ -120,7 +128,7 @@ struct Setting: CustomStringConvertible {
 
     var description: String {
         "rounds \(rounds), tenants \(tenants.count), producers \(producerCount), tasks \(taskCount), subscribers \(subscribers.count), "
-            + "onlooker \(hasOnlooker), eraser \(hasEraser), alignment \(alignment), limit \(logOptions.journalLimit >> 18) files, spares \(logOptions.spareFiles), "
+            + "onlooker \(hasOnlooker), eraser \(hasEraser), mover \(hasMover), alignment \(alignment), limit \(logOptions.journalLimit >> 18) files, spares \(logOptions.spareFiles), "
             + "compaction from \(logOptions.compactionThreshold >> 10) to \(logOptions.segmentLimit >> 10) KiB, "
             + "path \(logOptions.writePath.rawValue), under way \(logOptions.commitsUnderWay), "
             + "compression \(logOptions.compression.rawValue), scope \(logOptions.recoveryScope), "

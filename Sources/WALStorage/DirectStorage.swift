@@ -278,6 +278,7 @@ public struct DirectStorage: JournalStorage {
             if result == 0 { break }
             if result > 0 {
                 done += result
+                failures = 0
                 continue
             }
             if result == -Int(EINTR) { continue }

@@ -302,6 +302,31 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// What was dropped in a journal that is gone stays counted, and what was erased there stays known.
+    @Test func accountsOutliveTheirJournals() throws {
+        var options = options()
+        options.tenantRetention[moved] = RetentionPolicy(budget: 10_000, whenFull: .dropOldest)
+        var log = try open(options)
+        try log.register(subscriber: "collector")
+        try log.placeBlocking(moved, .dedicated())
+        for number in 0..<30 { try log.appendBlocking(numberedRecord(number, length: 1000), tenant: moved) }
+        let dropped = try #require(log.tenants.first { $0.name == moved }?.drops[.budget])
+        let erasure = try log.eraseBlocking(moved)
+        try log.placeBlocking(moved, .shared)
+        #expect(log.residences(of: moved).count == 1)
+        for _ in 0..<2 {
+            let status = try #require(log.tenants.first { $0.name == moved })
+            #expect(status.drops[.budget] == dropped && status.droppedThrough == 30)
+            #expect(status.drops[.erasure]?.records == erasure.undelivered)
+            #expect(status.erasure?.through == 30 && status.erasure?.isComplete == true)
+            try log.closeBlocking()
+            #expect(try WriteAheadLogReader(at: directory.path).tenants.first { $0.name == moved }?.drops == status.drops)
+            log = try open(options)
+        }
+        #expect(try log.appendBlocking(numberedRecord(1), tenant: moved).sequence == 31)
+        try log.closeBlocking()
+    }
+
     /// A move whose table cannot be written leaves the tenant where it was.
     @Test func failedMoveLeavesTheTenantWhereItWas() throws {
         var ledger = Ledger()

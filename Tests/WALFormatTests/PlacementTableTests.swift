@@ -11,10 +11,17 @@ import WALFormat
                 .init(tenant: "ümlaut/..", home: .dedicated(directory: "/mnt/fast"), firstSequence: 1),
                 .init(tenant: "acme", home: .dedicated(directory: ""), firstSequence: 1001),
                 .init(tenant: "acme", home: .shared, firstSequence: 5001),
+            ],
+            accounts: [
+                .init(
+                    tenant: "acme", cause: .age, through: 900,
+                    total: DropTotal(records: 10, length: 2000, firstReceived: 5, lastReceived: 7)),
+                .init(tenant: "acme", cause: nil, through: 800, total: DropTotal(firstReceived: 3)),
             ])
     }()
     /// Where the second residence begins.
-    private static let second = 48 + 16 + 4
+    private static let second = 56 + 16 + 4
+    private static let account = second + 35 + 16 + 4 + 16 + 4
 
     private func decode(_ bytes: [UInt8]) throws(FormatError) -> PlacementTable {
         try bytes.withRawSpan { (span: RawSpan) throws(FormatError) in try PlacementTable.decode(span) }
@@ -47,13 +54,28 @@ import WALFormat
         #expect(bytes.integer(UInt64.self, at: 32) == 3)
         #expect(bytes.integer(UInt32.self, at: 40) == 4096)
         #expect(bytes.integer(UInt32.self, at: 44) == 4)
-        #expect(bytes.integer(UInt64.self, at: 48) == 1 && bytes[56] == 1 && bytes[57] == 0)
-        #expect(bytes.integer(UInt16.self, at: 58) == 4 && bytes.integer(UInt32.self, at: 60) == 0)
-        #expect(Array(bytes[64..<68]) == Array("acme".utf8))
+        #expect(bytes.integer(UInt32.self, at: 48) == 2 && bytes.integer(UInt32.self, at: 52) == 0)
+        #expect(bytes.integer(UInt64.self, at: 56) == 1 && bytes[64] == 1 && bytes[65] == 0)
+        #expect(bytes.integer(UInt16.self, at: 66) == 4 && bytes.integer(UInt32.self, at: 68) == 0)
+        #expect(Array(bytes[72..<76]) == Array("acme".utf8))
         let place = Self.second
         #expect(bytes[place + 8] == 2 && bytes.integer(UInt16.self, at: place + 10) == 10)
         #expect(bytes.integer(UInt32.self, at: place + 12) == 9)
         #expect(Array(bytes[place + 16..<place + 35]) == Array("ümlaut/../mnt/fast".utf8))
+        #expect(bytes[Self.account] == 2 && bytes.integer(UInt16.self, at: Self.account + 2) == 4)
+        #expect((0..<5).map { bytes.integer(UInt64.self, at: Self.account + 8 + 8 * $0) } == [900, 10, 2000, 5, 7])
+        #expect(Array(bytes[Self.account + 48..<Self.account + 52]) == Array("acme".utf8))
+        #expect(bytes[Self.account + 52] == 0 && bytes[4095] == 0)
+    }
+
+    @Test func accountsAddUp() {
+        var table = Self.sample
+        table.add(.init(tenant: "acme", cause: .age, through: 950, total: DropTotal(records: 1, length: 5)))
+        table.add(.init(tenant: "acme", cause: nil, through: 700, total: DropTotal(firstReceived: 9)))
+        table.add(.init(tenant: "other", cause: .age, through: 1, total: DropTotal(records: 1)))
+        #expect(table.accounts.count == 3)
+        #expect(table.accounts[0].through == 950 && table.accounts[0].total.records == 11)
+        #expect(table.accounts[1].through == 800 && table.accounts[1].total.firstReceived == 3)
     }
 
     /// Tables longer than a block have copies of several.
@@ -100,15 +122,21 @@ import WALFormat
             #expect(cause { $0.put(length, at: $1 + 40) } == .field)
         }
         #expect(cause { $0.put(UInt32(5000), at: $1 + 44) } == .field)
-        #expect(cause { $0.put(UInt64(0), at: $1 + 48) } == .field)
-        #expect(cause { $0.put(FormatLimits.maximumNumber + 1, at: $1 + 48) } == .field)
-        for kind in [0, 3, 255] as [UInt8] { #expect(cause { $0[$1 + 56] = kind } == .field) }
-        #expect(cause { $0[$1 + 57] = 1 } == .field)
-        #expect(cause { $0.put(UInt16(0), at: $1 + 58) } != nil)
-        #expect(cause { $0.put(UInt16(256), at: $1 + 58) } == .truncated)
+        #expect(cause { $0.put(UInt32(9000), at: $1 + 48) } == .field)
+        #expect(cause { $0.put(UInt64(0), at: $1 + 56) } == .field)
+        #expect(cause { $0.put(FormatLimits.maximumNumber + 1, at: $1 + 56) } == .field)
+        for kind in [0, 3, 255] as [UInt8] { #expect(cause { $0[$1 + 64] = kind } == .field) }
+        #expect(cause { $0[$1 + 65] = 1 } == .field)
+        #expect(cause { $0.put(UInt16(0), at: $1 + 66) } != nil)
+        #expect(cause { $0.put(UInt16(256), at: $1 + 66) } == .truncated)
+        #expect(cause { $0[$1 + Self.account] = 77 } == .field)
+        #expect(cause { $0[$1 + Self.account + 1] = 1 } == .field)
+        #expect(cause { $0.put(FormatLimits.maximumNumber + 1, at: $1 + Self.account + 8) } == .field)
+        #expect(cause { $0.put(FormatLimits.maximumNumber + 1, at: $1 + Self.account + 16) } == .field)
+        #expect(cause { $0.put(UInt16(300), at: $1 + Self.account + 2) } == .truncated)
         #expect(cause { $0.put(UInt32(4097), at: $1 + Self.second + 12) } == .truncated)
         // A tenant's name that is none, a directory that is no absolute path.
-        #expect(cause { $0[$1 + 64] = 0 } == .field)
+        #expect(cause { $0[$1 + 72] = 0 } == .field)
         #expect(cause { $0[$1 + Self.second + 16 + 10] = UInt8(ascii: "m") } == .field)
         // Numbers that do not grow from one residence to the next.
         #expect(cause { $0.put(UInt64(5001), at: $1 + Self.second + 35) } == .field)

@@ -43,6 +43,17 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     private struct Key: Hashable {
         var tenant: TenantName
         var directory: String
+
+        init(tenant: TenantName, directory: String) {
+            self.tenant = tenant
+            self.directory = directory
+        }
+
+        /// nil for the shared journal.
+        init?(_ residence: PlacementTable.Residence) {
+            guard case .dedicated(let directory) = residence.home else { return nil }
+            self.init(tenant: residence.tenant, directory: directory)
+        }
     }
 
     private enum Journal {
@@ -83,6 +94,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         for (tenant, journal) in current {
             for core in all where core !== journal.core { core.lock.withLock { _ = core.depart(tenant) } }
         }
+        for tenant in current.keys { joinCursors(of: tenant, in: openCores(with: tenant)) }
         vacate()
     }
 
@@ -126,6 +138,18 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
             options.logger.error(
                 "a subscriber cannot be registered in a tenant's own journal",
                 metadata: ["tenant": "\(tenant)", "error": "\(error)"])
+        }
+    }
+
+    /// Whoever has a record has all before it, in whatever journal that was noted.
+    private func joinCursors(of tenant: TenantName, in cores: [LogCore<Storage>]) {
+        guard cores.count > 1 else { return }
+        var through: [TenantName: UInt64] = [:]
+        for core in cores { through.merge(core.cursors(of: tenant)) { max($0, $1) } }
+        for core in cores {
+            core.lock.withLock {
+                for (subscriber, sequence) in through { core.acknowledge(subscriber, tenant: tenant, through: sequence) }
+            }
         }
     }
 
@@ -349,6 +373,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         let group = source.lock.withLock { source.depart(tenant) }
         do throws(WALError) {
             try source.durableBlocking(through: group)
+            try source.vouch()
             let first = source.lock.withLock { source.nextSequence(of: tenant) }
             try target.arrive(tenant, from: first)
             try enter(PlacementTable.Residence(tenant: tenant, home: home, firstSequence: first), source)
@@ -436,19 +461,21 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
                 table.residences.removeAll { $0 == residence }
             }
         }
-        let homes = Set(
-            table.residences.compactMap { residence in
-                if case .dedicated(let directory) = residence.home {
-                    Key(tenant: residence.tenant, directory: directory)
-                } else {
-                    nil
-                }
-            })
-        let empty = lock.withLock { dedicated.keys.filter { !homes.contains($0) } }
+        let homes = Set(table.residences.compactMap(Key.init))
+        let empty = lock.withLock { dedicated.filter { !homes.contains($0.key) } }
+        // What was dropped there stays counted, from the moment on that the journal is no part of the log; cursors before.
+        for (key, journal) in empty where self.table.residences.contains(where: { key == Key($0) }) {
+            for account in journal.core?.accounts(of: key.tenant) ?? [] { table.add(account) }
+        }
         guard table.residences != self.table.residences || !empty.isEmpty else { return }
         do throws(WALError) {
+            for (key, journal) in empty {
+                guard let core = journal.core, let present = lock.withLock({ current[key.tenant]?.core }) else { continue }
+                joinCursors(of: key.tenant, in: [core, present])
+                try present.flushAcknowledgements()
+            }
             if table.residences != self.table.residences { try replaceTable(table) }
-            for key in empty { try remove(key) }
+            for key in empty.keys { try remove(key) }
         } catch {
             options.logger.warning("what a tenant has left stays for now", metadata: ["error": "\(error)"])
         }

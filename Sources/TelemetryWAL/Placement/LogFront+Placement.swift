@@ -77,6 +77,23 @@ extension LogCore {
         try flushAcknowledgements()
     }
 
+    /// Has all that is durable vouched for, so that views beside the writer show it before what comes elsewhere. An idle log
+    /// does so by itself, after a while.
+    func vouch() throws(WALError) {
+        lock.lock()
+        defer { lock.unlock() }
+        let wanted = durableThrough
+        // What is begun later vouches for it: not what is under way now.
+        while needsWatermark, durableThrough <= wanted + UInt64(options.commitsUnderWay) {
+            if let refusal { throw refusal }
+            if !isEncoding, slotsUnderWay.isEmpty, turnsToRepeat.isEmpty {
+                try commitControl().get()
+            } else {
+                roomCondition.wait(lock)
+            }
+        }
+    }
+
     /// Registers the subscribers of another journal of the log, and forgets others unless some may be missing there.
     func adoptSubscribers(_ names: [TenantName], forgetsOthers: Bool) throws(WALError) {
         try lock.withLock { () throws(WALError) in
@@ -86,11 +103,40 @@ extension LogCore {
         }
     }
 
+    /// By subscriber, through which number it has a tenant's records, as far as that is durable.
+    func cursors(of tenant: TenantName) -> [TenantName: UInt64] {
+        lock.withLock {
+            guard let index = state.index(of: tenant) else { return [:] }
+            return Dictionary(
+                uniqueKeysWithValues: state.subscribers.map { ($0, state.acknowledgedThrough($0, tenant: index)) })
+        }
+    }
+
+    /// What was dropped of a tenant here, and erased.
+    func accounts(of tenant: TenantName) -> [PlacementTable.Account] {
+        lock.withLock {
+            guard let index = state.index(of: tenant) else { return [] }
+            let known = state.tenants[index]
+            var accounts = DropCause.allCases.compactMap { cause in
+                known.drops[cause].map {
+                    PlacementTable.Account(tenant: tenant, cause: cause, through: known.droppedThrough, total: $0)
+                }
+            }
+            if let erasure = known.erasure {
+                accounts.append(
+                    .init(
+                        tenant: tenant, cause: nil, through: erasure.through,
+                        total: DropTotal(firstReceived: erasure.requested)))
+            }
+            return accounts
+        }
+    }
+
     /// Whether nobody is promised any of a tenant's records below a number that are here, as far as that is durable.
     func hasReleased(_ tenant: TenantName, before next: UInt64) -> Bool {
         lock.withLock {
             guard let index = state.index(of: tenant) else { return true }
-            if mayLackSubscribers || departuresAreUnderWay { return false }
+            if mayLackSubscribers || departuresAreUnderWay || erasesAnybody { return false }
             return state.releasedThrough(tenant: index) >= min(next, state.tenants[index].nextSequence) - 1
         }
     }

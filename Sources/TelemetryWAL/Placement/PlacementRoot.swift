@@ -44,7 +44,8 @@ struct PlacementRoot<Storage: JournalStorage> {
     /// Replaces the table, durably.
     func write(_ table: PlacementTable) throws(WALError) {
         guard table.copyLength <= PlacementTable.maximumLength,
-            table.residences.count <= PlacementTable.mostResidences
+            table.residences.count <= PlacementTable.mostResidences,
+            table.accounts.count <= PlacementTable.mostAccounts
         else { throw .invalidOption("too many placements for one log; move tenants back to the shared journal") }
         do throws(StorageError) { try storage.replace(Self.fileName, with: table.encoded()) } catch {
             throw .storage(error)

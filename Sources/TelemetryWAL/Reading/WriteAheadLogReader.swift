@@ -139,7 +139,9 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
 
     /// Tenants in the order in which they came, those behind the others that came to a journal of their own.
     public var tenants: [TenantStatus] {
-        TenantStatus.joining(tenantsHere, dedicated.map { ($0.residence, try? $0.view.get().tenantsHere) })
+        TenantStatus.joining(
+            tenantsHere, placements.residences.map { ($0, try? dedicatedView(of: $0).get().tenantsHere) },
+            placements.accounts)
     }
     private var tenantsHere: [TenantStatus] {
         TenantStatus.all(in: recovered.state, files: recovered.files, segments: recovered.segments)
