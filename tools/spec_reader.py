@@ -293,7 +293,7 @@ class Recovery:
             self.is_damaged = True
         self.cursors = {} if is_checkpoint else self.cursors
         for kind, number, names in (record for records in control for record in records or ()):
-            self.apply(file, kind, number, *names)
+            self.apply(file, kind, number, *names, is_checkpoint=is_checkpoint)
         if is_checkpoint:
             self.is_known, self.is_damaged, self.named = True, False, self.records
         for frame in (frame for frame in frames if frame.tenant):
@@ -310,11 +310,11 @@ class Recovery:
                 self.report("frameDamaged", file, frame.first, frame.end)
         self.chain, self.expected, file.end, file.is_accepted = commit.checksum, commit.number + 1, commit.end, True
 
-    def apply(self, file, kind, number, name=None, tenant=None):
+    def apply(self, file, kind, number, name=None, tenant=None, is_checkpoint=False):
         if kind == CHECKPOINT:
             self.floor = max(self.floor, number)
-        elif kind == TENANT:
-            self.advance(file, file.start, name, number, number)
+        elif kind == TENANT:  # outside a checkpoint the tenant comes from another journal of the log: no jump
+            self.advance(file, file.start, name, number if is_checkpoint else 0, number)
         elif kind == CURSOR and name in self.cursors:
             self.tenants.setdefault(tenant, self.floor)
             self.cursors[name][tenant] = max(number, self.cursors[name].get(tenant, 0))
@@ -387,7 +387,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=pathlib.Path, help="the log's directory")
     try:
-        recovery = recover(parser.parse_args().root)
+        import spec_placements
+        root = parser.parse_args().root
+        recovery = spec_placements.join(root, recover(root))
     except (OSError, ImportError) as problem:
         refuse(problem)
     for (tenant, sequence), (kind, time, payload) in recovery.rows.items():

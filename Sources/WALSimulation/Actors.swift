@@ -162,7 +162,11 @@ final class Actors {
         judge.registers(name)
         do throws(WALError) { try log.register(subscriber: name) } catch {
             kernel.note("register: \(error)")
-            judge.fail("a subscriber is refused: \(error)")
+            // Where there are several journals, it has to be durable in the first of them.
+            switch (error, history.hasMover) {
+            case (.journalFull, true), (.storage, true), (.failed, true), (.closed, true): break
+            default: judge.fail("a subscriber is refused: \(error)")
+            }
             return false
         }
         judge.subscribers[name]?.isKnownToLog = true

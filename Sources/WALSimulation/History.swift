@@ -68,7 +68,8 @@ public final class History {
         taskCount = min(setting.taskCount, options.mostActors)
         hasOnlooker = setting.hasOnlooker
         hasEraser = setting.hasEraser
-        hasMover = setting.hasMover
+        // Nor where a journal is that is not below the log's root.
+        hasMover = setting.hasMover && options.exportFolder == nil
         if setting.hasRepairer { repairs = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 4) }
         disk = SimulatedDisk(capacity: setting.capacity)
         scheduler = Scheduler(

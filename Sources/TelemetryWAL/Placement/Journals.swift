@@ -88,13 +88,18 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
             if core !== shared { adopt(subscribers, core, residence.tenant) }
             if currentTable.residences(of: residence.tenant).last == residence {
                 // What damage took of a journal must not have numbers given again.
-                try core.arrive(residence.tenant, from: residence.firstSequence)
+                do throws(WALError) { try core.arrive(residence.tenant, from: residence.firstSequence) } catch {
+                    current[residence.tenant] = .unavailable(
+                        .journalUnavailable(
+                            tenant: residence.tenant, path: core.storage.rootDescription, reason: "\(error)"))
+                }
             }
         }
-        for (tenant, journal) in current {
+        // In an order that does not depend on hashing, here and below.
+        for (tenant, journal) in current.sorted(by: { $0.key < $1.key }) {
             for core in all where core !== journal.core { core.lock.withLock { _ = core.depart(tenant) } }
+            joinCursors(of: tenant, in: openCores(with: tenant))
         }
-        for tenant in current.keys { joinCursors(of: tenant, in: openCores(with: tenant)) }
         vacate()
     }
 
@@ -148,7 +153,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         for core in cores { through.merge(core.cursors(of: tenant)) { max($0, $1) } }
         for core in cores {
             core.lock.withLock {
-                for (subscriber, sequence) in through { core.acknowledge(subscriber, tenant: tenant, through: sequence) }
+                for (subscriber, sequence) in through.sorted(by: { $0.key < $1.key }) { core.acknowledge(subscriber, tenant: tenant, through: sequence) }
             }
         }
     }
@@ -444,6 +449,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         let journal = try openJournal(key, mayCreate: true)
         lock.withLock { dedicated[key] = journal }
         guard let core = journal.core else { throw .closed }
+        try settleSubscribers()
         try core.adoptSubscribers(shared.lock.withLock { shared.state.subscribers }, forgetsOthers: false)
         return core
     }
@@ -452,7 +458,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     /// tenant then. What cannot be done now is done another time. While a move is under way, by its thread only.
     func vacate() {
         var table = self.table
-        for tenant in Set(table.residences.map(\.tenant)) {
+        for tenant in Set(table.residences.map(\.tenant)).sorted() {
             let own = table.residences(of: tenant)
             for (residence, next) in zip(own, own.dropFirst()) {
                 guard let core = lock.withLock({ journal(of: residence).core }),
@@ -462,7 +468,9 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
             }
         }
         let homes = Set(table.residences.compactMap(Key.init))
-        let empty = lock.withLock { dedicated.filter { !homes.contains($0.key) } }
+        let empty = lock.withLock { dedicated.filter { !homes.contains($0.key) } }.sorted {
+            ($0.key.tenant, $0.key.directory) < ($1.key.tenant, $1.key.directory)
+        }
         // What was dropped there stays counted, from the moment on that the journal is no part of the log; cursors before.
         for (key, journal) in empty where self.table.residences.contains(where: { key == Key($0) }) {
             for account in journal.core?.accounts(of: key.tenant) ?? [] { table.add(account) }
@@ -475,7 +483,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
                 try present.flushAcknowledgements()
             }
             if table.residences != self.table.residences { try replaceTable(table) }
-            for key in empty.keys { try remove(key) }
+            for (key, _) in empty { try remove(key) }
         } catch {
             options.logger.warning("what a tenant has left stays for now", metadata: ["error": "\(error)"])
         }
@@ -509,13 +517,33 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     func register(_ subscriber: TenantName) throws(WALError) {
         // The shared one first: a journal that comes meanwhile takes its subscribers from there.
         try shared.lock.withLock { () throws(WALError) in try shared.register(subscriber) }
-        for core in all where core !== shared {
+        let others = all.dropFirst()
+        if others.isEmpty { return }
+        try settleSubscribers()
+        for core in others {
             try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
         }
     }
 
     func unregister(_ subscriber: TenantName) {
-        for core in all { core.lock.withLock { core.unregister(subscriber) } }
+        shared.lock.withLock { shared.unregister(subscriber) }
+        let others = all.dropFirst()
+        if others.isEmpty { return }
+        do throws(WALError) {
+            try settleSubscribers()
+            for core in others { core.lock.withLock { core.unregister(subscriber) } }
+        } catch {
+            // They go on keeping for it what it lacks, until the log is opened again.
+            options.logger.error(
+                "a subscriber has left the shared journal only",
+                metadata: ["subscriber": "\(subscriber)", "error": "\(error)"])
+        }
+    }
+
+    /// Makes durable who subscribes. Another journal must not give up anything on the word of a subscriber that a crash
+    /// would have the log forget, nor for want of one that it would bring back.
+    private func settleSubscribers() throws(WALError) {
+        if shared.lock.withLock({ shared.departuresAreUnderWay }) { try shared.flushAcknowledgements() }
     }
 
     func flushAcknowledgements() throws(WALError) {
@@ -555,7 +583,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
             while moving != nil { moveEnds.wait(lock) }
             isClosed = true
             moveEnds.broadcast()
-            return byNumber.values.filter { $0 !== shared }
+            return byNumber.sorted { $0.key < $1.key }.map(\.value)
         }
         for core in others {
             do throws(WALError) { try core.close() } catch { failure = failure ?? error }

@@ -14,6 +14,8 @@ final class JoinedWalk<Storage: JournalStorage>: @unchecked Sendable {
     let journals: Journals<Storage>
     private let tenant: TenantName?
     private let subscriber: TenantName
+    /// Why there is nothing to read.
+    private var refusal: WALError?
     private var parts: [Part] = []
     /// The part that is being read; behind the last one when the end was reached.
     private var place = 0
@@ -40,10 +42,18 @@ final class JoinedWalk<Storage: JournalStorage>: @unchecked Sendable {
         self.journals = journals
         self.tenant = tenant
         self.subscriber = subscriber
+        let shared = journals.shared
+        do throws(WALError) {
+            try shared.lock.withLock { () throws(WALError) in try shared.register(subscriber) }
+        } catch { refusal = error }
     }
 
     func next() throws(WALError) -> RecordBatch? {
-        if place >= parts.count { layOutRounds() }
+        if let refusal { throw refusal }
+        if place >= parts.count {
+            try journals.register(subscriber)
+            layOutRounds()
+        }
         while true {
             if let (tenant, error) = unavailable.popLast(), told.insert(tenant).inserted { throw error }
             guard place < parts.count else { return nil }

@@ -139,7 +139,8 @@ extension WriteAheadLogEngine {
     }
 
     /// Makes a subscriber known: from now on the log keeps what it has not acknowledged.
-    /// Throws `.tooManySubscribers`.
+    /// Throws `.tooManySubscribers`; where tenants have journals of their own, it has to be durable first, and blocks, and
+    /// throws `.journalFull`, `.failed`, `.closed` as well.
     public func register(subscriber: TenantName) throws(WALError) {
         try journals.register(subscriber)
     }

@@ -1,0 +1,81 @@
+"""Reads PLACEMENTS and joins the journals that it names, as SPEC.md ("Placements") describes it."""
+import pathlib, struct
+from spec_reader import MAX_NUMBER, attempt, crc32c, parse_name, recover, refuse, require
+
+MAGIC, BLOCK, MAX_LENGTH, MAX_DIRECTORY = b"TWALPLC1", 4096, 1 << 20, 4096
+
+
+def parse_copy(data, log):
+    """A copy of the table: by tenant its residences (first number, directory; None for the shared journal)."""
+    checksum, version, owner, length, count, accounts = struct.unpack_from("<8xII16s8xIII", data)
+    require(data.startswith(MAGIC) and BLOCK <= length <= min(len(data), MAX_LENGTH) and length % BLOCK == 0)
+    require(crc32c(data[12:length]) == checksum)
+    if version != 2:
+        refuse(f"PLACEMENTS has format version {version}")
+    require(owner == log and count <= 4096 and accounts <= 8192)
+    at, tenants = 56, {}
+    for _ in range(count):
+        first, kind, zero, named, directed = struct.unpack_from("<QBBHI", data[:length], at)
+        end = at + 16 + named + directed
+        require(1 <= first <= MAX_NUMBER and zero == 0 and kind in (1, 2) and directed <= MAX_DIRECTORY * (kind - 1))
+        tenant, directory = parse_name(data[:length], at + 16, named), data[at + 16 + named:end].decode("utf-8")
+        require(end <= length and "\0" not in directory and (not directory or directory.startswith("/")))
+        residences = tenants.setdefault(tenant, [])
+        place = None if kind == 1 else directory
+        require(not residences or (residences[-1][0] < first and residences[-1][1] != place))
+        residences.append((first, place))
+        at = end
+    return tenants
+
+
+def default_path(tenant):
+    """The directory below `dedicated/` that is named after a tenant."""
+    plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+    escaped = "".join(
+        chr(byte) if byte in plain or byte == 46 and place else f"%{byte:02X}"
+        for place, byte in enumerate(tenant.encode()))
+    pieces = []
+    while len(escaped) > 200:
+        pieces, escaped = pieces + [escaped[:200] + "~"], escaped[200:]
+    return pathlib.Path(*pieces, "%2E" + escaped[1:] if escaped.startswith(".") else escaped)
+
+
+def owner_of(root):
+    """Whose own journal a root is, by its FORMAT; None where that cannot be told."""
+    data = (root / "FORMAT").read_bytes() if (root / "FORMAT").exists() else b""
+    for at in (0, 4096):
+        copy = data[at:at + 4096]
+        if len(copy) == 4096 and crc32c(copy[12:]) == struct.unpack_from("<8xI", copy)[0]:
+            return parse_name(copy, 50, struct.unpack_from("<48xH", copy)[0])
+    return None
+
+
+def join(root, shared):
+    """The log at a root, of which the shared journal was read, with its tenants' own journals."""
+    if not (root / "PLACEMENTS").exists():
+        if (root / "dedicated").exists():
+            refuse(f"{root}: there are journals of tenants' own, and PLACEMENTS is gone", status=2)
+        return shared
+    data = (root / "PLACEMENTS").read_bytes()
+    tables = (attempt(parse_copy, data[at:], shared.log) for at in (0, len(data) // 2))
+    tenants = next((table for table in tables if table is not None), None)
+    if tenants is None:
+        refuse(f"{root}: no copy of PLACEMENTS is whole", status=2)
+
+    def home(tenant, number):
+        residences = tenants.get(tenant, [(1, None)])
+        return next((place for first, place in reversed(residences) if first <= number), "nowhere")
+
+    shared.rows = {key: row for key, row in shared.rows.items() if home(*key) is None}
+    for tenant, residences in tenants.items():
+        for place in dict.fromkeys(place for _, place in residences if place is not None):
+            own_root = pathlib.Path(place) if place else root / "dedicated" / default_path(tenant)
+            if not own_root.is_dir() or owner_of(own_root) not in (tenant, None):
+                shared.findings.append(dict(case="journalUnavailable", loss=True, file=str(own_root), fileSequence=0,
+                                            first=0, end=0))
+                continue
+            own = recover(own_root)
+            shared.rows |= {key: row for key, row in own.rows.items() if home(*key) == place and key[0] == tenant}
+            shared.findings += own.findings
+            shared.locked |= own.locked
+    return shared
