@@ -70,7 +70,8 @@ struct LogRoot<Storage: JournalStorage> {
             if let tenant = format.tenant, rewriting {
                 throw .notALog(
                     path: storage.rootDescription,
-                    reason: "it is tenant \(tenant)'s own journal, a part of log \(format.logIdentifier); open that log's "
+                    reason:
+                        "it is tenant \(tenant)'s own journal, a part of log \(format.logIdentifier); open that log's "
                         + "root")
             }
             return format

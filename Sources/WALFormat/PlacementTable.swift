@@ -120,9 +120,10 @@ public struct PlacementTable: Equatable, Sendable {
 
     /// Bytes of a copy; too many of them if above `maximumLength`.
     public var copyLength: Int {
-        let length = residences.reduce(Self.headerLength) {
-            $0 + Self.residenceLength + $1.tenant.utf8.count + $1.home.directory.utf8.count
-        } + accounts.reduce(0) { $0 + Self.accountLength + $1.tenant.utf8.count }
+        let length =
+            residences.reduce(Self.headerLength) {
+                $0 + Self.residenceLength + $1.tenant.utf8.count + $1.home.directory.utf8.count
+            } + accounts.reduce(0) { $0 + Self.accountLength + $1.tenant.utf8.count }
         return (length + Self.blockLength - 1) / Self.blockLength * Self.blockLength
     }
 

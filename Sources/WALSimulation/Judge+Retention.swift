@@ -91,6 +91,8 @@ extension Judge {
         }
         let policy = policy(tenant.name)
         // Each journal has the whole budget.
-        if let budget = policy.budget, there > budget, placements[tenant.name] == nil { fail("\(tenant.name) has \(there) bytes: over its budget") }
+        if let budget = policy.budget, there > budget, placements[tenant.name] == nil {
+            fail("\(tenant.name) has \(there) bytes: over its budget")
+        }
     }
 }

@@ -274,7 +274,8 @@ import WALStorage
         #expect(try scan.places(below: directory.path).count >= 4)
         let report = try log.eraseBlocking(moved)
         #expect(report.through == 32 && report.undelivered == 32)
-        #expect(report.files.contains { $0.path.hasPrefix(ownRoot) } && report.files.contains { !$0.path.hasPrefix("/") })
+        #expect(
+            report.files.contains { $0.path.hasPrefix(ownRoot) } && report.files.contains { !$0.path.hasPrefix("/") })
         #expect(try scan.places(below: directory.path).isEmpty)
         #expect(try log.appendBlocking(numberedRecord(1), tenant: moved).sequence == 33)
         #expect(try sequences(log) == [33])
@@ -320,7 +321,8 @@ import WALStorage
             #expect(status.drops[.erasure]?.records == erasure.undelivered)
             #expect(status.erasure?.through == 30 && status.erasure?.isComplete == true)
             try log.closeBlocking()
-            #expect(try WriteAheadLogReader(at: directory.path).tenants.first { $0.name == moved }?.drops == status.drops)
+            #expect(
+                try WriteAheadLogReader(at: directory.path).tenants.first { $0.name == moved }?.drops == status.drops)
             log = try open(options)
         }
         #expect(try log.appendBlocking(numberedRecord(1), tenant: moved).sequence == 31)

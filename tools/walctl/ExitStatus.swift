@@ -27,7 +27,9 @@ struct CommandFailure: Error {
             case .recordTooLarge, .batchTooLarge, .tooManyTenants, .tooManySubscribers, .damaged, .dropped,
                 .keyForgotten, .keyUnavailable:
                 .findings
-            case .placementChanging, .journalUnavailable, .stagingFull, .tenantFull, .journalFull, .storage, .failed, .closed, .unsupportedFormat: .io
+            case .placementChanging, .journalUnavailable, .stagingFull, .tenantFull, .journalFull, .storage, .failed,
+                .closed, .unsupportedFormat:
+                .io
             }
         self.init("\(error)", status)
     }

@@ -228,7 +228,8 @@ struct VerifySummary: Encodable {
                 detail = "tenant \(readable(name: tenant))\(records): \(detail)"
             }
             return Finding(
-                what: found.what.rawValue, isLoss: false, file: prefix + found.path, fileSequence: 0, firstByte: found.offset,
+                what: found.what.rawValue, isLoss: false, file: prefix + found.path, fileSequence: 0,
+                firstByte: found.offset,
                 endByte: found.offset, losses: [], detail: detail)
         }
     }
@@ -242,7 +243,8 @@ struct VerifySummary: Encodable {
         hasAnotherSecret = hasAnotherSecret || report.hasAnotherSecret
         func finding(_ isLoss: Bool, _ detail: String, at offset: UInt64 = 0) -> Finding {
             Finding(
-                what: "segmentDamaged", isLoss: isLoss, file: prefix + report.segment.path, fileSequence: 0, firstByte: offset,
+                what: "segmentDamaged", isLoss: isLoss, file: prefix + report.segment.path, fileSequence: 0,
+                firstByte: offset,
                 endByte: max(offset, report.length), losses: [], detail: detail)
         }
         if let fault = report.fault {

@@ -137,9 +137,9 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     }
 
     private func adopt(_ subscribers: [TenantName], _ core: LogCore<Storage>, _ tenant: TenantName) {
-        do throws(WALError) { 
+        do throws(WALError) {
             try core.adoptSubscribers(subscribers, forgetsOthers: !shared.mayLackSubscribers)
-         } catch {
+        } catch {
             options.logger.error(
                 "a subscriber cannot be registered in a tenant's own journal",
                 metadata: ["tenant": "\(tenant)", "error": "\(error)"])
@@ -153,7 +153,9 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         for core in cores { through.merge(core.cursors(of: tenant)) { max($0, $1) } }
         for core in cores {
             core.lock.withLock {
-                for (subscriber, sequence) in through.sorted(by: { $0.key < $1.key }) { core.acknowledge(subscriber, tenant: tenant, through: sequence) }
+                for (subscriber, sequence) in through.sorted(by: { $0.key < $1.key }) {
+                    core.acknowledge(subscriber, tenant: tenant, through: sequence)
+                }
             }
         }
     }
@@ -478,7 +480,9 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         guard table.residences != self.table.residences || !empty.isEmpty else { return }
         do throws(WALError) {
             for (key, journal) in empty {
-                guard let core = journal.core, let present = lock.withLock({ current[key.tenant]?.core }) else { continue }
+                guard let core = journal.core, let present = lock.withLock({ current[key.tenant]?.core }) else {
+                    continue
+                }
                 joinCursors(of: key.tenant, in: [core, present])
                 try present.flushAcknowledgements()
             }
