@@ -62,20 +62,29 @@ def join(root, shared):
     if tenants is None:
         refuse(f"{root}: no copy of PLACEMENTS is whole", status=2)
 
-    def home(tenant, number):
+    def round_of(tenant, number, place):
+        """Which of a tenant's residences a record belongs to, if it is in that one's journal."""
         residences = tenants.get(tenant, [(1, None)])
-        return next((place for first, place in reversed(residences) if first <= number), "nowhere")
+        behind = [count for count, (first, _) in enumerate(residences) if first <= number]
+        return behind[-1] if behind and residences[behind[-1]][1] == place else None
 
-    shared.rows = {key: row for key, row in shared.rows.items() if home(*key) is None}
-    for tenant, residences in tenants.items():
-        for place in dict.fromkeys(place for _, place in residences if place is not None):
-            own_root = pathlib.Path(place) if place else root / "dedicated" / default_path(tenant)
-            if not own_root.is_dir() or owner_of(own_root) not in (tenant, None):
-                shared.findings.append(dict(case="journalUnavailable", loss=True, file=str(own_root), fileSequence=0,
-                                            first=0, end=0))
-                continue
-            own = recover(own_root)
-            shared.rows |= {key: row for key, row in own.rows.items() if home(*key) == place and key[0] == tenant}
-            shared.findings += own.findings
-            shared.locked |= own.locked
+    def rounds(rows, place, wanted=None):
+        for key, row in rows.items():
+            if wanted in (None, key[0]) and round_of(*key, place) is not None:
+                yield round_of(*key, place), key, row
+
+    found = [(round, -1, key, row) for round, key, row in rounds(shared.rows, None)]
+    order = [(tenant, place) for tenant, residences in tenants.items() for _, place in residences if place is not None]
+    for number, (tenant, place) in enumerate(dict.fromkeys(order)):
+        own_root = pathlib.Path(place) if place else root / "dedicated" / default_path(tenant)
+        if not own_root.is_dir() or owner_of(own_root) not in (tenant, None):
+            shared.findings.append(dict(case="journalUnavailable", loss=True, file=str(own_root), fileSequence=0, first=0,
+                                        end=0))
+            continue
+        own = recover(own_root)
+        found += [(round, number, key, row) for round, key, row in rounds(own.rows, place, tenant)]
+        shared.findings += own.findings
+        shared.locked |= own.locked
+    # Round by round: all that is in anybody's first residence, then what is in second ones, and so on.
+    shared.rows = {key: row for _, _, key, row in sorted(found, key=lambda one: one[:2])}
     return shared

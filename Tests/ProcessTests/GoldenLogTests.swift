@@ -33,7 +33,7 @@ import Testing
         ("logs-with-segments", "compacted", 2060, 42, 0),
         // Dropped records are shown for as long as their journal file stays.
         ("logs-with-segments", "dropped", 2060, 41, 40), ("logs-with-segments", "erased", 2040, 41, 40),
-        ("logs-with-segments", "repaired", 2060, 42, 0), ("logs-placed", "placed", 0, 0, 0),
+        ("logs-with-segments", "repaired", 2060, 42, 0), ("logs-placed", "placed", 1160, 43, 0),
     ]
 
     @Test(arguments: logs)

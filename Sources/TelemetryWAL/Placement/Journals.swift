@@ -18,29 +18,29 @@ import WALStorage
 final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     let shared: LogCore<Storage>
     /// False as long as no tenant has, or had, a journal of its own: asked by each append.
-    private let hasPlacements: Atomic<Bool>
-    private let root: PlacementRoot<Storage>
-    private let options: WriteAheadLogOptions
+    let hasPlacements: Atomic<Bool>
+    let root: PlacementRoot<Storage>
+    let options: WriteAheadLogOptions
 
-    private let lock = Lock()
-    private let moveEnds = Condition()
+    let lock = Lock()
+    let moveEnds = Condition()
     // Guarded by `lock`.
-    private var currentTable: PlacementTable {
+    var currentTable: PlacementTable {
         didSet { residencesByTenant = Dictionary(grouping: currentTable.residences, by: \.tenant) }
     }
-    private var residencesByTenant: [TenantName: [PlacementTable.Residence]]
-    private var dedicated: [Key: Journal] = [:]
+    var residencesByTenant: [TenantName: [PlacementTable.Residence]]
+    var dedicated: [Key: Journal] = [:]
     /// Tenants that are in the table, and where their records are appended.
-    private var current: [TenantName: Journal] = [:]
-    private var byNumber: [UInt32: LogCore<Storage>] = [:]
-    private var lastNumber: UInt32 = 0
+    var current: [TenantName: Journal] = [:]
+    var byNumber: [UInt32: LogCore<Storage>] = [:]
+    var lastNumber: UInt32 = 0
     /// Who is being moved; one at a time.
-    private var moving: TenantName?
-    private var waiters: [Waiter] = []
-    private var isClosed = false
+    var moving: TenantName?
+    var waiters: [Waiter] = []
+    var isClosed = false
 
     /// A journal of a tenant's own.
-    private struct Key: Hashable {
+    struct Key: Hashable {
         var tenant: TenantName
         var directory: String
 
@@ -56,7 +56,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         }
     }
 
-    private enum Journal {
+    enum Journal {
         case open(LogCore<Storage>, RecoveryReport)
         case unavailable(WALError)
 
@@ -103,7 +103,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         vacate()
     }
 
-    private func openAsItIs(_ key: Key) -> Journal {
+    func openAsItIs(_ key: Key) -> Journal {
         do throws(WALError) { return try openJournal(key, mayCreate: false) } catch {
             let path = root.storage(of: key.tenant, in: key.directory).rootDescription
             options.logger.error(
@@ -113,7 +113,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         }
     }
 
-    private func openJournal(_ key: Key, mayCreate: Bool) throws(WALError) -> Journal {
+    func openJournal(_ key: Key, mayCreate: Bool) throws(WALError) -> Journal {
         var options = self.options
         options.maximumTenants = 1
         options.descriptorLimit = ReaderFiles.leastLimit(spareFiles: options.spareFiles)
@@ -136,7 +136,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         return .open(core, report)
     }
 
-    private func adopt(_ subscribers: [TenantName], _ core: LogCore<Storage>, _ tenant: TenantName) {
+    func adopt(_ subscribers: [TenantName], _ core: LogCore<Storage>, _ tenant: TenantName) {
         do throws(WALError) {
             try core.adoptSubscribers(subscribers, forgetsOthers: !shared.mayLackSubscribers)
         } catch {
@@ -147,7 +147,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     }
 
     /// Whoever has a record has all before it, in whatever journal that was noted.
-    private func joinCursors(of tenant: TenantName, in cores: [LogCore<Storage>]) {
+    func joinCursors(of tenant: TenantName, in cores: [LogCore<Storage>]) {
         guard cores.count > 1 else { return }
         var through: [TenantName: UInt64] = [:]
         for core in cores { through.merge(core.cursors(of: tenant)) { max($0, $1) } }
@@ -251,264 +251,9 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     }
 
     /// Under the lock, or before there is another thread.
-    private func journal(of residence: PlacementTable.Residence) -> Journal {
+    func journal(of residence: PlacementTable.Residence) -> Journal {
         guard case .dedicated(let directory) = residence.home else { return .open(shared, RecoveryReport()) }
         return dedicated[Key(tenant: residence.tenant, directory: directory)] ?? .unavailable(.closed)
-    }
-
-    // MARK: - Appends amid a move
-
-    /// Blocks while a tenant is on its way.
-    func waitWhileMoving(_ tenant: TenantName) {
-        lock.withLock { while moving == tenant, !isClosed { moveEnds.wait(lock) } }
-    }
-
-    /// Suspends while a tenant is on its way.
-    func suspendWhileMoving(_ tenant: TenantName) async {
-        await Waiter.suspend { waiter in
-            let waits = lock.withLock {
-                guard moving == tenant, !isClosed else { return false }
-                waiters.append(waiter)
-                return true
-            }
-            if !waits { waiter.resume() }
-        }
-    }
-
-    /// Runs an append on the journal where a tenant's records go; again, where the tenant has gone elsewhere meanwhile.
-    @inline(__always)
-    func appending<Value>(
-        to tenant: TenantName, _ append: (LogCore<Storage>) throws(WALError) -> Value
-    ) throws(WALError) -> Value {
-        while true {
-            let core = try core(of: tenant)
-            do throws(WALError) { return try append(core) } catch {
-                guard hasLeft(tenant, core, error) else { throw error }
-            }
-            waitWhileMoving(tenant)
-        }
-    }
-
-    /// The same, suspending.
-    @inline(__always)
-    func appendSuspending(
-        _ load: LogFront.Load, tenant: TenantName, length: Int
-    ) async throws(WALError) -> UInt64 {
-        while true {
-            let core = try core(of: tenant)
-            do throws(WALError) {
-                return try await core.appendSuspending(load, tenant: tenant, length: length)
-            } catch {
-                guard hasLeft(tenant, core, error) else { throw error }
-            }
-            await suspendWhileMoving(tenant)
-        }
-    }
-
-    /// The same, without waiting for anything.
-    @inline(__always)
-    func enqueue(_ record: TelemetryRecord, tenant: TenantName, length: Int) throws(WALError) -> Ticket {
-        while true {
-            let core = try core(of: tenant)
-            do throws(WALError) {
-                return Ticket(
-                    group: try core.enqueue(record, tenant: tenant, length: length), journal: core.number)
-            } catch {
-                guard hasLeft(tenant, core, error), !lock.withLock({ moving == tenant }) else { throw error }
-            }
-        }
-    }
-
-    /// Whether a journal refused an append since the tenant is elsewhere, or about to be.
-    @inline(never)
-    private func hasLeft(_ tenant: TenantName, _ core: LogCore<Storage>, _ error: WALError) -> Bool {
-        switch error {
-        case .placementChanging: true
-        // Nobody needed it any more.
-        case .closed: lock.withLock { !isClosed && core !== shared && current[tenant]?.core !== core }
-        default: false
-        }
-    }
-
-    func durableBlocking(through ticket: Ticket) throws(WALError) {
-        // Of a journal that is no more all is durable.
-        try core(numbered: ticket.journal)?.durableBlocking(through: ticket.group)
-    }
-
-    func durable(through ticket: Ticket) async throws(WALError) {
-        try await core(numbered: ticket.journal)?.durable(through: ticket.group)
-    }
-
-    // MARK: - Moving
-
-    /// Has a tenant's records appended elsewhere from now on. Blocks until that is so. Holds no lock.
-    func place(_ tenant: TenantName, _ placement: Placement) throws(WALError) {
-        try placement.checked()
-        let isNews = try lock.withLock { () throws(WALError) in
-            while moving != nil, !isClosed { moveEnds.wait(lock) }
-            if isClosed { throw .closed }
-            let home = currentTable.residences(of: tenant).last?.home ?? .shared
-            guard home != placement.home else { return false }
-            moving = tenant
-            return true
-        }
-        guard isNews else { return }
-        defer { endMove() }
-        vacate()
-        try move(tenant, to: placement.home)
-        vacate()
-    }
-
-    private func endMove() {
-        let waiters = lock.withLock {
-            moving = nil
-            moveEnds.broadcast()
-            defer { self.waiters = [] }
-            return self.waiters
-        }
-        for waiter in waiters { waiter.resume() }
-    }
-
-    private func move(_ tenant: TenantName, to home: PlacementTable.Home) throws(WALError) {
-        let source = try core(of: tenant)
-        // There before any journal is that it may come to name: without it, none of them is believed.
-        if !hasPlacements.load(ordering: .relaxed) {
-            try root.write(table)
-            hasPlacements.store(true, ordering: .releasing)
-        }
-        let target = try journal(for: home, of: tenant)
-        let group = source.lock.withLock { source.depart(tenant) }
-        do throws(WALError) {
-            try source.durableBlocking(through: group)
-            try source.vouch()
-            let first = source.lock.withLock { source.nextSequence(of: tenant) }
-            try target.arrive(tenant, from: first)
-            try enter(PlacementTable.Residence(tenant: tenant, home: home, firstSequence: first), source)
-        } catch {
-            // Nothing was appended elsewhere: it stays where it was.
-            source.lock.withLock { source.readmit(tenant) }
-            throw error
-        }
-        target.lock.withLock { target.readmit(tenant) }
-        options.logger.notice(
-            "a tenant has moved", metadata: ["tenant": "\(tenant)", "to": "\(target.storage.rootDescription)"])
-    }
-
-    /// The moment of a move. Where it is not known whether the table was replaced, the tenant is refused until the log is
-    /// opened again, which tells.
-    private func enter(
-        _ residence: PlacementTable.Residence, _ source: LogCore<Storage>
-    ) throws(WALError) {
-        var table = self.table
-        // Numbers that nobody has need no residence.
-        if table.residences(of: residence.tenant).isEmpty, residence.firstSequence > 1 {
-            table.residences.append(.init(tenant: residence.tenant, home: .shared, firstSequence: 1))
-        }
-        if let last = table.residences.lastIndex(where: { $0.tenant == residence.tenant }),
-            table.residences[last].firstSequence == residence.firstSequence
-        {
-            table.residences.remove(at: last)
-        }
-        if table.residences(of: residence.tenant).last?.home != residence.home { table.residences.append(residence) }
-        do throws(WALError) { try replaceTable(table) } catch {
-            var asBefore = self.table
-            asBefore.generation += 1
-            do throws(WALError) { try replaceTable(asBefore) } catch let second {
-                lock.withLock { current[residence.tenant] = .unavailable(second) }
-                throw second
-            }
-            throw error
-        }
-        lock.withLock { current[residence.tenant] = journal(of: residence) }
-    }
-
-    private func replaceTable(_ table: PlacementTable) throws(WALError) {
-        var table = table
-        table.generation += 1
-        #if Simulation
-            let forgets = DeliberateBug.isActive(.forgetPlacement)
-        #else
-            let forgets = false
-        #endif
-        if !forgets { try root.write(table) }
-        lock.withLock { currentTable = table }
-    }
-
-    /// The journal at a home, opened or made where it is not.
-    private func journal(for home: PlacementTable.Home, of tenant: TenantName) throws(WALError) -> LogCore<Storage> {
-        guard case .dedicated(let directory) = home else { return shared }
-        let key = Key(tenant: tenant, directory: directory)
-        let known = lock.withLock { dedicated[key] }
-        switch known {
-        case .open(let core, _): return core
-        case .unavailable(let error): throw error
-        case nil: break
-        }
-        guard lock.withLock({ dedicated.count }) < options.dedicatedJournalLimit else {
-            throw .invalidOption(
-                "\(options.dedicatedJournalLimit) tenants have journals of their own; raise dedicatedJournalLimit")
-        }
-        let journal = try openJournal(key, mayCreate: true)
-        lock.withLock { dedicated[key] = journal }
-        guard let core = journal.core else { throw .closed }
-        try settleSubscribers()
-        try core.adoptSubscribers(shared.lock.withLock { shared.state.subscribers }, forgetsOthers: false)
-        return core
-    }
-
-    /// Takes residences out of the table of which nobody is promised anything any more, and removes journals that have no
-    /// tenant then. What cannot be done now is done another time. While a move is under way, by its thread only.
-    func vacate() {
-        var table = self.table
-        for tenant in Set(table.residences.map(\.tenant)).sorted() {
-            let own = table.residences(of: tenant)
-            for (residence, next) in zip(own, own.dropFirst()) {
-                guard let core = lock.withLock({ journal(of: residence).core }),
-                    core.hasReleased(tenant, before: next.firstSequence)
-                else { break }
-                table.residences.removeAll { $0 == residence }
-            }
-        }
-        let homes = Set(table.residences.compactMap(Key.init))
-        let empty = lock.withLock { dedicated.filter { !homes.contains($0.key) } }.sorted {
-            ($0.key.tenant, $0.key.directory) < ($1.key.tenant, $1.key.directory)
-        }
-        // What was dropped there stays counted, from the moment on that the journal is no part of the log; cursors before.
-        for (key, journal) in empty where self.table.residences.contains(where: { key == Key($0) }) {
-            for account in journal.core?.accounts(of: key.tenant) ?? [] { table.add(account) }
-        }
-        guard table.residences != self.table.residences || !empty.isEmpty else { return }
-        do throws(WALError) {
-            for (key, journal) in empty {
-                guard let core = journal.core, let present = lock.withLock({ current[key.tenant]?.core }) else {
-                    continue
-                }
-                joinCursors(of: key.tenant, in: [core, present])
-                try present.flushAcknowledgements()
-            }
-            if table.residences != self.table.residences { try replaceTable(table) }
-            for (key, _) in empty { try remove(key) }
-        } catch {
-            options.logger.warning("what a tenant has left stays for now", metadata: ["error": "\(error)"])
-        }
-    }
-
-    /// Closes a journal that has no tenant any more, and removes its files.
-    private func remove(_ key: Key) throws(WALError) {
-        guard let core = lock.withLock({ dedicated[key]?.core }) else { return }
-        try core.close()
-        lock.withLock {
-            dedicated[key] = nil
-            byNumber[core.number] = nil
-        }
-        do throws(StorageError) {
-            let storage = core.storage
-            var names = try storage.entries(of: "journal").map { "journal/" + $0 }
-            for (tenant, entries) in core.segments.tenants {
-                names += entries.map { SegmentName.directory(of: tenant) + "/" + $0.name }
-            }
-            try storage.discard(names + ["FORMAT", "LOCK"])
-        } catch { throw .storage(error) }
     }
 
     // MARK: - Of all journals
@@ -546,7 +291,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
 
     /// Makes durable who subscribes. Another journal must not give up anything on the word of a subscriber that a crash
     /// would have the log forget, nor for want of one that it would bring back.
-    private func settleSubscribers() throws(WALError) {
+    func settleSubscribers() throws(WALError) {
         if shared.lock.withLock({ shared.departuresAreUnderWay }) { try shared.flushAcknowledgements() }
     }
 
