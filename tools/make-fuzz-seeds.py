@@ -84,7 +84,18 @@ def format_seeds():
     yield "root-format", {
         **flagged("first-fields", root[:48]), "both-copies": bytes([AS_IS]) + root[:4096 + 48],
         "cut": bytes([AS_IS]) + root[:40], "second-copy": bytes([SEALED]) + bytes(4096) + root[:48],
-        "block-size-64k": bytes([SEALED]) + root[:32] + struct.pack("<I", 65536) + root[36:48]}
+        "block-size-64k": bytes([SEALED]) + root[:32] + struct.pack("<I", 65536) + root[36:48],
+        "own-journal": bytes([SEALED]) + root[:48] + struct.pack("<H", 4) + b"acme"}
+    table = b"TWALPLC1" + bytes(4) + root[12:32] + struct.pack("<QIIII", 3, 4096, 3, 2, 0)
+    for first, kind, name, path in ((1, 1, b"acme", b""), (9, 2, b"acme", b""), (1, 2, b"Zo\xc3\xab", b"/mnt/own")):
+        table += struct.pack("<QBxHI", first, kind, len(name), len(path)) + name + path
+    for cause in (2, 0):
+        table += struct.pack("<BxHxxxxQQQQQ", cause, 4, 8, 2, 300, 5, 7) + b"acme"
+    yield "placements", {
+        **flagged("table", table), "cut": bytes([SEALED]) + table[:90],
+        "out-of-order": bytes([SEALED]) + table.replace(struct.pack("<QB", 9, 2), struct.pack("<QB", 1, 2)),
+        "relative": bytes([SEALED]) + table.replace(b"/mnt", b"mnt/"),
+        "two-blocks": bytes([SEALED]) + (table[:40] + struct.pack("<I", 8192) + table[44:]).ljust(8192, b"\0")}
     yield "journal-file-header", {
         **flagged("live", header[:144]), **flagged("spare", spare[:144]), "cut": bytes([AS_IS]) + header[:512],
         "other-version": bytes([SEALED]) + header[:12] + b"\x03\0\0\0" + header[16:144]}

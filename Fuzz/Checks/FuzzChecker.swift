@@ -20,6 +20,7 @@ public final class FuzzChecker {
     public func check(_ target: FuzzTarget, _ bytes: UnsafeRawBufferPointer) throws(FuzzViolation) {
         switch target {
         case .rootFormat: try checkRootFormat(FuzzInput(bytes))
+        case .placements: try checkPlacements(FuzzInput(bytes))
         case .journalFileHeader: try checkJournalFileHeader(FuzzInput(bytes))
         case .commit: try checkCommit(FuzzInput(bytes))
         case .frameHeader: try checkFrameHeader(FuzzInput(bytes))
@@ -49,6 +50,7 @@ public final class FuzzChecker {
         try checkFrameHeader(input)
         try checkJournalFileHeader(input)
         try checkRootFormat(input)
+        try checkPlacements(input)
         try checkSegment(input)
         try checkRecords(input, isControl: true)
         try checkRecords(input, isControl: false)

@@ -3,6 +3,7 @@
 public enum FuzzTarget: String, CaseIterable, Sendable {
     // The format on disk
     case rootFormat = "root-format"
+    case placements
     case journalFileHeader = "journal-file-header"
     case commit
     case frameHeader = "frame-header"

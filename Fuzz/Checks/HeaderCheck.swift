@@ -67,10 +67,38 @@ func checkRootFormat(_ input: FuzzInput) throws(FuzzViolation) {
         // Either copy may be the one that was read.
         let source = (try? RootFormat.decode(buffer.bytes.extracting(first: length))) == format ? 0 : length
         if buffer.count >= source + length {
+            let end = 50 + (format.tenant?.utf8.count ?? 0)
             try checkWritten(
-                Array(written.prefix(length)), is: buffer[source..<source + length], reserved: [36..<40, 48..<length])
+                Array(written.prefix(length)), is: buffer[source..<source + length], reserved: [36..<40, end..<length])
         }
         try require((try? RootFormat.decode(written.span.bytes)) == format, "a written root format comes back")
+    }
+}
+
+/// A table of placements keeps to its bounds, and written again it says the same.
+func checkPlacements(_ input: FuzzInput) throws(FuzzViolation) {
+    let block = PlacementTable.blockLength
+    try input.withCopy(atLeast: block) { (buffer) throws(FuzzViolation) in
+        if input.isSealed, buffer.count >= block {
+            // A first copy of one block, or of as many as it says.
+            let said = Int(buffer.integer(UInt32.self, at: 40) ?? 0)
+            let length = said >= block && said <= buffer.count ? said : block
+            buffer.seal(12..<length, at: 8)
+        }
+        guard let table = try? PlacementTable.decode(buffer.bytes) else { return }
+        try require(table.copyLength <= PlacementTable.maximumLength, "a table is bounded")
+        try require(table.residences.count <= PlacementTable.mostResidences, "its residences are bounded")
+        for residence in table.residences {
+            let own = table.residences(of: residence.tenant)
+            try require(
+                zip(own, own.dropFirst()).allSatisfy { $0.firstSequence < $1.firstSequence && $0.home != $1.home },
+                "a tenant's residences are in order")
+            if case .dedicated(let directory) = residence.home {
+                try require(directory.isEmpty || directory.hasPrefix("/"), "a directory is absolute")
+            }
+        }
+        let written = table.encoded()
+        try require((try? PlacementTable.decode(written.span.bytes)) == table, "a written table comes back")
     }
 }
 
