@@ -7,7 +7,7 @@ MAGIC, BLOCK, MAX_LENGTH, MAX_DIRECTORY = b"TWALPLC1", 4096, 1 << 20, 4096
 
 def parse_copy(data, log):
     """A copy of the table: by tenant its residences (first number, directory; None for the shared journal)."""
-    checksum, version, owner, length, count, accounts = struct.unpack_from("<8xII16s8xIII", data)
+    checksum, version, owner, length, count, accounts, _ = struct.unpack_from("<8xII16s8xIIII", data)
     require(data.startswith(MAGIC) and BLOCK <= length <= min(len(data), MAX_LENGTH) and length % BLOCK == 0)
     require(crc32c(data[12:length]) == checksum)
     if version != 2:

@@ -24,7 +24,12 @@ extension WriteAheadLogEngine {
     ) throws(WALError) -> WriteAheadLogEngine {
         let options = try options.checked()
         let (core, report) = try openJournal(
-            storage: storage, options: options, dedicated: dedicated, progress: progress, beforeStart: prepare)
+            storage: storage, options: options, dedicated: dedicated, progress: progress
+        ) { (core, report) throws(WALError) in
+            // Before there are threads that have to end first.
+            if opensOthers { _ = try PlacementRoot(storage: storage, format: core.format).table() }
+            try prepare(core, report)
+        }
         do throws(WALError) {
             let journals = try Journals(
                 shared: core, root: PlacementRoot(storage: storage, format: core.format), options: options,

@@ -10,7 +10,7 @@
 /// 40  u32  length of a copy, bytes: a multiple of 4096
 /// 44  u32  residences that follow
 /// 48  u32  accounts that follow these
-/// 52  u32  zero
+/// 52  u32  removals that follow these
 /// 56       residences, each:
 ///            0  u64  first sequence number
 ///            8  u8   1: in the shared journal, 2: in one of its own
@@ -26,10 +26,16 @@
 ///            8  u64  dropped, or erased, through
 ///           16       `DropTotal`; of an erasure only the time of the request, as the first one received
 ///           48       tenant's name
+///          removals, each:
+///            0  u32  length of the directory, as in a residence
+///            4  u16  length of the tenant's name
+///            6  u16  zero
+///            8       tenant's name, directory
 ///          zero up to length
 /// ```
 ///
-/// Accounts are of journals that were removed: what had been dropped there of the tenant stays counted.
+/// Accounts are of journals that were removed: what had been dropped there of the tenant stays counted. Removals are
+/// journals that are no part of the log any more, and whose files may still be there.
 ///
 /// A tenant that is not in it was always in the shared journal. One that is has all its residences there, in the order of
 /// their first numbers; the last is where its records are appended now.
@@ -71,6 +77,17 @@ public struct PlacementTable: Equatable, Sendable {
         }
     }
 
+    /// A journal of a tenant's own whose files are to be removed.
+    public struct Removal: Hashable, Sendable {
+        public var tenant: TenantName
+        public var directory: String
+
+        public init(tenant: TenantName, directory: String) {
+            self.tenant = tenant
+            self.directory = directory
+        }
+    }
+
     /// Copies are multiples of this many bytes.
     public static let blockLength = 4096
     /// Most bytes of a copy.
@@ -85,19 +102,23 @@ public struct PlacementTable: Equatable, Sendable {
     private static let headerLength = 56
     private static let residenceLength = 16
     private static let accountLength = 48
+    private static let removalLength = 8
 
     public var logIdentifier: LogIdentifier
     public var generation: UInt64
     public var residences: [Residence]
     public var accounts: [Account]
+    public var removals: [Removal]
 
     public init(
-        logIdentifier: LogIdentifier, generation: UInt64 = 0, residences: [Residence] = [], accounts: [Account] = []
+        logIdentifier: LogIdentifier, generation: UInt64 = 0, residences: [Residence] = [], accounts: [Account] = [],
+        removals: [Removal] = []
     ) {
         self.logIdentifier = logIdentifier
         self.generation = generation
         self.residences = residences
         self.accounts = accounts
+        self.removals = removals
     }
 
     /// Adds what was dropped in a journal to the tenant's account.
@@ -124,6 +145,7 @@ public struct PlacementTable: Equatable, Sendable {
             residences.reduce(Self.headerLength) {
                 $0 + Self.residenceLength + $1.tenant.utf8.count + $1.home.directory.utf8.count
             } + accounts.reduce(0) { $0 + Self.accountLength + $1.tenant.utf8.count }
+            + removals.reduce(0) { $0 + Self.removalLength + $1.tenant.utf8.count + $1.directory.utf8.count }
         return (length + Self.blockLength - 1) / Self.blockLength * Self.blockLength
     }
 
@@ -139,6 +161,7 @@ public struct PlacementTable: Equatable, Sendable {
             bytes.store(littleEndian: UInt32(length), at: 40)
             bytes.store(littleEndian: UInt32(residences.count), at: 44)
             bytes.store(littleEndian: UInt32(accounts.count), at: 48)
+            bytes.store(littleEndian: UInt32(removals.count), at: 52)
             var place = Self.headerLength
             for residence in residences {
                 let directory = Array(residence.home.directory.utf8)
@@ -157,6 +180,13 @@ public struct PlacementTable: Equatable, Sendable {
                 account.total.encode(into: &bytes, at: place + 16)
                 bytes.store(account.tenant.utf8, at: place + Self.accountLength)
                 place += Self.accountLength + account.tenant.utf8.count
+            }
+            for removal in removals {
+                let name = removal.tenant.utf8 + Array(removal.directory.utf8)
+                bytes.store(littleEndian: UInt32(removal.directory.utf8.count), at: place)
+                bytes.store(littleEndian: UInt16(removal.tenant.utf8.count), at: place + 4)
+                bytes.store(name, at: place + Self.removalLength)
+                place += Self.removalLength + name.count
             }
             bytes.store(littleEndian: CRC32C.checksum(bytes.bytes.extracting(12..<length)), at: 8)
         }
@@ -213,7 +243,40 @@ public struct PlacementTable: Equatable, Sendable {
             guard place + accountLength <= length else { throw FormatError(.truncated, "its accounts are cut off") }
             table.accounts.append(try decodeAccount(bytes.extracting(place..<length), at: &place))
         }
+        let removals = Int(bytes.littleEndian(UInt32.self, at: 52))
+        guard removals <= mostResidences else { throw FormatError(.field, "it has \(removals) removals") }
+        for _ in 0..<removals {
+            guard place + removalLength <= length else { throw FormatError(.truncated, "its removals are cut off") }
+            let bytes = bytes.extracting(place..<length)
+            let directoryLength = Int(bytes.littleEndian(UInt32.self, at: 0))
+            let (tenant, directory) = try decodeNames(
+                bytes, at: removalLength, Int(bytes.littleEndian(UInt16.self, at: 4)), directoryLength)
+            guard bytes.littleEndian(UInt16.self, at: 6) == 0 else {
+                throw FormatError(.field, "a removal has fields out of bounds")
+            }
+            table.removals.append(Removal(tenant: tenant, directory: directory))
+            place += removalLength + tenant.utf8.count + directoryLength
+        }
         return table
+    }
+
+    /// A tenant's name, and the path of a directory behind it.
+    private static func decodeNames(
+        _ bytes: RawSpan, at base: Int, _ nameLength: Int, _ directoryLength: Int
+    ) throws(FormatError) -> (TenantName, String) {
+        let end = base + nameLength + directoryLength
+        guard nameLength <= FormatLimits.maximumNameLength, directoryLength <= maximumDirectoryLength,
+            end <= bytes.byteCount
+        else { throw FormatError(.truncated, "a name is cut off") }
+        func text(_ range: Range<Int>) -> [UInt8] { range.map { bytes.littleEndian(UInt8.self, at: $0) } }
+        guard let tenant = try? TenantName(utf8: text(base..<base + nameLength)) else {
+            throw FormatError(.field, "a tenant's name is not valid")
+        }
+        let path = text(base + nameLength..<end)
+        guard !path.contains(0), let directory = String(validating: path, as: UTF8.self),
+            directory.isEmpty || directory.hasPrefix("/")
+        else { throw FormatError(.field, "the directory of tenant \(tenant) is no absolute path") }
+        return (tenant, directory)
     }
 
     private static func decodeAccount(_ bytes: RawSpan, at place: inout Int) throws(FormatError) -> Account {
@@ -242,23 +305,11 @@ public struct PlacementTable: Equatable, Sendable {
         let reserved: UInt8 = bytes.littleEndian(at: 9)
         let nameLength = Int(bytes.littleEndian(UInt16.self, at: 10))
         let directoryLength = Int(bytes.littleEndian(UInt32.self, at: 12))
-        let end = residenceLength + nameLength + directoryLength
-        guard nameLength <= FormatLimits.maximumNameLength, directoryLength <= maximumDirectoryLength,
-            end <= bytes.byteCount
-        else { throw FormatError(.truncated, "a residence is cut off") }
         guard first >= 1, first <= FormatLimits.maximumNumber, reserved == 0, kind == 1 || kind == 2,
             kind == 2 || directoryLength == 0
         else { throw FormatError(.field, "a residence has fields out of bounds") }
-        func text(_ range: Range<Int>) -> [UInt8] { range.map { bytes.littleEndian(UInt8.self, at: $0) } }
-        let name = text(residenceLength..<residenceLength + nameLength)
-        guard let tenant = try? TenantName(utf8: name) else {
-            throw FormatError(.field, "a residence has a tenant's name that is not valid")
-        }
-        let path = text(residenceLength + nameLength..<end)
-        guard !path.contains(0), let directory = String(validating: path, as: UTF8.self),
-            directory.isEmpty || directory.hasPrefix("/")
-        else { throw FormatError(.field, "the directory of tenant \(tenant) is no absolute path") }
-        place += end
+        let (tenant, directory) = try decodeNames(bytes, at: residenceLength, nameLength, directoryLength)
+        place += residenceLength + nameLength + directoryLength
         return Residence(
             tenant: tenant, home: kind == 1 ? .shared : .dedicated(directory: directory), firstSequence: first)
     }

@@ -340,6 +340,8 @@ import WALStorage
         #expect(throws: WALError.self) { try log.placeBlocking(moved, .dedicated()) }
         #expect(log.placement(of: moved) == .shared)
         try fill(log, &ledger, batches: 1)
+        // What that has left is removed with the next move.
+        try log.placeBlocking("other", .shared)
         // Where it cannot be told which of them is on the disk, nothing is appended to either.
         plan.setReplace { $0 == "PLACEMENTS" ? .ioFailure : nil }
         #expect(throws: WALError.self) { try log.placeBlocking(moved, .dedicated()) }

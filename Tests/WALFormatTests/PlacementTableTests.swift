@@ -17,7 +17,8 @@ import WALFormat
                     tenant: "acme", cause: .age, through: 900,
                     total: DropTotal(records: 10, length: 2000, firstReceived: 5, lastReceived: 7)),
                 .init(tenant: "acme", cause: nil, through: 800, total: DropTotal(firstReceived: 3)),
-            ])
+            ],
+            removals: [.init(tenant: "gone", directory: "/mnt/old"), .init(tenant: "gone", directory: "")])
     }()
     /// Where the second residence begins.
     private static let second = 56 + 16 + 4
@@ -54,7 +55,7 @@ import WALFormat
         #expect(bytes.integer(UInt64.self, at: 32) == 3)
         #expect(bytes.integer(UInt32.self, at: 40) == 4096)
         #expect(bytes.integer(UInt32.self, at: 44) == 4)
-        #expect(bytes.integer(UInt32.self, at: 48) == 2 && bytes.integer(UInt32.self, at: 52) == 0)
+        #expect(bytes.integer(UInt32.self, at: 48) == 2 && bytes.integer(UInt32.self, at: 52) == 2)
         #expect(bytes.integer(UInt64.self, at: 56) == 1 && bytes[64] == 1 && bytes[65] == 0)
         #expect(bytes.integer(UInt16.self, at: 66) == 4 && bytes.integer(UInt32.self, at: 68) == 0)
         #expect(Array(bytes[72..<76]) == Array("acme".utf8))
@@ -65,7 +66,10 @@ import WALFormat
         #expect(bytes[Self.account] == 2 && bytes.integer(UInt16.self, at: Self.account + 2) == 4)
         #expect((0..<5).map { bytes.integer(UInt64.self, at: Self.account + 8 + 8 * $0) } == [900, 10, 2000, 5, 7])
         #expect(Array(bytes[Self.account + 48..<Self.account + 52]) == Array("acme".utf8))
-        #expect(bytes[Self.account + 52] == 0 && bytes[4095] == 0)
+        let removal = Self.account + 2 * 52
+        #expect(bytes.integer(UInt32.self, at: removal) == 8 && bytes.integer(UInt16.self, at: removal + 4) == 4)
+        #expect(Array(bytes[removal + 8..<removal + 20]) == Array("gone/mnt/old".utf8))
+        #expect(bytes.integer(UInt32.self, at: removal + 20) == 0 && bytes[removal + 32] == 0 && bytes[4095] == 0)
     }
 
     @Test func accountsAddUp() {
@@ -134,6 +138,10 @@ import WALFormat
         #expect(cause { $0.put(FormatLimits.maximumNumber + 1, at: $1 + Self.account + 8) } == .field)
         #expect(cause { $0.put(FormatLimits.maximumNumber + 1, at: $1 + Self.account + 16) } == .field)
         #expect(cause { $0.put(UInt16(300), at: $1 + Self.account + 2) } == .truncated)
+        #expect(cause { $0.put(UInt32(5000), at: $1 + 52) } == .field)
+        #expect(cause { $0.put(UInt16(1), at: $1 + Self.account + 2 * 52 + 6) } == .field)
+        #expect(cause { $0.put(UInt32(4000), at: $1 + Self.account + 2 * 52) } == .truncated)
+        #expect(cause { $0[$1 + Self.account + 2 * 52 + 12] = UInt8(ascii: "m") } == .field)
         #expect(cause { $0.put(UInt32(4097), at: $1 + Self.second + 12) } == .truncated)
         // A tenant's name that is none, a directory that is no absolute path.
         #expect(cause { $0[$1 + 72] = 0 } == .field)

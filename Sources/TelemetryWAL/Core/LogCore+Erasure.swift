@@ -19,8 +19,23 @@ extension LogCore {
 
     // MARK: - On demand
 
+    /// An erasure that somebody waits for, and that is durable.
+    struct BegunErasure {
+        var index: Int
+        var report: ErasureReport
+        var request: Int
+        var isRepeated: Bool
+    }
+
     /// Erases all that was appended of a tenant before the call, and waits until that is done. Holds no lock.
     func erase(_ tenant: TenantName) throws(WALError) -> ErasureReport {
+        let erasure = try beginErasure(of: tenant)
+        defer { endWaiting(for: erasure) }
+        return try finish(erasure)
+    }
+
+    /// Has an erasure durable, so that nobody is shown the records any more. Holds no lock. `endWaiting` is to follow.
+    func beginErasure(of tenant: TenantName) throws(WALError) -> BegunErasure {
         lock.lock()
         guard let index = state.index(of: tenant) else {
             lock.unlock()
@@ -31,25 +46,40 @@ extension LogCore {
         lock.unlock()
         try durableBlocking(through: staged)
         lock.withLock { erasureCallers[index, default: 0] += 1 }
-        defer { lock.withLock { noteCallerLeaves(tenant: index) } }
-        var report = try lock.withLock { () throws(WALError) in try decideErasure(of: tenant, index: index) }
-        if report.through == 0 { return report }
-        let (request, isRepeated) = lock.withLock {
-            erasureRequests[index, default: 0] += 1
-            return (erasureRequests[index] ?? 0, isErased(through: report.through, tenant: index))
+        do throws(WALError) {
+            let report = try lock.withLock { () throws(WALError) in try decideErasure(of: tenant, index: index) }
+            var erasure = BegunErasure(index: index, report: report, request: 0, isRepeated: false)
+            if report.through == 0 { return erasure }
+            lock.withLock {
+                erasureRequests[index, default: 0] += 1
+                erasure.request = erasureRequests[index] ?? 0
+                erasure.isRepeated = isErased(through: report.through, tenant: index)
+            }
+            if !erasure.isRepeated { try flushAcknowledgements() }
+            return erasure
+        } catch {
+            lock.withLock { noteCallerLeaves(tenant: index) }
+            throw error
         }
-        if !isRepeated { try flushAcknowledgements() }
+    }
+
+    func endWaiting(for erasure: BegunErasure) { lock.withLock { noteCallerLeaves(tenant: erasure.index) } }
+
+    /// Waits until what an erasure said is done. Holds no lock.
+    func finish(_ erasure: BegunErasure) throws(WALError) -> ErasureReport {
+        let (index, through) = (erasure.index, erasure.report.through)
+        if through == 0 { return erasure.report }
         lock.lock()
         defer { lock.unlock() }
-        if isRepeated { erasureFailures[index] = nil }
+        if erasure.isRepeated { erasureFailures[index] = nil }
         wakeCompactor()
         while true {
-            let isServed = erasuresServed[index] ?? 0 >= request
+            let isServed = erasuresServed[index] ?? 0 >= erasure.request
             // Appends that failed since, and were never there, may have left their bytes.
             if !isServed, erasuresToDo.insert(index).inserted { wakeCompactor() }
-            if isServed, isErased(through: report.through, tenant: index) {
-                if let done = erasureReports[index], done.through >= report.through { report = done }
-                return report
+            if isServed, isErased(through: through, tenant: index) {
+                if let done = erasureReports[index], done.through >= through { return done }
+                return erasure.report
             }
             if let failure = erasureFailures[index] { throw failure }
             if let refusal { throw refusal }

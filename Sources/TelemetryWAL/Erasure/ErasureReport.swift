@@ -27,11 +27,11 @@ public struct ErasureReport: Sendable, Equatable {
     /// and bytes of the tenant's may stand in blocks that are the file system's again.
     public internal(set) var notOverwritten: [String] = []
 
-    /// With what another journal's erasure did, whose root is at a path.
-    func joined(by other: ErasureReport, in root: String) -> ErasureReport {
+    /// With what another journal's erasure did, whose root is at a path; nil for the log's.
+    func joined(by other: ErasureReport, in root: String?) -> ErasureReport {
         var whole = ErasureReport(
             tenant: tenant, through: max(through, other.through), undelivered: undelivered + other.undelivered)
-        func path(_ name: String) -> String { root + "/" + name }
+        func path(_ name: String) -> String { root.map { $0 + "/" + name } ?? name }
         whole.files =
             files
             + other.files.map { File(path: path($0.path), overwritten: $0.overwritten, isRemoved: $0.isRemoved) }

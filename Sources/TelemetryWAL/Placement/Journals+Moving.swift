@@ -9,21 +9,56 @@ extension Journals {
     func place(_ tenant: TenantName, _ placement: Placement) throws(WALError) {
         try placement.checked()
         let isNews = try lock.withLock { () throws(WALError) in
-            while moving != nil, !isClosed { moveEnds.wait(lock) }
+            while isMoving || erasures > 0, !isClosed { moveEnds.wait(lock) }
             if isClosed { throw .closed }
             let home = currentTable.residences(of: tenant).last?.home ?? .shared
             guard home != placement.home else { return false }
-            moving = tenant
+            isMoving = true
             return true
         }
         guard isNews else { return }
-        defer { endMove() }
+        defer {
+            lock.withLock {
+                isMoving = false
+                moveEnds.broadcast()
+            }
+        }
         vacate()
         try move(tenant, to: placement.home)
         vacate()
     }
 
-    func endMove() {
+    private func move(_ tenant: TenantName, to home: PlacementTable.Home) throws(WALError) {
+        let source = try core(of: tenant)
+        // There before any journal is that it may come to name: without it, none of them is believed.
+        if !hasPlacements.load(ordering: .relaxed) {
+            try root.begin(table)
+            hasPlacements.store(true, ordering: .releasing)
+        }
+        let target = try journal(for: home, of: tenant)
+        lock.withLock { moving = tenant }
+        defer { endMove() }
+        let group = source.lock.withLock { source.depart(tenant) }
+        do throws(WALError) {
+            try source.durableBlocking(through: group)
+            try source.vouch()
+            let first = source.lock.withLock { source.nextSequence(of: tenant) }
+            try target.arrive(tenant, from: first)
+            joinCursors(of: tenant, in: [source, target])
+            try target.flushAcknowledgements()
+            try enter(PlacementTable.Residence(tenant: tenant, home: home, firstSequence: first))
+        } catch {
+            // Nothing was appended elsewhere: it stays where it was, if that can be told.
+            let isKnown = lock.withLock { if case .unavailable = current[tenant] { false } else { true } }
+            if isKnown { source.lock.withLock { source.readmit(tenant) } }
+            throw error
+        }
+        target.lock.withLock { target.readmit(tenant) }
+        options.logger.notice(
+            "a tenant has moved", metadata: ["tenant": "\(tenant)", "to": "\(target.storage.rootDescription)"])
+    }
+
+    private func endMove() {
         let waiters = lock.withLock {
             moving = nil
             moveEnds.broadcast()
@@ -33,36 +68,9 @@ extension Journals {
         for waiter in waiters { waiter.resume() }
     }
 
-    private func move(_ tenant: TenantName, to home: PlacementTable.Home) throws(WALError) {
-        let source = try core(of: tenant)
-        // There before any journal is that it may come to name: without it, none of them is believed.
-        if !hasPlacements.load(ordering: .relaxed) {
-            try root.write(table)
-            hasPlacements.store(true, ordering: .releasing)
-        }
-        let target = try journal(for: home, of: tenant)
-        let group = source.lock.withLock { source.depart(tenant) }
-        do throws(WALError) {
-            try source.durableBlocking(through: group)
-            try source.vouch()
-            let first = source.lock.withLock { source.nextSequence(of: tenant) }
-            try target.arrive(tenant, from: first)
-            try enter(PlacementTable.Residence(tenant: tenant, home: home, firstSequence: first), source)
-        } catch {
-            // Nothing was appended elsewhere: it stays where it was.
-            source.lock.withLock { source.readmit(tenant) }
-            throw error
-        }
-        target.lock.withLock { target.readmit(tenant) }
-        options.logger.notice(
-            "a tenant has moved", metadata: ["tenant": "\(tenant)", "to": "\(target.storage.rootDescription)"])
-    }
-
     /// The moment of a move. Where it is not known whether the table was replaced, the tenant is refused until the log is
     /// opened again, which tells.
-    private func enter(
-        _ residence: PlacementTable.Residence, _ source: LogCore<Storage>
-    ) throws(WALError) {
+    private func enter(_ residence: PlacementTable.Residence) throws(WALError) {
         var table = self.table
         // Numbers that nobody has need no residence.
         if table.residences(of: residence.tenant).isEmpty, residence.firstSequence > 1 {
@@ -76,6 +84,7 @@ extension Journals {
         if table.residences(of: residence.tenant).last?.home != residence.home { table.residences.append(residence) }
         do throws(WALError) { try replaceTable(table) } catch {
             var asBefore = self.table
+            // Above that of the one that may be there.
             asBefore.generation += 1
             do throws(WALError) { try replaceTable(asBefore) } catch let second {
                 lock.withLock { current[residence.tenant] = .unavailable(second) }
@@ -86,9 +95,19 @@ extension Journals {
         lock.withLock { current[residence.tenant] = journal(of: residence) }
     }
 
+    /// Replaces the table. Journals that it names no more are to be removed, by its own word; what was dropped there stays
+    /// counted.
     private func replaceTable(_ table: PlacementTable) throws(WALError) {
         var table = table
         table.generation += 1
+        let named = Set(table.residences.compactMap(Key.init))
+        let left = lock.withLock { dedicated.filter { !named.contains($0.key) } }
+        for (key, journal) in left.sorted(by: { $0.key < $1.key }) {
+            let removal = PlacementTable.Removal(tenant: key.tenant, directory: key.directory)
+            if table.removals.contains(removal) { continue }
+            for account in journal.core?.accounts(of: key.tenant) ?? [] { table.add(account) }
+            table.removals.append(removal)
+        }
         #if Simulation
             let forgets = DeliberateBug.isActive(.forgetPlacement)
         #else
@@ -102,9 +121,15 @@ extension Journals {
     private func journal(for home: PlacementTable.Home, of tenant: TenantName) throws(WALError) -> LogCore<Storage> {
         guard case .dedicated(let directory) = home else { return shared }
         let key = Key(tenant: tenant, directory: directory)
-        let known = lock.withLock { dedicated[key] }
-        switch known {
-        case .open(let core, _): return core
+        if table.removals.contains(.init(tenant: tenant, directory: directory)) {
+            throw .journalUnavailable(
+                tenant: tenant, path: root.storage(of: tenant, in: directory).rootDescription,
+                reason: "it has been left, and its files cannot be removed")
+        }
+        switch lock.withLock({ dedicated[key] }) {
+        case .open(let core, _):
+            try takeSubscribers(core)
+            return core
         case .unavailable(let error): throw error
         case nil: break
         }
@@ -115,13 +140,20 @@ extension Journals {
         let journal = try openJournal(key, mayCreate: true)
         lock.withLock { dedicated[key] = journal }
         guard let core = journal.core else { throw .closed }
-        try settleSubscribers()
-        try core.adoptSubscribers(shared.lock.withLock { shared.state.subscribers }, forgetsOthers: false)
+        try takeSubscribers(core)
         return core
     }
 
+    private func takeSubscribers(_ core: LogCore<Storage>) throws(WALError) {
+        try settleSubscribers()
+        try core.adoptSubscribers(
+            shared.lock.withLock { shared.state.subscribers }, forgetsOthers: !shared.mayLackSubscribers)
+    }
+
+    // MARK: - What is left
+
     /// Takes residences out of the table of which nobody is promised anything any more, and removes journals that have no
-    /// tenant then. What cannot be done now is done another time. While a move is under way, by its thread only.
+    /// tenant then. What cannot be done now is done another time. By whoever moves a tenant, or opens the log.
     func vacate() {
         var table = self.table
         for tenant in Set(table.residences.map(\.tenant)).sorted() {
@@ -133,45 +165,53 @@ extension Journals {
                 table.residences.removeAll { $0 == residence }
             }
         }
-        let homes = Set(table.residences.compactMap(Key.init))
-        let empty = lock.withLock { dedicated.filter { !homes.contains($0.key) } }.sorted {
-            ($0.key.tenant, $0.key.directory) < ($1.key.tenant, $1.key.directory)
-        }
-        // What was dropped there stays counted, from the moment on that the journal is no part of the log; cursors before.
-        for (key, journal) in empty where self.table.residences.contains(where: { key == Key($0) }) {
-            for account in journal.core?.accounts(of: key.tenant) ?? [] { table.add(account) }
-        }
-        guard table.residences != self.table.residences || !empty.isEmpty else { return }
         do throws(WALError) {
-            for (key, journal) in empty {
-                guard let core = journal.core, let present = lock.withLock({ current[key.tenant]?.core }) else {
-                    continue
+            if hasPlacements.load(ordering: .acquiring) {
+                let named = Set(table.residences.compactMap(Key.init))
+                let left = lock.withLock { dedicated.filter { !named.contains($0.key) } }
+                for (key, journal) in left.sorted(by: { $0.key < $1.key }) {
+                    guard let core = journal.core, let present = lock.withLock({ current[key.tenant]?.core }) else {
+                        continue
+                    }
+                    joinCursors(of: key.tenant, in: [core, present])
+                    try present.flushAcknowledgements()
                 }
-                joinCursors(of: key.tenant, in: [core, present])
-                try present.flushAcknowledgements()
+                // Also of journals that no table has named yet: a move to them has failed.
+                let isNews = left.keys.contains {
+                    !table.removals.contains(.init(tenant: $0.tenant, directory: $0.directory))
+                }
+                if table.residences != self.table.residences || isNews { try replaceTable(table) }
             }
-            if table.residences != self.table.residences { try replaceTable(table) }
-            for (key, _) in empty { try remove(key) }
+            try remove()
         } catch {
             options.logger.warning("what a tenant has left stays for now", metadata: ["error": "\(error)"])
         }
     }
 
-    /// Closes a journal that has no tenant any more, and removes its files.
-    private func remove(_ key: Key) throws(WALError) {
-        guard let core = lock.withLock({ dedicated[key]?.core }) else { return }
-        try core.close()
-        lock.withLock {
-            dedicated[key] = nil
-            byNumber[core.number] = nil
-        }
-        do throws(StorageError) {
-            let storage = core.storage
-            var names = try storage.entries(of: "journal").map { "journal/" + $0 }
-            for (tenant, entries) in core.segments.tenants {
-                names += entries.map { SegmentName.directory(of: tenant) + "/" + $0.name }
+    /// Removes the files of journals that are no part of the log any more, or of those of one tenant. Throws where some of
+    /// them stay, which holds up no other.
+    func remove(ofTenant tenant: TenantName? = nil) throws(WALError) {
+        var failure: WALError?
+        var done: [PlacementTable.Removal] = []
+        for removal in table.removals where tenant == nil || removal.tenant == tenant {
+            let key = Key(tenant: removal.tenant, directory: removal.directory)
+            let core = lock.withLock { () -> LogCore<Storage>? in
+                let core = dedicated.removeValue(forKey: key)?.core
+                if let core { byNumber[core.number] = nil }
+                return core
             }
-            try storage.discard(names + ["FORMAT", "LOCK"])
-        } catch { throw .storage(error) }
+            // Whatever becomes of its last acknowledgements.
+            if let core { do throws(WALError) { try core.close() } catch {} }
+            do throws(WALError) {
+                try root.removeJournal(of: removal.tenant, in: removal.directory)
+                done.append(removal)
+            } catch { failure = error }
+        }
+        if !done.isEmpty {
+            var table = self.table
+            table.removals.removeAll { done.contains($0) }
+            try replaceTable(table)
+        }
+        if let failure { throw failure }
     }
 }

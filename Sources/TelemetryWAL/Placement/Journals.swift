@@ -34,19 +34,27 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     var current: [TenantName: Journal] = [:]
     var byNumber: [UInt32: LogCore<Storage>] = [:]
     var lastNumber: UInt32 = 0
-    /// Who is being moved; one at a time.
+    /// Who is being moved, and refused where it was.
     var moving: TenantName?
+    /// A move goes on, or what one left is being removed; one at a time.
+    var isMoving = false
+    /// How many erasures go on: nobody is moved meanwhile.
+    var erasures = 0
     var waiters: [Waiter] = []
     var isClosed = false
 
     /// A journal of a tenant's own.
-    struct Key: Hashable {
+    struct Key: Hashable, Comparable {
         var tenant: TenantName
         var directory: String
 
         init(tenant: TenantName, directory: String) {
             self.tenant = tenant
             self.directory = directory
+        }
+
+        static func < (left: Key, right: Key) -> Bool {
+            (left.tenant, left.directory) < (right.tenant, right.directory)
         }
 
         /// nil for the shared journal.
@@ -79,7 +87,15 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
             guard case .dedicated(let directory) = residence.home else { continue }
             let key = Key(tenant: residence.tenant, directory: directory)
             if dedicated[key] != nil { continue }
-            dedicated[key] = openAsItIs(key)
+            if dedicated.count < options.dedicatedJournalLimit {
+                dedicated[key] = openAsItIs(key)
+            } else {
+                let path = root.storage(of: key.tenant, in: directory).rootDescription
+                dedicated[key] = .unavailable(
+                    .journalUnavailable(
+                        tenant: key.tenant, path: path,
+                        reason: "dedicatedJournalLimit is \(options.dedicatedJournalLimit); raise it"))
+            }
         }
         for residence in currentTable.residences { current[residence.tenant] = journal(of: residence) }
         let subscribers = shared.lock.withLock { shared.state.subscribers }
@@ -87,8 +103,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
             guard let core = journal(of: residence).core else { continue }
             if core !== shared { adopt(subscribers, core, residence.tenant) }
             if currentTable.residences(of: residence.tenant).last == residence {
-                // What damage took of a journal must not have numbers given again.
-                do throws(WALError) { try core.arrive(residence.tenant, from: residence.firstSequence) } catch {
+                do throws(WALError) { try core.arriveAgain(residence.tenant, from: residence.firstSequence) } catch {
                     current[residence.tenant] = .unavailable(
                         .journalUnavailable(
                             tenant: residence.tenant, path: core.storage.rootDescription, reason: "\(error)"))
@@ -299,26 +314,36 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         for core in all { try core.flushAcknowledgements() }
     }
 
-    /// Erases what each journal has of a tenant. It is not moved meanwhile.
+    /// Erases what each journal has of a tenant: first in the words of all of them, then byte by byte. Nobody is moved
+    /// meanwhile.
     func erase(_ tenant: TenantName) throws(WALError) -> ErasureReport {
-        let cores = try cores(with: tenant)
-        if cores.count == 1 { return try shared.erase(tenant) }
         lock.withLock {
-            while moving != nil, !isClosed { moveEnds.wait(lock) }
-            moving = tenant
+            while isMoving, !isClosed { moveEnds.wait(lock) }
+            erasures += 1
         }
-        defer { endMove() }
-        var whole: ErasureReport?
-        for core in try self.cores(with: tenant) {
-            do throws(WALError) {
-                let report = try core.erase(tenant)
-                whole = whole?.joined(by: report, in: core.storage.rootDescription) ?? report
-            } catch {
+        defer {
+            lock.withLock {
+                erasures -= 1
+                moveEnds.broadcast()
+            }
+        }
+        // What was left there is to be gone, too.
+        if table.removals.contains(where: { $0.tenant == tenant }) { try remove(ofTenant: tenant) }
+        var begun: [(core: LogCore<Storage>, erasure: LogCore<Storage>.BegunErasure)] = []
+        // Whatever comes, nobody waits for those that were begun.
+        defer { for (core, erasure) in begun { core.endWaiting(for: erasure) } }
+        for core in try cores(with: tenant) {
+            do throws(WALError) { begun.append((core, try core.beginErasure(of: tenant))) } catch {
                 if case .unknownTenant = error { continue }
                 throw error
             }
         }
-        guard let whole else { throw .unknownTenant(tenant) }
+        guard let first = begun.first else { throw .unknownTenant(tenant) }
+        var whole = ErasureReport(tenant: tenant, through: first.erasure.report.through, undelivered: 0)
+        for (core, erasure) in begun {
+            let report = try core.finish(erasure)
+            whole = whole.joined(by: report, in: core === shared ? nil : core.storage.rootDescription)
+        }
         return whole
     }
 
@@ -329,7 +354,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         var failure: WALError?
         let others = lock.withLock {
             // A move that is under way ends first.
-            while moving != nil { moveEnds.wait(lock) }
+            while isMoving { moveEnds.wait(lock) }
             isClosed = true
             moveEnds.broadcast()
             return byNumber.sorted { $0.key < $1.key }.map(\.value)

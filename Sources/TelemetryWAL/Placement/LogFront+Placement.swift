@@ -1,4 +1,5 @@
 import WALFormat
+import WALStorage
 
 /// A tenant's leaving one journal of the log and coming to another: see `Journals`.
 extension LogFront {
@@ -77,6 +78,16 @@ extension LogCore {
         try flushAcknowledgements()
     }
 
+    /// When the log is opened: a tenant's numbers go on from one on at the least, and, where damage may have taken what says
+    /// so and records besides, behind as many as new tenants' first numbers leave out: none is given again.
+    func arriveAgain(_ tenant: TenantName, from first: UInt64) throws(WALError) {
+        let (next, floor) = lock.withLock {
+            (state.index(of: tenant).map { state.tenants[$0].nextSequence } ?? 1, state.sequenceFloor)
+        }
+        let least = first.addingSaturated(floor - 1)
+        if next < least { try arrive(tenant, from: least) }
+    }
+
     /// Has all that is durable vouched for, so that views beside the writer show it before what comes elsewhere. An idle log
     /// does so by itself, after a while.
     func vouch() throws(WALError) {
@@ -112,6 +123,12 @@ extension LogCore {
         }
     }
 
+    private var hasQuarantine: Bool {
+        do throws(StorageError) { return try !SegmentCatalog.names(in: "quarantine", storage).isEmpty } catch {
+            return true
+        }
+    }
+
     /// What was dropped of a tenant here, and erased.
     func accounts(of tenant: TenantName) -> [PlacementTable.Account] {
         lock.withLock {
@@ -134,7 +151,9 @@ extension LogCore {
 
     /// Whether nobody is promised any of a tenant's records below a number that are here, as far as that is durable.
     func hasReleased(_ tenant: TenantName, before next: UInt64) -> Bool {
-        lock.withLock {
+        // What was set aside for people stays in a journal of the log.
+        if number > 0, hasQuarantine { return false }
+        return lock.withLock {
             guard let index = state.index(of: tenant) else { return true }
             if mayLackSubscribers || departuresAreUnderWay || erasesAnybody { return false }
             return state.releasedThrough(tenant: index) >= min(next, state.tenants[index].nextSequence) - 1

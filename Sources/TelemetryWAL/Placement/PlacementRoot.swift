@@ -45,12 +45,63 @@ struct PlacementRoot<Storage: JournalStorage> {
     func write(_ table: PlacementTable) throws(WALError) {
         guard table.copyLength <= PlacementTable.maximumLength,
             table.residences.count <= PlacementTable.mostResidences,
-            table.accounts.count <= PlacementTable.mostAccounts
+            table.accounts.count <= PlacementTable.mostAccounts,
+            table.removals.count <= PlacementTable.mostResidences
         else { throw .invalidOption("too many placements for one log; move tenants back to the shared journal") }
         do throws(StorageError) { try storage.replace(Self.fileName, with: table.encoded()) } catch {
             throw .storage(error)
         }
     }
+
+    /// Writes the first table. The directory beside it, made before, tells its loss.
+    func begin(_ table: PlacementTable) throws(WALError) {
+        do throws(StorageError) {
+            if try !storage.exists(Self.directory) {
+                let name = Self.directory + "/begin"
+                _ = try storage.createTemporary(name)
+                try storage.discard([name + SegmentName.temporarySuffix])
+            }
+        } catch { throw .storage(error) }
+        try write(table)
+    }
+
+    /// Removes the files of a tenant's own journal, durably, unless what is there is another one. Its directories stay.
+    /// Throws `.notALog` for another one, `.storage`.
+    func removeJournal(of tenant: TenantName, in directory: String) throws(WALError) {
+        let storage = storage(of: tenant, in: directory)
+        do throws(StorageError) {
+            guard try storage.exists("") else { return }
+            // Without it, an attempt before has removed the rest already, or was about to.
+            if try storage.exists("FORMAT") {
+                let own = DedicatedRoot(
+                    logIdentifier: format.logIdentifier, tenant: tenant, mayCreate: false)
+                let found: Result<RootFormat, WALError>
+                do throws(WALError) {
+                    found = .success(try LogRoot(storage: storage, dedicated: own).openForReading())
+                } catch { found = .failure(error) }
+                _ = try found.mapError { error -> StorageError in
+                    if case .storage(let cause) = error { return cause }
+                    return StorageError(.alreadyExists, operation: "remove", path: storage.rootDescription)
+                }.get()
+            }
+            var names: [String] = []
+            var directories = ["journal", "tenants", "quarantine"]
+            while let next = directories.popLast() {
+                for name in try SegmentCatalog.names(in: next, storage) {
+                    let path = next + "/" + name
+                    // What cannot be listed is a file.
+                    if let _ = try? storage.entries(of: path) { directories.append(path) } else { names.append(path) }
+                }
+            }
+            // The format last: it tells whose the rest is.
+            try storage.discard(names)
+            try storage.synchronize(directories: [""])
+            try storage.discard(["FORMAT", "FORMAT.tmp", "LOCK"])
+            try storage.synchronize(directories: Set(names.map(parent)).sorted() + [""])
+        } catch { throw .storage(error) }
+    }
+
+    private func parent(of path: String) -> String { String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]) }
 
     /// The storage of a tenant's own journal.
     func storage(of tenant: TenantName, in directory: String) -> Storage {

@@ -16,6 +16,8 @@ final class JoinedWalk<Storage: JournalStorage>: @unchecked Sendable {
     private let subscriber: TenantName
     /// Why there is nothing to read.
     private var refusal: WALError?
+    /// In all journals; those that come later take their subscribers over.
+    private var hasRegistered = false
     private var parts: [Part] = []
     /// The part that is being read; behind the last one when the end was reached.
     private var place = 0
@@ -34,6 +36,8 @@ final class JoinedWalk<Storage: JournalStorage>: @unchecked Sendable {
 
     private struct Part {
         let round: Int
+        /// Whose own journal it is; nil: the shared one.
+        let tenant: TenantName?
         let core: LogCore<Storage>
         let walk: SubscriberWalk<Storage>
     }
@@ -51,7 +55,8 @@ final class JoinedWalk<Storage: JournalStorage>: @unchecked Sendable {
     func next() throws(WALError) -> RecordBatch? {
         if let refusal { throw refusal }
         if place >= parts.count {
-            try journals.register(subscriber)
+            if !hasRegistered { try journals.register(subscriber) }
+            hasRegistered = true
             layOutRounds()
         }
         while true {
@@ -62,6 +67,18 @@ final class JoinedWalk<Storage: JournalStorage>: @unchecked Sendable {
                 if let batch = try part.walk.next() { return batch }
             } catch {
                 if case .keyUnavailable(let tenant, _, _) = error { locked[tenant] = 0 }
+                // What a tenant's own journal cannot give holds up nobody else.
+                if case .storage = error, let tenant = part.tenant {
+                    locked[tenant] = min(locked[tenant] ?? .max, part.round)
+                    place += 1
+                    unavailable.append(
+                        (
+                            tenant,
+                            .journalUnavailable(
+                                tenant: tenant, path: part.core.storage.rootDescription, reason: "\(error)")
+                        ))
+                    continue
+                }
                 // A journal that everybody had everything of, and that has no tenant any more.
                 guard case .closed = error, part.core !== journals.shared,
                     !journals.all.contains(where: { $0 === part.core })
@@ -76,11 +93,15 @@ final class JoinedWalk<Storage: JournalStorage>: @unchecked Sendable {
     /// Goes on from the first round, with residences that have come since.
     private func layOutRounds() {
         place = 0
-        var wanted: [(round: Int, core: LogCore<Storage>)] = [(0, journals.shared)]
+        var wanted: [(round: Int, tenant: TenantName?, core: LogCore<Storage>)] = [(0, nil, journals.shared)]
+        let before = parts
         var counts: [TenantName: Int] = [:]
         for (residence, core) in journals.residences where tenant == nil || residence.tenant == tenant {
             let key = ResidenceKey(tenant: residence.tenant, firstSequence: residence.firstSequence)
-            let round = rounds[key] ?? counts[residence.tenant] ?? 0
+            // What is new is read by a walk of its own: one that was there may have passed it.
+            let highest = before.filter { $0.core === core }.map(\.round).max() ?? -1
+            let wasThere = residence.home == .shared && residence.firstSequence == 1
+            let round = rounds[key] ?? (wasThere ? 0 : max(counts[residence.tenant] ?? 0, highest + 1))
             rounds[key] = round
             counts[residence.tenant] = round + 1
             guard let core else {
@@ -92,13 +113,13 @@ final class JoinedWalk<Storage: JournalStorage>: @unchecked Sendable {
                 continue
             }
             guard !wanted.contains(where: { $0.round == round && $0.core === core }) else { continue }
-            wanted.append((round, core))
+            wanted.append((round, residence.home == .shared ? nil : residence.tenant, core))
         }
-        for (round, core) in wanted where !parts.contains(where: { $0.round == round && $0.core === core }) {
-            let walk = SubscriberWalk(core: core, tenant: tenant, subscriber: subscriber) {
+        for (round, own, core) in wanted where !parts.contains(where: { $0.round == round && $0.core === core }) {
+            let walk = SubscriberWalk(core: core, tenant: tenant, subscriber: subscriber, registers: false) {
                 [unowned self] in wants($0, $1, in: core, round: round)
             }
-            parts.append(Part(round: round, core: core, walk: walk))
+            parts.append(Part(round: round, tenant: own, core: core, walk: walk))
         }
         #if Simulation
             if DeliberateBug.isActive(.readResidencesBackwards) {

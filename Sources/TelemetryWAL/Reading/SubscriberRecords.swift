@@ -66,7 +66,7 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
     private var hasPlace = false
 
     init(
-        core: LogCore<Storage>, tenant: TenantName?, subscriber: TenantName,
+        core: LogCore<Storage>, tenant: TenantName?, subscriber: TenantName, registers: Bool = true,
         wants: ((TenantName, UInt64) -> Bool)? = nil
     ) {
         self.core = core
@@ -75,6 +75,7 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
         walk = RecordWalk(
             storage: core.storage, format: core.format, keys: FrameKeys(core.options.keyProvider), tenant: tenant,
             source: source)
+        guard registers else { return }
         do throws(WALError) {
             try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
         } catch { refusal = error }

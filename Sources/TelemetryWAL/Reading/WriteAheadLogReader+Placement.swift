@@ -75,7 +75,7 @@ extension WriteAheadLogReader {
             }
             attempts += 1
             // One that is gone by now may have been left in the meantime.
-            let isWhole = views.allSatisfy { if case .success = $0.1 { true } else { false } }
+            let isWhole = views.allSatisfy { if case .success(let view) = $0.1 { !view.report.hasLoss } else { false } }
             if isWhole || attempts == 8 { return (table, views) }
             if try root.table() == table { return (table, views) }
         }

@@ -1,0 +1,150 @@
+import Foundation
+import TestSupport
+import Testing
+import WALFormat
+import WALStorage
+
+@testable import TelemetryWAL
+
+/// Tenants with journals of their own, where something went wrong on the way, or somebody reads all the while.
+@Suite struct PlacementRecoveryTests: CompactionSuite {
+    let directory = TemporaryDirectory()
+    let plan = FaultPlan()
+    private let moved: TenantName = "beta/ü"
+
+    private var ownRoot: String { directory.path + "/dedicated/" + moved.pathComponents.joined(separator: "/") }
+
+    private func filesBelow(_ root: String) throws -> [String] {
+        try FileManager.default.subpathsOfDirectory(atPath: root).filter { path in
+            var isDirectory: ObjCBool = false
+            _ = FileManager.default.fileExists(atPath: root + "/" + path, isDirectory: &isDirectory)
+            return !isDirectory.boolValue
+        }
+    }
+
+    /// A reader that goes on behind the end is given what its first pass had to leave out, since the tenant came there
+    /// meanwhile, and before what came later.
+    @Test func followersMissNothingOfATenantThatComesBack() throws {
+        var ledger = Ledger()
+        let log = try open()
+        try log.placeBlocking(moved, .dedicated())
+        try ledger.append(to: log, moved, count: 5)
+        for _ in 0..<4 { try ledger.append(to: log, "alpha", count: 1) }
+        var walk = log.records(subscriber: "follower").makeBlockingIterator()
+        var given: [TenantName: [UInt64]] = [:]
+        func take() throws -> Bool {
+            guard let batch = try walk.next() else { return false }
+            given[batch.tenant, default: []] += Array(batch.sequences)
+            log.acknowledge(batch, subscriber: "follower")
+            return true
+        }
+        #expect(try take())
+        try log.placeBlocking(moved, .shared)
+        try ledger.append(to: log, moved, count: 1)
+        while try take() {}
+        #expect(given[moved] == Array(1...5) && given["alpha"] == Array(1...4))
+        try log.flushAcknowledgementsBlocking()
+        // Takes what nobody lacks out of the table.
+        try log.placeBlocking("gamma", .dedicated())
+        #expect(log.residences(of: moved).map(\.firstSequence) == [6])
+        try ledger.append(to: log, moved, count: 1)
+        while try take() {}
+        #expect(given[moved] == Array(1...7))
+        try log.closeBlocking()
+    }
+
+    /// What a writer that ended half way has left is removed by the next one.
+    @Test func removalsAreGoneOnWith() throws {
+        var log = try open()
+        try log.placeBlocking(moved, .dedicated())
+        try log.placeBlocking("gamma", .dedicated())
+        var ledger = Ledger()
+        try fill(log, &ledger, batches: 2)
+        try log.closeBlocking()
+        let copy = directory.path + "/../" + UUID().uuidString
+        defer { try? FileManager.default.removeItem(atPath: copy) }
+        try FileManager.default.copyItem(atPath: ownRoot, toPath: copy)
+        log = try open()
+        try log.register(subscriber: "collector")
+        check(try deliver(log, to: "collector").records, ledger.records)
+        try log.flushAcknowledgementsBlocking()
+        try log.placeBlocking(moved, .shared)
+        #expect(try filesBelow(ownRoot).isEmpty)
+        try log.closeBlocking()
+        // As if it had ended before that.
+        try FileManager.default.removeItem(atPath: ownRoot)
+        try FileManager.default.copyItem(atPath: copy, toPath: ownRoot)
+        let path = URL(fileURLWithPath: directory.path + "/PLACEMENTS")
+        var table = try Array(Data(contentsOf: path)).withRawSpan { try PlacementTable.decode($0) }
+        #expect(table.removals.isEmpty)
+        table.removals = [.init(tenant: moved, directory: "")]
+        try Data(table.encoded()).write(to: path)
+        log = try open()
+        #expect(try filesBelow(ownRoot).isEmpty)
+        #expect(log.journals.table.removals.isEmpty)
+        // Another tenant's journal is not removed on its word.
+        try log.closeBlocking()
+        table.removals = [.init(tenant: moved, directory: directory.path + "/dedicated/gamma")]
+        try Data(table.encoded()).write(to: path)
+        log = try open()
+        #expect(try !filesBelow(directory.path + "/dedicated/gamma").isEmpty)
+        #expect(log.journals.table.removals.count == 1)
+        try ledger.append(to: log, "gamma")
+        try log.closeBlocking()
+    }
+
+    /// Damage that takes what says where a tenant's numbers go on, with all that followed, has none of them given again.
+    @Test(arguments: [false, true]) func numbersAreNotGivenAgainAfterDamage(inShared: Bool) throws {
+        var ledger = Ledger()
+        var log = try open()
+        try fill(log, &ledger, batches: 2)
+        try log.placeBlocking(moved, .dedicated())
+        if inShared {
+            try ledger.append(to: log, moved)
+            try log.placeBlocking(moved, .shared)
+        }
+        for _ in 0..<3 { try ledger.append(to: log, moved) }
+        let last = try #require(ledger.highest[moved])
+        try log.closeBlocking()
+        for var file in try JournalImage.live(in: inShared ? directory.path : ownRoot) {
+            // The closing mark vouches for what is gone.
+            for commit in file.commits.dropFirst().dropLast() { file.zero(commit.range) }
+            try file.save()
+        }
+        log = try open()
+        let next = try log.appendBlocking(numberedRecord(1), tenant: moved).sequence
+        #expect(next > last, "\(next) behind \(last): \(log.dedicatedReports)")
+        #expect(try log.appendBlocking(numberedRecord(1), tenant: moved).sequence > last)
+        try log.closeBlocking()
+    }
+
+    /// An erasure that one journal cannot carry out is gone on with in all of them.
+    @Test func erasureIsDurableInEveryJournalFirst() throws {
+        var log = try open()
+        var secrets: [[UInt8]] = []
+        func fill() throws {
+            for _ in 0..<6 {
+                let payload = (0..<3000).map { _ in UInt8.random(in: 0...255) }
+                secrets.append(payload)
+                try log.appendBlocking(TelemetryRecord(kind: .opaque, payload: payload), tenant: moved)
+            }
+        }
+        try fill()
+        try log.placeBlocking(moved, .dedicated())
+        try fill()
+        // The shared journal's files cannot be read, as an erasure has to.
+        let root = directory.path + "/journal/"
+        plan.setRead { path, _ in path.hasPrefix(root) }
+        #expect(throws: WALError.self) { try log.eraseBlocking(moved) }
+        #expect(try read(log).records.keys.filter { $0.tenant == moved }.isEmpty)
+        try? log.closeBlocking()
+        plan.setRead(nil)
+        log = try openPatiently(at: directory.path, options: options(), plan: plan)
+        #expect(try read(log).records.keys.filter { $0.tenant == moved }.isEmpty)
+        try wait("the erasure is complete") {
+            let isComplete = log.tenants.first { $0.name == moved }?.erasure?.isComplete == true
+            return try isComplete && PayloadScan(secrets).places(below: directory.path).isEmpty
+        }
+        try log.closeBlocking()
+    }
+}
