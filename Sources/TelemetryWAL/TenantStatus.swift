@@ -81,6 +81,11 @@ public struct TenantStatus: Sendable {
             + accounts.filter { $0.cause == nil }.map {
                 TenantErasure(through: $0.through, requested: $0.total.firstReceived, isComplete: true)
             }
+        // It is complete when it is in each journal.
+        let erasure = erasures.reduce(nil as TenantErasure?) { $0?.later($1) ?? $1 }.map {
+            TenantErasure(
+                through: $0.through, requested: $0.requested, isComplete: erasures.allSatisfy(\.isComplete))
+        }
         let droppedThrough = (distinct + others).map(\.droppedThrough) + accounts.map(\.through)
         let held = parts.compactMap(\.status.held)
         let backlog = parts.enumerated().reduce(UInt64(0)) { sum, part in
@@ -93,7 +98,7 @@ public struct TenantStatus: Sendable {
             name: last.name, nextSequence: parts.map(\.status.nextSequence).max() ?? 1,
             held: held.isEmpty ? nil : held.map(\.lowerBound).min()!...held.map(\.upperBound).max()!,
             acknowledgedThrough: acknowledged, droppedThrough: droppedThrough.max() ?? 0,
-            drops: drops, erasure: erasures.reduce(nil) { $0?.later($1) ?? $1 },
+            drops: drops, erasure: erasure,
             backlog: backlog, backlogLength: distinct.reduce(0) { $0 + $1.backlogLength },
             oldestReceived: distinct.compactMap(\.oldestReceived).min())
     }

@@ -91,6 +91,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     let mayLackSubscribers: Bool
     @LockGuarded var lastActivity = MonotonicTime.now
     @LockGuarded var needsWatermark = false
+    /// The last commit that was found when the log was opened, if nothing vouches for it; 0: something does.
+    let unvouchedCommit: UInt64
     @LockGuarded var compactor: CompactorMachine
     /// The tenants' segments. Only the compactor's thread adds any, or takes any out.
     var segments: SegmentCatalog
@@ -197,6 +199,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         mayLackSubscribers = recovered.mayLackSubscribers
         nextFileNumber = recovered.nextFileNumber
         durableThrough = recovered.lastCommit
+        unvouchedCommit = recovered.lastCommit > recovered.durableThrough ? recovered.lastCommit : 0
         segments = recovered.segments
         var firstLosses: [UInt64: [TenantName: UInt64]] = [:]
         for finding in recovered.report.findings {

@@ -95,7 +95,9 @@ extension LogCore {
         defer { lock.unlock() }
         let wanted = durableThrough
         // What is begun later vouches for it: not what is under way now.
-        while needsWatermark, durableThrough <= wanted + UInt64(options.commitsUnderWay) {
+        while needsWatermark || (wanted > 0 && durableThrough == unvouchedCommit),
+            durableThrough <= wanted + UInt64(options.commitsUnderWay)
+        {
             if let refusal { throw refusal }
             if !isEncoding, slotsUnderWay.isEmpty, turnsToRepeat.isEmpty {
                 try commitControl().get()

@@ -53,16 +53,15 @@ struct PlacementRoot<Storage: JournalStorage> {
         }
     }
 
-    /// Writes the first table. The directory beside it, made before, tells its loss.
+    /// Writes the first table, and makes the directory beside it, which tells its loss from then on.
     func begin(_ table: PlacementTable) throws(WALError) {
-        do throws(StorageError) {
-            if try !storage.exists(Self.directory) {
-                let name = Self.directory + "/begin"
-                _ = try storage.createTemporary(name)
-                try storage.discard([name + SegmentName.temporarySuffix])
-            }
-        } catch { throw .storage(error) }
         try write(table)
+        do throws(StorageError) {
+            if try storage.exists(Self.directory) { return }
+            let name = Self.directory + "/begin"
+            _ = try storage.createTemporary(name)
+            try storage.discard([name + SegmentName.temporarySuffix])
+        } catch { throw .storage(error) }
     }
 
     /// Removes the files of a tenant's own journal, durably, unless what is there is another one. Its directories stay.
