@@ -59,7 +59,8 @@ public struct TenantStatus: Sendable {
     private static func joined(
         _ parts: [Part], beside shared: TenantStatus?, _ accounts: [PlacementTable.Account]
     ) -> TenantStatus? {
-        guard let last = parts.last?.status else { return nil }
+        // Its own journals cannot be used: there is what the shared one says.
+        guard let last = parts.last?.status else { return shared }
         let distinct = parts.enumerated().filter { place, part in
             !parts[..<place].contains { $0.residence.home == part.residence.home }
         }.map(\.element.status)
