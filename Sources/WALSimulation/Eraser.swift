@@ -32,7 +32,7 @@ final class Eraser {
                 switch error {
                 case .unknownTenant: judge.erasureMarks[tenant] = before
                 case .journalFull, .closed, .failed: break
-                case .storage:
+                case .storage, .journalUnavailable:
                     judge.noteMediaFaults()
                     let isExcused =
                         judge.mediaFaults
