@@ -33,8 +33,8 @@ public struct TenantStatus: Sendable {
         let accounts = Dictionary(grouping: accounts, by: \.tenant)
         var names = shared.map(\.name)
         var parts = Dictionary(grouping: residences, by: \.residence.tenant)
-        for (residence, _) in residences where !names.contains(residence.tenant) { names.append(residence.tenant) }
         let inShared = Dictionary(uniqueKeysWithValues: shared.map { ($0.name, $0) })
+        for tenant in parts.keys.sorted() where inShared[tenant] == nil { names.append(tenant) }
         return names.compactMap { name in
             guard let own = parts.removeValue(forKey: name) else { return inShared[name] }
             var statuses: [Part] = []
@@ -70,15 +70,16 @@ public struct TenantStatus: Sendable {
         }
         var drops: [DropCause: DropTotal] = [:]
         let others = parts.contains { $0.residence.home == .shared } ? [] : [shared].compactMap(\.self)
-        for status in distinct + others { drops.merge(status.drops) { $0.adding($1) } }
+        let all = distinct + others
+        for status in all { drops.merge(status.drops) { $0.adding($1) } }
         for account in accounts {
             if let cause = account.cause { drops[cause] = drops[cause]?.adding(account.total) ?? account.total }
         }
         // Whoever has a record has all before it, wherever they are.
         var acknowledged: [TenantName: UInt64] = [:]
-        for status in distinct + others { acknowledged.merge(status.acknowledgedThrough) { max($0, $1) } }
+        for status in all { acknowledged.merge(status.acknowledgedThrough) { max($0, $1) } }
         let erasures =
-            (distinct + others).compactMap(\.erasure)
+            all.compactMap(\.erasure)
             + accounts.filter { $0.cause == nil }.map {
                 TenantErasure(through: $0.through, requested: $0.total.firstReceived, isComplete: true)
             }
@@ -87,7 +88,7 @@ public struct TenantStatus: Sendable {
             TenantErasure(
                 through: $0.through, requested: $0.requested, isComplete: erasures.allSatisfy(\.isComplete))
         }
-        let droppedThrough = (distinct + others).map(\.droppedThrough) + accounts.map(\.through)
+        let droppedThrough = all.map(\.droppedThrough) + accounts.map(\.through)
         let held = parts.compactMap(\.status.held)
         let backlog = parts.enumerated().reduce(UInt64(0)) { sum, part in
             let (place, first, status) = (part.offset, part.element.first, part.element.status)

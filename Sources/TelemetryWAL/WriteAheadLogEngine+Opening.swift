@@ -45,7 +45,7 @@ extension WriteAheadLogEngine {
     static func openJournal(
         storage: Storage, options: WriteAheadLogOptions, dedicated: DedicatedRoot? = nil,
         progress: (@Sendable (UInt64, UInt64) -> Void)? = nil,
-        beforeStart prepare: (LogCore<Storage>, RecoveryReport) throws(WALError) -> Void = { _, _ in }
+        beforeStart prepare: (LogCore<Storage>, RecoveryReport) throws(WALError) -> Void
     ) throws(WALError) -> (LogCore<Storage>, RecoveryReport) {
         let (format, lock) = try LogRoot(storage: storage, logger: options.logger, dedicated: dedicated)
             .openForWriting()

@@ -11,8 +11,7 @@ extension WriteAheadLogEngine {
     /// a shorter age has go goes soon after. Throws `.invalidOption`.
     public func setRetention(_ policy: RetentionPolicy, of tenant: TenantName) throws(WALError) {
         try policy.checked()
-        for core in journals.all
-        where core === self.core || journals.openCores(with: tenant).contains(where: { $0 === core }) {
+        for core in journals.openCores(with: tenant) {
             try core.lock.withLock { () throws(WALError) in try core.setRetention(policy, of: tenant) }
         }
     }

@@ -34,10 +34,9 @@ final class Eraser {
                 case .journalFull, .closed, .failed: break
                 case .storage, .journalUnavailable:
                     judge.noteMediaFaults()
-                    let isExcused =
-                        judge.mediaFaults
-                        || FaultKind.allCases.contains { $0 != .slowWrite && history.kernel.plan.happened($0) > 0 }
-                    if !isExcused { judge.fail("\(tenant) cannot be erased: \(error)") }
+                    if !judge.mediaFaults, !history.anyFaultHappened {
+                        judge.fail("\(tenant) cannot be erased: \(error)")
+                    }
                 default: judge.fail("\(tenant) cannot be erased: \(error)")
                 }
             }

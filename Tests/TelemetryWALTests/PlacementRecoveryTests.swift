@@ -7,20 +7,9 @@ import WALStorage
 @testable import TelemetryWAL
 
 /// Tenants with journals of their own, where something went wrong on the way, or somebody reads all the while.
-@Suite struct PlacementRecoveryTests: CompactionSuite {
+@Suite struct PlacementRecoveryTests: PlacementSuite {
     let directory = TemporaryDirectory()
     let plan = FaultPlan()
-    private let moved: TenantName = "beta/ü"
-
-    private var ownRoot: String { directory.path + "/dedicated/" + moved.pathComponents.joined(separator: "/") }
-
-    private func filesBelow(_ root: String) throws -> [String] {
-        try FileManager.default.subpathsOfDirectory(atPath: root).filter { path in
-            var isDirectory: ObjCBool = false
-            _ = FileManager.default.fileExists(atPath: root + "/" + path, isDirectory: &isDirectory)
-            return !isDirectory.boolValue
-        }
-    }
 
     /// A reader that goes on behind the end is given what its first pass had to leave out, since the tenant came there
     /// meanwhile, and before what came later.
@@ -69,7 +58,7 @@ import WALStorage
         check(try deliver(log, to: "collector").records, ledger.records)
         try log.flushAcknowledgementsBlocking()
         try log.placeBlocking(moved, .shared)
-        #expect(try filesBelow(ownRoot).isEmpty)
+        #expect(try files(below: ownRoot).isEmpty)
         try log.closeBlocking()
         // As if it had ended before that.
         try FileManager.default.removeItem(atPath: ownRoot)
@@ -80,14 +69,14 @@ import WALStorage
         table.removals = [.init(tenant: moved, directory: "")]
         try Data(table.encoded()).write(to: path)
         log = try open()
-        #expect(try filesBelow(ownRoot).isEmpty)
+        #expect(try files(below: ownRoot).isEmpty)
         #expect(log.journals.table.removals.isEmpty)
         // Another tenant's journal is not removed on its word.
         try log.closeBlocking()
         table.removals = [.init(tenant: moved, directory: directory.path + "/dedicated/gamma")]
         try Data(table.encoded()).write(to: path)
         log = try open()
-        #expect(try !filesBelow(directory.path + "/dedicated/gamma").isEmpty)
+        #expect(try !files(below: directory.path + "/dedicated/gamma").isEmpty)
         #expect(log.journals.table.removals.count == 1)
         try ledger.append(to: log, "gamma")
         try log.closeBlocking()
@@ -122,13 +111,7 @@ import WALStorage
     @Test func erasureIsDurableInEveryJournalFirst() throws {
         var log = try open()
         var secrets: [[UInt8]] = []
-        func fill() throws {
-            for _ in 0..<6 {
-                let payload = (0..<3000).map { _ in UInt8.random(in: 0...255) }
-                secrets.append(payload)
-                try log.appendBlocking(TelemetryRecord(kind: .opaque, payload: payload), tenant: moved)
-            }
-        }
+        func fill() throws { try fillWithSecrets(log, &secrets) }
         try fill()
         try log.placeBlocking(moved, .dedicated())
         try fill()

@@ -7,12 +7,9 @@ import WALStorage
 @testable import TelemetryWAL
 
 /// Tenants that have a journal of their own: what is kept apart, numbers that go on, order, and what a failure leaves.
-@Suite struct PlacementTests: CompactionSuite {
+@Suite struct PlacementTests: PlacementSuite {
     let directory = TemporaryDirectory()
     let plan = FaultPlan()
-    private let moved: TenantName = "beta/ü"
-
-    private var ownRoot: String { directory.path + "/dedicated/" + moved.pathComponents.joined(separator: "/") }
 
     private func sequences(_ log: FaultyLog, _ subscriber: TenantName = "reader") throws -> [UInt64] {
         try read(log, by: subscriber).records.keys.filter { $0.tenant == moved }.map(\.sequence).sorted()
@@ -208,11 +205,7 @@ import WALStorage
         try log.closeBlocking()
         log = try open()
         #expect(log.residences(of: moved).map(\.placement) == [.shared])
-        let left = try FileManager.default.subpathsOfDirectory(atPath: ownRoot).filter { path in
-            var isDirectory: ObjCBool = false
-            _ = FileManager.default.fileExists(atPath: ownRoot + "/" + path, isDirectory: &isDirectory)
-            return !isDirectory.boolValue
-        }
+        let left = try files(below: ownRoot)
         #expect(left.isEmpty, "\(left)")
         ledger.forget(Array(ledger.names))
         try fill(log, &ledger, batches: 1)
@@ -256,13 +249,7 @@ import WALStorage
         var log = try open()
         try log.register(subscriber: "collector")
         var secrets: [[UInt8]] = []
-        func fill() throws {
-            for _ in 0..<8 {
-                let payload = (0..<3000).map { _ in UInt8.random(in: 0...255) }
-                secrets.append(payload)
-                try log.appendBlocking(TelemetryRecord(kind: .opaque, payload: payload), tenant: moved)
-            }
-        }
+        func fill() throws { try fillWithSecrets(log, &secrets, count: 8) }
         try fill()
         try log.compactBlocking()
         try fill()

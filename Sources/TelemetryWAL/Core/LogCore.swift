@@ -49,6 +49,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     /// A committer's thread sleeps until it is called.
     @LockGuarded var dozesWithoutEnd = false
     @LockGuarded var pendingCursors: [CursorKey: UInt64] = [:]
+    /// Subscribers that came or left, and tenants that come from another journal.
     @LockGuarded var pendingSubscribers: [ControlRecord] = []
     /// How often acknowledgements were taken into a turn, and of those, through which they are durable.
     var acknowledgementsTaken: UInt64 = 0

@@ -8,24 +8,28 @@ extension Journals {
     /// Has a tenant's records appended elsewhere from now on. Blocks until that is so. Holds no lock.
     func place(_ tenant: TenantName, _ placement: Placement) throws(WALError) {
         try placement.checked()
-        let isNews = try lock.withLock { () throws(WALError) in
+        try exclusively { () throws(WALError) in
+            guard table.residences(of: tenant).last?.home ?? .shared != placement.home else { return }
+            vacate()
+            try move(tenant, to: placement.home)
+            vacate()
+        }
+    }
+
+    /// Runs what changes the table: one at a time, and while nobody is erased. Throws `.closed`.
+    func exclusively(_ body: () throws(WALError) -> Void) throws(WALError) {
+        try lock.withLock { () throws(WALError) in
             while isMoving || erasures > 0, !isClosed { moveEnds.wait(lock) }
             if isClosed { throw .closed }
-            let home = currentTable.residences(of: tenant).last?.home ?? .shared
-            guard home != placement.home else { return false }
             isMoving = true
-            return true
         }
-        guard isNews else { return }
         defer {
             lock.withLock {
                 isMoving = false
                 moveEnds.broadcast()
             }
         }
-        vacate()
-        try move(tenant, to: placement.home)
-        vacate()
+        try body()
     }
 
     private func move(_ tenant: TenantName, to home: PlacementTable.Home) throws(WALError) {
@@ -87,8 +91,12 @@ extension Journals {
             // Above that of the one that may be there.
             asBefore.generation += 1
             do throws(WALError) { try replaceTable(asBefore) } catch let second {
-                lock.withLock { current[residence.tenant] = .unavailable(second) }
-                throw second
+                let unknown = WALError.journalUnavailable(
+                    tenant: residence.tenant,
+                    path: root.storage.rootDescription + "/" + PlacementRoot<Storage>.fileName,
+                    reason: "it cannot be told whether the tenant has moved: \(second)")
+                lock.withLock { current[residence.tenant] = .unavailable(unknown) }
+                throw unknown
             }
             throw error
         }
@@ -140,14 +148,9 @@ extension Journals {
         let journal = try openJournal(key, mayCreate: true)
         lock.withLock { dedicated[key] = journal }
         guard let core = journal.core else { throw .closed }
+        // Again: who came before the journal was in the list does not know of it.
         try takeSubscribers(core)
         return core
-    }
-
-    private func takeSubscribers(_ core: LogCore<Storage>) throws(WALError) {
-        try settleSubscribers()
-        try core.adoptSubscribers(
-            shared.lock.withLock { shared.state.subscribers }, forgetsOthers: !shared.mayLackSubscribers)
     }
 
     // MARK: - What is left

@@ -98,16 +98,14 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
             }
         }
         for residence in currentTable.residences { current[residence.tenant] = journal(of: residence) }
-        let subscribers = shared.lock.withLock { shared.state.subscribers }
         for residence in currentTable.residences {
-            guard let core = journal(of: residence).core else { continue }
-            if core !== shared { adopt(subscribers, core, residence.tenant) }
-            if currentTable.residences(of: residence.tenant).last == residence {
-                do throws(WALError) { try core.arriveAgain(residence.tenant, from: residence.firstSequence) } catch {
-                    current[residence.tenant] = .unavailable(
-                        .journalUnavailable(
-                            tenant: residence.tenant, path: core.storage.rootDescription, reason: "\(error)"))
-                }
+            guard let core = journal(of: residence).core,
+                currentTable.residences(of: residence.tenant).last == residence
+            else { continue }
+            do throws(WALError) { try core.arriveAgain(residence.tenant, from: residence.firstSequence) } catch {
+                current[residence.tenant] = .unavailable(
+                    .journalUnavailable(
+                        tenant: residence.tenant, path: core.storage.rootDescription, reason: "\(error)"))
             }
         }
         // In an order that does not depend on hashing, here and below.
@@ -134,15 +132,19 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         options.descriptorLimit = ReaderFiles.leastLimit(spareFiles: options.spareFiles)
         options.retention = shared.lock.withLock { shared.retention.policy(of: key.tenant) }
         options.tenantRetention = [:]
+        let storage = root.storage(of: key.tenant, in: key.directory)
         let (core, report) = try WriteAheadLogEngine<Storage>.openJournal(
-            storage: root.storage(of: key.tenant, in: key.directory), options: options,
+            storage: storage, options: options,
             dedicated: DedicatedRoot(
-                logIdentifier: root.format.logIdentifier, tenant: key.tenant, mayCreate: mayCreate))
-        if core.lock.withLock({ core.state.tenants.contains { $0.name != key.tenant } }) {
-            core.abandon()
-            throw .notALog(
-                path: core.storage.rootDescription, reason: "it has records of others than tenant \(key.tenant)")
-        }
+                logIdentifier: root.format.logIdentifier, tenant: key.tenant, mayCreate: mayCreate),
+            beforeStart: { (core, _) throws(WALError) in
+                if core.state.tenants.contains(where: { $0.name != key.tenant }) {
+                    throw .notALog(
+                        path: storage.rootDescription, reason: "it has records of others than tenant \(key.tenant)")
+                }
+                // Before its threads begin: nothing is given up that a subscriber lacks of whom it did not know yet.
+                try takeSubscribers(core)
+            })
         lock.withLock {
             lastNumber += 1
             core.number = lastNumber
@@ -151,14 +153,11 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         return .open(core, report)
     }
 
-    func adopt(_ subscribers: [TenantName], _ core: LogCore<Storage>, _ tenant: TenantName) {
-        do throws(WALError) {
-            try core.adoptSubscribers(subscribers, forgetsOthers: !shared.mayLackSubscribers)
-        } catch {
-            options.logger.error(
-                "a subscriber cannot be registered in a tenant's own journal",
-                metadata: ["tenant": "\(tenant)", "error": "\(error)"])
-        }
+    /// Has a journal know who subscribes, as the shared one says durably.
+    func takeSubscribers(_ core: LogCore<Storage>) throws(WALError) {
+        try settleSubscribers()
+        try core.adoptSubscribers(
+            shared.lock.withLock { shared.state.subscribers }, forgetsOthers: !shared.mayLackSubscribers)
     }
 
     /// Whoever has a record has all before it, in whatever journal that was noted.
@@ -317,6 +316,10 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     /// Erases what each journal has of a tenant: first in the words of all of them, then byte by byte. Nobody is moved
     /// meanwhile.
     func erase(_ tenant: TenantName) throws(WALError) -> ErasureReport {
+        // What was left there is to be gone, too.
+        if table.removals.contains(where: { $0.tenant == tenant }) {
+            try exclusively { () throws(WALError) in try remove(ofTenant: tenant) }
+        }
         lock.withLock {
             while isMoving, !isClosed { moveEnds.wait(lock) }
             erasures += 1
@@ -327,8 +330,6 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
                 moveEnds.broadcast()
             }
         }
-        // What was left there is to be gone, too.
-        if table.removals.contains(where: { $0.tenant == tenant }) { try remove(ofTenant: tenant) }
         var begun: [(core: LogCore<Storage>, erasure: LogCore<Storage>.BegunErasure)] = []
         // Whatever comes, nobody waits for those that were begun.
         defer { for (core, erasure) in begun { core.endWaiting(for: erasure) } }

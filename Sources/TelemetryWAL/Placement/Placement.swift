@@ -4,8 +4,8 @@ import WALFormat
 public enum Placement: Hashable, Sendable {
     /// In the log's own, in commits with other tenants' records: one flush serves all of them.
     case shared
-    /// In a journal of the tenant's own, with segments of its own: no file has anything of another tenant, and no other
-    /// tenant's load delays its commits. Nil for the directory below the log's root that is named after the tenant;
+    /// In a journal of the tenant's own, with segments of its own: no file has anything of another tenant, and its
+    /// commits wait for no other tenant's, unless both wait for the same device. Nil for the directory below the log's root that is named after the tenant;
     /// otherwise an absolute path, which may be on another volume, and holds nothing else.
     case dedicated(directory: String? = nil)
 

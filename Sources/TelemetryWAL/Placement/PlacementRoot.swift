@@ -64,43 +64,33 @@ struct PlacementRoot<Storage: JournalStorage> {
         } catch { throw .storage(error) }
     }
 
-    /// Removes the files of a tenant's own journal, durably, unless what is there is another one. Its directories stay.
-    /// Throws `.notALog` for another one, `.storage`.
+    /// Removes the files of a tenant's own journal, durably; its directories stay, and what in them is not the log's.
+    /// FORMAT, which tells whose it is, goes last. Throws `.notALog` where another log or tenant has it.
     func removeJournal(of tenant: TenantName, in directory: String) throws(WALError) {
         let storage = storage(of: tenant, in: directory)
-        do throws(StorageError) {
-            guard try storage.exists("") else { return }
-            // Without it, an attempt before has removed the rest already, or was about to.
-            if try storage.exists("FORMAT") {
-                let own = DedicatedRoot(
-                    logIdentifier: format.logIdentifier, tenant: tenant, mayCreate: false)
-                let found: Result<RootFormat, WALError>
-                do throws(WALError) {
-                    found = .success(try LogRoot(storage: storage, dedicated: own).openForReading())
-                } catch { found = .failure(error) }
-                _ = try found.mapError { error -> StorageError in
-                    if case .storage(let cause) = error { return cause }
-                    return StorageError(.alreadyExists, operation: "remove", path: storage.rootDescription)
-                }.get()
-            }
-            var names: [String] = []
-            var directories = ["journal", "tenants", "quarantine"]
-            while let next = directories.popLast() {
-                for name in try SegmentCatalog.names(in: next, storage) {
-                    let path = next + "/" + name
-                    // What cannot be listed is a file.
-                    if let _ = try? storage.entries(of: path) { directories.append(path) } else { names.append(path) }
-                }
-            }
-            // The format last: it tells whose the rest is.
+        func catching<Value>(_ body: () throws(StorageError) -> Value) throws(WALError) -> Value {
+            do throws(StorageError) { return try body() } catch { throw .storage(error) }
+        }
+        let journal = try catching { () throws(StorageError) in try SegmentCatalog.names(in: "journal", storage) }
+        let hasFormat = try catching { () throws(StorageError) in try storage.exists("FORMAT") }
+        if !hasFormat, journal.isEmpty { return }
+        let own = DedicatedRoot(logIdentifier: format.logIdentifier, tenant: tenant, mayCreate: false)
+        let format = try LogRoot(storage: storage, dedicated: own).openForReading()
+        try catching { () throws(StorageError) in
+            var names =
+                journal
+                .filter { JournalFileName.number(of: $0) != nil || $0.hasSuffix(SegmentName.temporarySuffix) }
+                .map { "journal/" + $0 }
+            var leftovers = SegmentCatalog.Leftovers()
+            let segments = try SegmentCatalog(of: storage, format: format, isForWriter: false, leftovers: &leftovers)
+            names += segments.entries(of: tenant).map { SegmentName.directory(of: tenant) + "/" + $0.name }
+            names += leftovers.superseded + leftovers.temporary
             try storage.discard(names)
+            try storage.synchronize(directories: ["journal"] + segments.directories)
+            try storage.discard(["FORMAT.tmp", "LOCK", "FORMAT"])
             try storage.synchronize(directories: [""])
-            try storage.discard(["FORMAT", "FORMAT.tmp", "LOCK"])
-            try storage.synchronize(directories: Set(names.map(parent)).sorted() + [""])
-        } catch { throw .storage(error) }
+        }
     }
-
-    private func parent(of path: String) -> String { String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]) }
 
     /// The storage of a tenant's own journal.
     func storage(of tenant: TenantName, in directory: String) -> Storage {
