@@ -130,4 +130,36 @@ import WALStorage
         }
         try log.closeBlocking()
     }
+
+    /// The bytes of an erased tenant are damage to nobody, although the journal that tells of the erasure is gone when a
+    /// view meets them.
+    @Test func viewsKnowErasuresOfRemovedJournals() throws {
+        let log = try open()
+        var secrets: [[UInt8]] = []
+        try log.placeBlocking(moved, .dedicated())
+        try fillWithSecrets(log, &secrets)
+        let looking = FaultPlan()
+        let view = try WriteAheadLogReader(
+            storage: FaultyStorage(at: directory.path, plan: looking), scope: .wholeJournal)
+        let (ownRoot, moved) = (ownRoot, moved)
+        let failures = Shared<[String]>([])
+        let isFirst = Shared(true)
+        looking.setRead { path, _ in
+            guard path.hasPrefix(ownRoot), isFirst.value else { return false }
+            isFirst.change { $0 = false }
+            do {
+                try log.eraseBlocking(moved)
+                try log.placeBlocking(moved, .shared)
+                try wait("the journal is removed") {
+                    !FileManager.default.fileExists(atPath: ownRoot + "/FORMAT")
+                }
+            } catch { failures.change { $0.append("\(error)") } }
+            return false
+        }
+        let read = ReadBack(view)
+        #expect(!isFirst.value && failures.value.isEmpty, "\(failures.value)")
+        #expect(read.damaged.isEmpty && read.failures.isEmpty, "\(read.damaged) \(read.failures)")
+        #expect(read.records.isEmpty)
+        try log.closeBlocking()
+    }
 }

@@ -41,10 +41,10 @@ extension WriteAheadLogReader {
 
     /// The table, and a view of each journal that it names. A writer may move tenants meanwhile.
     static func dedicatedViews(
-        of storage: Storage, _ format: RootFormat, _ readsOthers: Bool,
+        of root: PlacementRoot<Storage>, _ readsOthers: Bool,
         open: (Storage, DedicatedRoot) throws(WALError) -> WriteAheadLogReader
     ) throws(WALError) -> (PlacementTable, [(PlacementTable.Residence, Result<WriteAheadLogReader, WALError>)]) {
-        let root = PlacementRoot(storage: storage, format: format)
+        let format = root.format
         guard readsOthers else { return (PlacementTable(logIdentifier: format.logIdentifier), []) }
         var attempts = 0
         while true {

@@ -21,6 +21,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     /// Where tenants are, as the log said before any of its journals was looked at.
     let placements: PlacementTable
     /// The journals of tenants' own, in the order of `placements`.
+    /// The log's root, where this is a view of a tenant's own journal.
+    let parent: PlacementRoot<Storage>?
     private let dedicated: [(residence: PlacementTable.Residence, view: Result<WriteAheadLogReader, WALError>)]
 
     /// What recovery found, unchanged from then on.
@@ -78,19 +80,24 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             progress: progress)
     }
 
-    /// `dedicated`: whose own journal it is to be. `readsOthers`: what the root says of tenants' own journals counts.
+    /// `dedicated`: whose own journal it is to be, `parent`: of which log. `readsOthers`: what the root says of tenants' own
+    /// journals counts.
     init(
-        storage: Storage, dedicated root: DedicatedRoot?, scope: RecoveryScope, opensBodies: Bool,
+        storage: Storage, dedicated root: DedicatedRoot?, of parent: PlacementRoot<Storage>? = nil,
+        scope: RecoveryScope, opensBodies: Bool,
         keyProvider: (any KeyProvider)?, progress: (@Sendable (UInt64, UInt64) -> Void)?, readsOthers: Bool = true
     ) throws(WALError) {
         self.storage = storage
+        self.parent = parent
         keys = FrameKeys(keyProvider)
         format = try LogRoot(storage: storage, dedicated: root).openForReading()
+        let log = PlacementRoot(storage: storage, format: format)
         // Before the shared journal: what a tenant has in its next residence is whole then in the one before.
-        (placements, dedicated) = try Self.dedicatedViews(of: storage, format, readsOthers) {
+        (placements, dedicated) = try Self.dedicatedViews(of: log, readsOthers) {
             (storage, root) throws(WALError) in
             try WriteAheadLogReader(
-                storage: storage, dedicated: root, scope: scope, opensBodies: opensBodies, keyProvider: keyProvider,
+                storage: storage, dedicated: root, of: log, scope: scope, opensBodies: opensBodies,
+                keyProvider: keyProvider,
                 progress: nil, readsOthers: false)
         }
         let recovery = Recovery(
