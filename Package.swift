@@ -19,11 +19,10 @@ let relaxed: [SwiftSetting] = [
 ]
 
 // The engine and its own tests, without what they do not need: for builds with sanitizers, which would otherwise
-// compile an HTTP client, TLS and protobuf each time. See tools/sanitize.
-let isEngineOnly = Context.environment["TELEMETRY_WAL_ENGINE_ONLY"] != nil
+// compile an HTTP client, TLS and protobuf each time. The variable names the test targets. See tools/sanitize.
+let engineTests = Context.environment["TELEMETRY_WAL_ENGINE_ONLY"]?.split(separator: " ").map(String.init)
 let engineTargets: Set<String> = [
     "CLZ4", "CWALLinux", "WALFormat", "WALStorage", "TelemetryWAL", "TelemetryReplay", "SimulatedKeys", "TestSupport",
-    "WALFormatTests", "WALStorageTests", "TelemetryWALTests",
 ]
 let enginePackages: Set<String> = ["swift-system", "swift-log"]
 
@@ -216,9 +215,9 @@ let package = Package(
     ]
 )
 
-if isEngineOnly {
+if let engineTests {
     package.products = []
-    package.targets.removeAll { !engineTargets.contains($0.name) }
+    package.targets.removeAll { !engineTargets.contains($0.name) && !engineTests.contains($0.name) }
     package.dependencies.removeAll { dependency in
         guard case .sourceControl(_, let location, _) = dependency.kind else { return false }
         return !enginePackages.contains { location.hasSuffix("/\($0).git") }

@@ -2,6 +2,7 @@
 #
 #   prepare_packages PACKAGE...   Debian packages
 #   prepare_python                what tests take from PyPI, in a virtual environment; sets WAL_TEST_PYTHON
+#   build_products LOG OPTION... -- PRODUCT...   builds; WAL_SKIP_BUILD: what is there is taken as it is, for CI
 #   end_if_building_only          ends where WAL_BUILD_ONLY is set: what a later call runs is built, for CI
 
 prepare_swift() {
@@ -36,6 +37,24 @@ prepare_python() {
         python3 -m venv "$environment"
         "$WAL_TEST_PYTHON" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
     fi
+}
+
+build_products() {
+    local log=$1 options=()
+    shift
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    [ -z "${WAL_SKIP_BUILD:-}" ] || return 0
+    : > "$log"
+    for product in "$@"; do
+        swift build "${options[@]}" --product "$product" >> "$log" 2>&1 || {
+            grep -E 'error' -A 5 "$log" >&2 || tail -n 20 "$log" >&2
+            exit 3
+        }
+    done
 }
 
 end_if_building_only() { [ -z "${WAL_BUILD_ONLY:-}" ] || exit 0; }

@@ -105,6 +105,7 @@ public final class SimulatedKeys: KeyProvider {
         var keys: [UInt64: (tenant: TenantName, key: SimulatedKey?)] = [:]
         var current: [TenantName: UInt64] = [:]
         var failing: Set<TenantName> = []
+        var missing: Set<UInt64> = []
         var next: UInt64 = 1
     }
 
@@ -140,6 +141,13 @@ public final class SimulatedKeys: KeyProvider {
         }
     }
 
+    /// Whether nobody can say at the moment what has become of a key.
+    public func setMissing(_ isMissing: Bool, _ identifier: UInt64) {
+        lock.withLock {
+            if isMissing { state.missing.insert(identifier) } else { state.missing.remove(identifier) }
+        }
+    }
+
     /// A tenant's present key; nil: it has none.
     public func currentIdentifier(of tenant: TenantName) -> UInt64? { lock.withLock { state.current[tenant] } }
 
@@ -158,7 +166,7 @@ public final class SimulatedKeys: KeyProvider {
     public func key(_ identifier: UInt64, of tenant: TenantName) throws(KeyProviderError) -> KeyLookup {
         let found = lock.withLock { () -> Result<KeyLookup, KeyProviderError> in
             if state.failing.contains(tenant) { return .failure(KeyProviderError("the key service is away")) }
-            guard let entry = state.keys[identifier], entry.tenant == tenant else {
+            guard let entry = state.keys[identifier], entry.tenant == tenant, !state.missing.contains(identifier) else {
                 return .failure(KeyProviderError("there is no key \(identifier)"))
             }
             return .success(entry.key.map { .found($0) } ?? .forgotten)

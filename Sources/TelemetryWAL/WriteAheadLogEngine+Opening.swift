@@ -6,7 +6,7 @@ import WALStorage
 extension WriteAheadLogEngine {
     /// Opens the log in a storage, creating it where there is none, and recovers what a crash left. Blocks while it
     /// reads the journal. Throws `.storage` (with `.locked` for a second writer), `.notALog`, `.unsupportedFormat`,
-    /// `.invalidOption`.
+    /// `.invalidOption`, and `.damaged` where the device fails to read the header of every journal file.
     public static func open(
         storage: Storage, options: WriteAheadLogOptions = WriteAheadLogOptions(),
         progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
@@ -16,7 +16,8 @@ extension WriteAheadLogEngine {
 
     /// The same, with something to be done before the shared journal's threads begin.
     ///
-    /// `opensOthers`: tenants' own journals are opened as well; without, they are left alone, and nobody may append.
+    /// `opensOthers`: tenants' own journals are opened as well; without, they are left alone, and nobody may append: the
+    /// journal is to be repaired.
     static func open(
         storage: Storage, dedicated: DedicatedRoot? = nil, options: WriteAheadLogOptions, opensOthers: Bool = true,
         progress: (@Sendable (UInt64, UInt64) -> Void)?,
@@ -24,7 +25,7 @@ extension WriteAheadLogEngine {
     ) throws(WALError) -> WriteAheadLogEngine {
         let options = try options.checked()
         let (core, report) = try openJournal(
-            storage: storage, options: options, dedicated: dedicated, progress: progress
+            storage: storage, options: options, dedicated: dedicated, mayBeginAnew: !opensOthers, progress: progress
         ) { (core, report) throws(WALError) in
             // Before there are threads that have to end first.
             if opensOthers { _ = try PlacementRoot(storage: storage, format: core.format).table() }
@@ -41,10 +42,11 @@ extension WriteAheadLogEngine {
         }
     }
 
-    /// Opens a journal: the shared one at a log's root, or a tenant's own. `options` are checked.
+    /// Opens a journal: the shared one at a log's root, or a tenant's own. `options` are checked. `mayBeginAnew`: also where
+    /// the device fails to read all that is there.
     static func openJournal(
         storage: Storage, options: WriteAheadLogOptions, dedicated: DedicatedRoot? = nil,
-        progress: (@Sendable (UInt64, UInt64) -> Void)? = nil,
+        mayBeginAnew: Bool = false, progress: (@Sendable (UInt64, UInt64) -> Void)? = nil,
         beforeStart prepare: (LogCore<Storage>, RecoveryReport) throws(WALError) -> Void
     ) throws(WALError) -> (LogCore<Storage>, RecoveryReport) {
         let (format, lock) = try LogRoot(storage: storage, logger: options.logger, dedicated: dedicated)
@@ -56,6 +58,15 @@ extension WriteAheadLogEngine {
             throw .unsupportedFormat(
                 path: storage.rootDescription, reason: "\(numbers) have come to the format's limit: it can only be read"
             )
+        }
+        // What cannot be read now may be another time; a journal that was begun anew would have passed over it by then.
+        if !mayBeginAnew, recovered.files.isEmpty,
+            let unread = recovered.report.findings.first(where: { $0.what == .rangeUnreadable })
+        {
+            throw .damaged(
+                path: storage.rootDescription + "/journal/" + unread.file, offset: 0,
+                reason: "the device fails to read the header of any journal file; try again, or have walctl repair set "
+                    + "them aside")
         }
         let file: Storage.File?
         do throws(StorageError) {

@@ -121,6 +121,22 @@ public struct PlacementTable: Equatable, Sendable {
         self.removals = removals
     }
 
+    /// Of tenants that have moved since an earlier table was written, the first number that they have where they were not
+    /// then.
+    public func firstSequences(notIn earlier: PlacementTable) -> [TenantName: UInt64] {
+        var first: [TenantName: UInt64] = [:]
+        for residence in residences where first[residence.tenant] == nil {
+            let last =
+                earlier.residences.last { $0.tenant == residence.tenant }
+                ?? Residence(tenant: residence.tenant, home: .shared, firstSequence: 1)
+            let isNew =
+                residence.firstSequence > last.firstSequence
+                || (residence.firstSequence == last.firstSequence && residence.home != last.home)
+            if isNew { first[residence.tenant] = residence.firstSequence }
+        }
+        return first
+    }
+
     /// Adds what was dropped in a journal to the tenant's account.
     public mutating func add(_ account: Account) {
         guard let place = accounts.firstIndex(where: { $0.tenant == account.tenant && $0.cause == account.cause })

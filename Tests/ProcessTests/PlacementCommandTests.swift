@@ -86,6 +86,8 @@ import Testing
         #expect(verified.status == 1 && found.findings.map(\.what) == ["journalUnavailable"])
         let cat = try walctl("cat", root)
         #expect(cat.status == 1 && cat.output.split(separator: "\n").count == 800 && cat.error.contains(elsewhere))
+        let repair = try walctl("repair", root)
+        #expect(repair.status == 1 && repair.output.contains(elsewhere) && !repair.output.contains("clean"))
         try fill("calm")
         let refused = try walctl("append", root, "--format", "ndjson", "--tenant", "acme", input: "{}")
         #expect(refused.status == 1 && refused.error.contains(elsewhere))

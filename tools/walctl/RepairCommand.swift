@@ -1,6 +1,7 @@
 import ArgumentParser
 import TelemetryWAL
 import WALFormat
+import WALStorage
 
 /// `walctl repair`: brings a damaged log back to where nothing in it is amiss.
 struct RepairCommand: ParsableCommand {
@@ -68,6 +69,11 @@ struct RepairCommand: ParsableCommand {
         }
     }
 
+    private struct Unavailable: Encodable {
+        var path: String
+        var reason: String
+    }
+
     private struct Line: Encodable {
         var isApplied: Bool
         var steps: [Step] = []
@@ -80,6 +86,8 @@ struct RepairCommand: ParsableCommand {
         var remaining: [Step] = []
         /// A subscriber may be missing; nothing left the journal for that.
         var mayLackSubscribers = false
+        /// Tenants' own journals that cannot be looked at.
+        var unavailable: [Unavailable] = []
 
         mutating func add(_ report: RepairReport, below prefix: String) {
             steps += report.plan.steps.map { Step($0, below: prefix) }
@@ -97,7 +105,14 @@ struct RepairCommand: ParsableCommand {
         let repair = LogRepair(at: root.root, options: try writer.options())
         var line = Line(isApplied: apply)
         let others = try failing { () throws(WALError) in try repair.ownJournals() }
-        for (prefix, repair) in [("", repair)] + others.map({ ($0.path + "/", $0.repair) }) {
+        for (prefix, found) in [("", .success(repair))] + others.map({ ($0.path + "/", $0.repair) }) {
+            let repair: LogRepair<DirectStorage>
+            switch found {
+            case .success(let found): repair = found
+            case .failure(let error):
+                line.unavailable.append(Unavailable(path: prefix, reason: "\(error)"))
+                continue
+            }
             if apply {
                 let report = try failing { () throws(WALError) in
                     try repair.run(forgetsSubscribers: forgetSubscribers) { bar.update($0, of: $1) }
@@ -110,10 +125,14 @@ struct RepairCommand: ParsableCommand {
         }
         bar.finish()
         if output.format == .json { try printJSON(line) } else { print(line) }
-        if !(apply ? line.remaining : line.steps).isEmpty { throw ExitStatus.findings }
+        if !(apply ? line.remaining : line.steps).isEmpty || !line.unavailable.isEmpty { throw ExitStatus.findings }
     }
 
     private func print(_ line: Line) {
+        for journal in line.unavailable {
+            Swift.print(Terminal.coloured("cannot be repaired", good: false) + ": \(journal.path): \(journal.reason)")
+        }
+        if line.steps.isEmpty, !line.unavailable.isEmpty { return }
         guard !line.steps.isEmpty else {
             Swift.print(Terminal.coloured("clean", good: true) + ": there is nothing to repair")
             return

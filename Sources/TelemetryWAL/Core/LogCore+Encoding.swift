@@ -226,6 +226,8 @@ extension LogCore {
         } else {
             controlFailure = error
             _ = block(&turn)
+            // Who waits for this turn to end is not told otherwise where it was the committer's.
+            wakeRoomWaiters()
         }
         return .failed(error)
     }

@@ -25,6 +25,7 @@ extension LogCore {
         var report: ErasureReport
         var request: Int
         var isRepeated: Bool
+        var isHeld: Bool
     }
 
     /// Erases all that was appended of a tenant before the call, and waits until that is done. Holds no lock.
@@ -35,7 +36,8 @@ extension LogCore {
     }
 
     /// Has an erasure durable, so that nobody is shown the records any more. Holds no lock. `endWaiting` is to follow.
-    func beginErasure(of tenant: TenantName) throws(WALError) -> BegunErasure {
+    /// `isHeld`: no byte is overwritten before `release`.
+    func beginErasure(of tenant: TenantName, isHeld: Bool = false) throws(WALError) -> BegunErasure {
         lock.lock()
         guard let index = state.index(of: tenant) else {
             lock.unlock()
@@ -45,10 +47,14 @@ extension LogCore {
         let staged = openGroup.isEmpty ? openGroup.number - 1 : openGroup.number
         lock.unlock()
         try durableBlocking(through: staged)
-        lock.withLock { erasureCallers[index, default: 0] += 1 }
+        lock.withLock {
+            erasureCallers[index, default: 0] += 1
+            if isHeld { heldErasures[index, default: 0] += 1 }
+        }
         do throws(WALError) {
             let report = try lock.withLock { () throws(WALError) in try decideErasure(of: tenant, index: index) }
-            var erasure = BegunErasure(index: index, report: report, request: 0, isRepeated: false)
+            var erasure = BegunErasure(
+                index: index, report: report, request: 0, isRepeated: false, isHeld: isHeld)
             if report.through == 0 { return erasure }
             lock.withLock {
                 erasureRequests[index, default: 0] += 1
@@ -58,9 +64,33 @@ extension LogCore {
             if !erasure.isRepeated { try flushAcknowledgements() }
             return erasure
         } catch {
-            lock.withLock { noteCallerLeaves(tenant: index) }
+            lock.withLock {
+                noteCallerLeaves(tenant: index)
+                if isHeld { endHolding(tenant: index) }
+            }
             throw error
         }
+    }
+
+    /// Bytes may be overwritten.
+    func release(_ erasure: BegunErasure) {
+        if erasure.isHeld { lock.withLock { endHolding(tenant: erasure.index) } }
+    }
+
+    /// Under the lock.
+    private func endHolding(tenant index: Int) {
+        let count = heldErasures[index, default: 1] - 1
+        heldErasures[index] = count > 0 ? count : nil
+        wakeCompactor()
+    }
+
+    /// Whether what another journal of the log says of a tenant's numbers up to one is still to be carried out here, where the
+    /// last of them that were given is `last`. An erasure takes all that a journal has: where there is more, it was asked for
+    /// in vain, and that was told. Under the lock.
+    func mayGoOn(erasing tenant: TenantName, through last: UInt64, of through: UInt64) -> Bool {
+        guard let index = state.index(of: tenant) else { return false }
+        let known = state.tenants[index]
+        return min(last, known.nextSequence - 1) > known.erasedThrough && known.nextSequence - 1 <= through
     }
 
     func endWaiting(for erasure: BegunErasure) { lock.withLock { noteCallerLeaves(tenant: erasure.index) } }
@@ -185,7 +215,7 @@ extension LogCore {
     func eraseNext(_ partition: SegmentPartition<Storage>) -> Bool {
         if erasuresToDo.isEmpty { return false }
         let now = MonotonicTime.now
-        let due = erasuresToDo.filter { erasureRetries[$0].map { $0 <= now } ?? true }
+        let due = erasuresToDo.filter { heldErasures[$0] == nil && erasureRetries[$0].map { $0 <= now } ?? true }
         guard refusal == nil, !isClosing, let index = due.min() else { return false }
         guard let erasure = state.tenants[index].erasure else { return false }
         let (tenant, through) = (state.tenants[index].name, erasure.through)
@@ -269,6 +299,6 @@ extension LogCore {
     /// When an erasure that failed is tried again; nil if none is. Under the lock.
     var nextErasure: MonotonicTime? {
         guard refusal == nil, !isClosing else { return nil }
-        return erasuresToDo.compactMap { erasureRetries[$0] }.min()
+        return erasuresToDo.filter { heldErasures[$0] == nil }.compactMap { erasureRetries[$0] }.min()
     }
 }

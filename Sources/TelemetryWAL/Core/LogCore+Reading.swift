@@ -198,6 +198,8 @@ extension LogCore {
         var returned = acknowledgementsReturned
         while acknowledgementsDurable < wanted {
             if let refusal { throw refusal }
+            // What was given back was taken together with what came later: there is no other taking to wait for.
+            if !hasPendingControl, acknowledgementsTaken == acknowledgementsDurable { return }
             if acknowledgementsReturned != returned {
                 returned = acknowledgementsReturned
                 wanted = acknowledgementsTaken + 1

@@ -60,6 +60,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     @LockGuarded var pendingErasures: [Int: TenantErasure] = [:]
     /// By the tenant's index: erasures that are durable and not complete.
     var erasuresToDo: Set<Int> = []
+    /// Of these, those that wait until the log's other journals say so, too: how many callers wait.
+    var heldErasures: [Int: Int] = [:]
     /// Of these, those that were begun before, by an attempt that failed or by another process.
     var erasuresBegunBefore: Set<Int> = []
     /// When one that failed is tried again, and why it did.

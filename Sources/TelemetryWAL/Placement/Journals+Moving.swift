@@ -191,9 +191,9 @@ extension Journals {
         }
     }
 
-    /// Removes the files of journals that are no part of the log any more, or of those of one tenant. Throws where some of
-    /// them stay, which holds up no other.
-    func remove(ofTenant tenant: TenantName? = nil) throws(WALError) {
+    /// Removes the files of journals that are no part of the log any more, or of those of one tenant, which `isErased`. Throws
+    /// where some of them stay, which holds up no other.
+    func remove(ofTenant tenant: TenantName? = nil, isErased: Bool = false) throws(WALError) {
         var failure: WALError?
         var done: [PlacementTable.Removal] = []
         for removal in table.removals where tenant == nil || removal.tenant == tenant {
@@ -206,7 +206,7 @@ extension Journals {
             // Whatever becomes of its last acknowledgements.
             if let core { do throws(WALError) { try core.close() } catch {} }
             do throws(WALError) {
-                try root.removeJournal(of: removal.tenant, in: removal.directory)
+                try root.removeJournal(of: removal.tenant, in: removal.directory, isErased: isErased)
                 done.append(removal)
             } catch { failure = error }
         }

@@ -22,6 +22,8 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     let root: PlacementRoot<Storage>
     let options: WriteAheadLogOptions
 
+    /// Of whoever has subscribers come or leave in several journals. Taken before all others.
+    private let subscribersLock = Lock()
     let lock = Lock()
     let moveEnds = Condition()
     // Guarded by `lock`.
@@ -98,6 +100,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
             }
         }
         for residence in currentTable.residences { current[residence.tenant] = journal(of: residence) }
+        spreadErasures()
         for residence in currentTable.residences {
             guard let core = journal(of: residence).core,
                 currentTable.residences(of: residence.tenant).last == residence
@@ -155,9 +158,11 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
 
     /// Has a journal know who subscribes, as the shared one says durably.
     func takeSubscribers(_ core: LogCore<Storage>) throws(WALError) {
-        try settleSubscribers()
-        try core.adoptSubscribers(
-            shared.lock.withLock { shared.state.subscribers }, forgetsOthers: !shared.mayLackSubscribers)
+        try subscribersLock.withLock { () throws(WALError) in
+            try settleSubscribers()
+            try core.adoptSubscribers(
+                shared.lock.withLock { shared.state.subscribers }, forgetsOthers: !shared.mayLackSubscribers)
+        }
     }
 
     /// Whoever has a record has all before it, in whatever journal that was noted.
@@ -278,28 +283,32 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     }
 
     func register(_ subscriber: TenantName) throws(WALError) {
-        // The shared one first: a journal that comes meanwhile takes its subscribers from there.
-        try shared.lock.withLock { () throws(WALError) in try shared.register(subscriber) }
-        let others = all.dropFirst()
-        if others.isEmpty { return }
-        try settleSubscribers()
-        for core in others {
-            try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
+        try subscribersLock.withLock { () throws(WALError) in
+            // The shared one first: a journal that comes meanwhile takes its subscribers from there.
+            try shared.lock.withLock { () throws(WALError) in try shared.register(subscriber) }
+            let others = all.dropFirst()
+            if others.isEmpty { return }
+            try settleSubscribers()
+            for core in others {
+                try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
+            }
         }
     }
 
     func unregister(_ subscriber: TenantName) {
-        shared.lock.withLock { shared.unregister(subscriber) }
-        let others = all.dropFirst()
-        if others.isEmpty { return }
-        do throws(WALError) {
-            try settleSubscribers()
-            for core in others { core.lock.withLock { core.unregister(subscriber) } }
-        } catch {
-            // They go on keeping for it what it lacks, until the log is opened again.
-            options.logger.error(
-                "a subscriber has left the shared journal only",
-                metadata: ["subscriber": "\(subscriber)", "error": "\(error)"])
+        subscribersLock.withLock {
+            shared.lock.withLock { shared.unregister(subscriber) }
+            let others = all.dropFirst()
+            if others.isEmpty { return }
+            do throws(WALError) {
+                try settleSubscribers()
+                for core in others { core.lock.withLock { core.unregister(subscriber) } }
+            } catch {
+                // They go on keeping for it what it lacks, until the log is opened again.
+                options.logger.error(
+                    "a subscriber has left the shared journal only",
+                    metadata: ["subscriber": "\(subscriber)", "error": "\(error)"])
+            }
         }
     }
 
@@ -311,41 +320,6 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
 
     func flushAcknowledgements() throws(WALError) {
         for core in all { try core.flushAcknowledgements() }
-    }
-
-    /// Erases what each journal has of a tenant: first in the words of all of them, then byte by byte. Nobody is moved
-    /// meanwhile.
-    func erase(_ tenant: TenantName) throws(WALError) -> ErasureReport {
-        // What was left there is to be gone, too.
-        if table.removals.contains(where: { $0.tenant == tenant }) {
-            try exclusively { () throws(WALError) in try remove(ofTenant: tenant) }
-        }
-        lock.withLock {
-            while isMoving, !isClosed { moveEnds.wait(lock) }
-            erasures += 1
-        }
-        defer {
-            lock.withLock {
-                erasures -= 1
-                moveEnds.broadcast()
-            }
-        }
-        var begun: [(core: LogCore<Storage>, erasure: LogCore<Storage>.BegunErasure)] = []
-        // Whatever comes, nobody waits for those that were begun.
-        defer { for (core, erasure) in begun { core.endWaiting(for: erasure) } }
-        for core in try cores(with: tenant) {
-            do throws(WALError) { begun.append((core, try core.beginErasure(of: tenant))) } catch {
-                if case .unknownTenant = error { continue }
-                throw error
-            }
-        }
-        guard let first = begun.first else { throw .unknownTenant(tenant) }
-        var whole = ErasureReport(tenant: tenant, through: first.erasure.report.through, undelivered: 0)
-        for (core, erasure) in begun {
-            let report = try core.finish(erasure)
-            whole = whole.joined(by: report, in: core === shared ? nil : core.storage.rootDescription)
-        }
-        return whole
     }
 
     // MARK: - The end

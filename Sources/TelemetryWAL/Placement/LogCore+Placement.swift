@@ -84,6 +84,11 @@ extension LogCore {
         }
     }
 
+    /// Whether anything damaged is yet to be set aside. Under the lock.
+    private var hasDamage: Bool {
+        files.contains(where: \.holdsLoss) || hasFilesToSetAside || leavingFile != nil || segments.hasDamage
+    }
+
     /// What was dropped of a tenant here, and erased.
     func accounts(of tenant: TenantName) -> [PlacementTable.Account] {
         lock.withLock {
@@ -106,12 +111,15 @@ extension LogCore {
 
     /// Whether nobody is promised any of a tenant's records below a number that are here, as far as that is durable.
     func hasReleased(_ tenant: TenantName, before next: UInt64) -> Bool {
-        // What was set aside for people stays in a journal of the log.
-        if number > 0, hasQuarantine { return false }
-        return lock.withLock {
-            guard let index = state.index(of: tenant) else { return true }
+        let hasReleased = lock.withLock {
+            // A journal that does not know of numbers that were given in it has lost something: that may be readable yet.
+            guard let index = state.index(of: tenant), state.tenants[index].nextSequence >= next else { return false }
             if mayLackSubscribers || departuresAreUnderWay || erasesAnybody { return false }
-            return state.releasedThrough(tenant: index) >= min(next, state.tenants[index].nextSequence) - 1
+            if number > 0, hasDamage { return false }
+            return state.releasedThrough(tenant: index) >= next - 1
         }
+        // What was set aside for people stays in a journal of the log. (In this order: it goes there from what was asked for
+        // before.)
+        return hasReleased && !(number > 0 && hasQuarantine)
     }
 }

@@ -65,28 +65,51 @@ struct PlacementRoot<Storage: JournalStorage> {
     }
 
     /// Removes the files of a tenant's own journal, durably; its directories stay, and what in them is not the log's.
-    /// FORMAT, which tells whose it is, goes last. Throws `.notALog` where another log or tenant has it.
-    func removeJournal(of tenant: TenantName, in directory: String) throws(WALError) {
+    /// FORMAT, which tells whose it is, goes last. `isErased`: their bytes are overwritten before. Throws `.notALog` where
+    /// another log or tenant has it, `.storage` where it is not there at all: its volume may come back.
+    func removeJournal(of tenant: TenantName, in directory: String, isErased: Bool) throws(WALError) {
         let storage = storage(of: tenant, in: directory)
         func catching<Value>(_ body: () throws(StorageError) -> Value) throws(WALError) -> Value {
             do throws(StorageError) { return try body() } catch { throw .storage(error) }
         }
-        let journal = try catching { () throws(StorageError) in try SegmentCatalog.names(in: "journal", storage) }
+        let journal = try catching { () throws(StorageError) in
+            guard try storage.exists("journal") else {
+                throw StorageError(
+                    .notFound,
+                    operation: "remove a journal; mount its volume, or, if that is gone for good, make the directory",
+                    path: storage.rootDescription + "/journal")
+            }
+            return try storage.entries(of: "journal").sorted().filter {
+                JournalFileName.number(of: $0) != nil || $0.hasSuffix(SegmentName.temporarySuffix)
+            }
+        }
         let hasFormat = try catching { () throws(StorageError) in try storage.exists("FORMAT") }
         if !hasFormat, journal.isEmpty { return }
         let own = DedicatedRoot(logIdentifier: format.logIdentifier, tenant: tenant, mayCreate: false)
         let format = try LogRoot(storage: storage, dedicated: own).openForReading()
         try catching { () throws(StorageError) in
-            var names =
-                journal
-                .filter { JournalFileName.number(of: $0) != nil || $0.hasSuffix(SegmentName.temporarySuffix) }
-                .map { "journal/" + $0 }
+            var names: [String] = []
+            for name in journal.map({ "journal/" + $0 }) {
+                let headers = try storage.open(name, forWriting: false).journalHeaders(blockSize: format.blockSize)
+                if headers.allSatisfy({ $0.logIdentifier == format.logIdentifier }) { names.append(name) }
+            }
             var leftovers = SegmentCatalog.Leftovers()
-            let segments = try SegmentCatalog(of: storage, format: format, isForWriter: false, leftovers: &leftovers)
-            names += segments.entries(of: tenant).map { SegmentName.directory(of: tenant) + "/" + $0.name }
+            let segments = try SegmentCatalog(of: storage, format: format, isForWriter: true, leftovers: &leftovers)
+            let place = SegmentName.directory(of: tenant)
+            names += segments.entries(of: tenant).map { place + "/" + $0.name }
             names += leftovers.superseded + leftovers.temporary
+            if isErased {
+                var scrub = FileScrub<Storage>(
+                    format: format, tenant: nil, through: .max, rewritesZeros: true, goesOn: { true })
+                for name in names {
+                    let file = try storage.open(name, forWriting: true)
+                    try scrub.zero(file, 0..<(try file.size()))
+                }
+            }
             try storage.discard(names)
-            try storage.synchronize(directories: ["journal"] + segments.directories)
+            // Also where nothing is left: what was removed before may not be so durably.
+            let directories = Set(["journal"] + segments.directories + (try storage.exists(place) ? [place] : []))
+            try storage.synchronize(directories: directories.sorted())
             try storage.discard(["FORMAT.tmp", "LOCK", "FORMAT"])
             try storage.synchronize(directories: [""])
         }

@@ -116,9 +116,10 @@ final class JoinedWalk<Storage: JournalStorage>: @unchecked Sendable {
             wanted.append((round, residence.home == .shared ? nil : residence.tenant, core))
         }
         for (round, own, core) in wanted where !parts.contains(where: { $0.round == round && $0.core === core }) {
-            let walk = SubscriberWalk(core: core, tenant: tenant, subscriber: subscriber, registers: false) {
-                [unowned self] in wants($0, $1, in: core, round: round)
-            }
+            let walk = SubscriberWalk(
+                core: core, tenant: tenant, subscriber: subscriber, registers: false,
+                wants: { [unowned self] in wants($0, $1, in: core, round: round) },
+                boundaries: { [journals] in journals.table.residences(of: $0).map(\.firstSequence) })
             parts.append(Part(round: round, tenant: own, core: core, walk: walk))
         }
         #if Simulation

@@ -361,12 +361,14 @@ struct JournalCursor<Storage: JournalStorage> {
             reason: isUnreadable ? "the device fails to read it; see the kernel's log" : reason)
     }
 
-    /// A new life has a whole header of a later sequence number at least once. No whole header, or an earlier one, which
-    /// the device put or left there, is damage of this life.
+    /// A new life has a whole header of a later sequence number at least once; or, where the journal was removed and another
+    /// one made in its place, of a later time. No whole header, or an earlier one, which the device put or left there, is
+    /// damage of this life.
     private func beginsNewLife(_ current: ReadableFile) throws(WALError) -> Bool {
         do throws(StorageError) {
             return try file?.journalHeaders(blockSize: blockSize).contains {
                 $0.fileSequence > current.header.fileSequence
+                    || ($0.epoch != current.header.epoch && $0.created > current.header.created)
             } ?? false
         } catch { throw .storage(error) }
     }

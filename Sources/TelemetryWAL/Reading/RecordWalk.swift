@@ -28,6 +28,8 @@ struct WalkSource<Storage: JournalStorage> {
     /// Whether a tenant's record of a number is wanted at all; nil: all are. What is not wanted is passed over, and may be
     /// given elsewhere.
     var wants: ((_ tenant: TenantName, _ sequence: UInt64) -> Bool)?
+    /// Where a tenant's numbers go on elsewhere: a range of lost ones is looked at in the pieces between.
+    var boundaries: (TenantName) -> [UInt64] = { _ in [] }
     /// See `JournalCursor`.
     var hasLeft: ((ReadableFile) -> Bool)?
     /// See `JournalCursor`; asked about segments as well.
@@ -230,10 +232,17 @@ final class RecordWalk<Storage: JournalStorage> {
         _ lost: SegmentIndex.LostRange, of tenant: TenantName, in file: SegmentFile<Storage>
     ) throws(WALError) {
         let first = max(through(tenant) + 1, lost.sequences.lowerBound)
-        guard first <= lost.sequences.upperBound, wants(tenant, lost.sequences.lowerBound) else { return }
-        given[tenant] = lost.sequences.upperBound
-        guard lost.cause != .dropped, !isErased(through: lost.sequences.upperBound, of: tenant) else { return }
-        let records = "records \(first) to \(lost.sequences.upperBound) of tenant \(tenant)"
+        guard first <= lost.sequences.upperBound else { return }
+        // What was lost in several residences of a tenant in one journal is one range; between them are numbers that are
+        // elsewhere.
+        let starts = [first] + source.boundaries(tenant).filter { $0 > first && $0 <= lost.sequences.upperBound }
+        let ends = starts.dropFirst().map { $0 - 1 } + [lost.sequences.upperBound]
+        let pieces = zip(starts, ends).filter { wants(tenant, $0.0) }
+        guard let last = pieces.last?.1 else { return }
+        given[tenant] = last
+        guard lost.cause != .dropped, !isErased(through: last, of: tenant) else { return }
+        let records =
+            "records \(pieces.map { "\($0.0) to \($0.1)" }.joined(separator: " and ")) of tenant \(tenant)"
         throw .damaged(path: file.path, offset: 0, reason: "\(records) were lost before they came here")
     }
 

@@ -38,12 +38,15 @@ final class StoredWalk<Storage: JournalStorage> {
         of tenant: TenantName?, from sequence: UInt64, shared: WriteAheadLogReader<Storage>, table: PlacementTable
     ) {
         let locked = self.locked
+        let unseen = shared.unseen
         let byTenant = Dictionary(grouping: table.residences, by: \.tenant)
+        let boundaries = { (name: TenantName) in (byTenant[name] ?? []).map(\.firstSequence) }
         let rounds = byTenant.values.map(\.count).max() ?? 1
         for round in 0..<max(1, rounds) {
             // A tenant that was never placed is in the first round of the shared journal.
             func wants(_ home: PlacementTable.Home, _ name: TenantName, _ sequence: UInt64) -> Bool {
                 if locked.names.contains(name) { return false }
+                if let first = unseen[name], sequence >= first { return false }
                 guard let own = byTenant[name] else { return home == .shared && round == 0 }
                 guard let place = own.lastIndex(where: { $0.firstSequence <= sequence }) else { return false }
                 return place == round && own[place].home == home
@@ -53,13 +56,15 @@ final class StoredWalk<Storage: JournalStorage> {
                     && byTenant[residence.tenant]?.firstIndex(of: residence) == round
             }
             if round == 0 || here.contains(where: { $0.home == .shared }) {
-                let walk = shared.walk(of: tenant, from: sequence) { wants(.shared, $0, $1) }
+                let walk = shared.walk(of: tenant, from: sequence, boundaries) { wants(.shared, $0, $1) }
                 if let walk { parts.append(.walk(walk, own: nil)) }
             }
             for residence in here where residence.home != .shared {
                 switch shared.dedicatedView(of: residence) {
                 case .success(let view):
-                    let walk = view.walk(of: residence.tenant, from: sequence) { wants(residence.home, $0, $1) }
+                    let walk = view.walk(of: residence.tenant, from: sequence, boundaries) {
+                        wants(residence.home, $0, $1)
+                    }
                     if let walk {
                         parts.append(.walk(walk, own: (residence.tenant, view.storage.rootDescription)))
                     }

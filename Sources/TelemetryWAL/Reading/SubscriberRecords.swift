@@ -67,11 +67,12 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
 
     init(
         core: LogCore<Storage>, tenant: TenantName?, subscriber: TenantName, registers: Bool = true,
-        wants: ((TenantName, UInt64) -> Bool)? = nil
+        wants: ((TenantName, UInt64) -> Bool)? = nil, boundaries: @escaping (TenantName) -> [UInt64] = { _ in [] }
     ) {
         self.core = core
         var source = core.walkSource(of: tenant, for: subscriber)
         source.wants = wants
+        source.boundaries = boundaries
         walk = RecordWalk(
             storage: core.storage, format: core.format, keys: FrameKeys(core.options.keyProvider), tenant: tenant,
             source: source)
@@ -129,7 +130,7 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
 
 extension WriteAheadLogEngine {
     /// What a subscriber has not acknowledged yet of one tenant. Registers the subscriber: from then on the log keeps
-    /// what it has not acknowledged.
+    /// what it has not acknowledged; in tenants' own journals when the first batch is asked for.
     public func records(of tenant: TenantName, subscriber: TenantName) -> SubscriberRecords<Storage> {
         SubscriberRecords(journals: journals, tenant: tenant, subscriber: subscriber)
     }

@@ -21,6 +21,9 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     /// Where tenants are, as the log said before any of its journals was looked at.
     let placements: PlacementTable
     /// The journals of tenants' own, in the order of `placements`.
+    /// By tenant, the first number that it has in a residence that came when the view was being opened: what follows is not
+    /// shown, since what lies between may be where nobody looked.
+    let unseen: [TenantName: UInt64]
     /// The log's root, where this is a view of a tenant's own journal.
     let parent: PlacementRoot<Storage>?
     private let dedicated: [(residence: PlacementTable.Residence, view: Result<WriteAheadLogReader, WALError>)]
@@ -132,6 +135,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 pause(milliseconds: 20)
                 continue
             }
+            // Behind all journals: whoever moved meanwhile is in the table by now.
+            unseen = readsOthers ? try log.table().firstSequences(notIn: placements) : [:]
             report = recovered.report
             var hasWriter = writer != .none
             #if Simulation
@@ -182,7 +187,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
 
     /// The records of this journal; nil for a tenant that it does not know.
     func walk(
-        of tenant: TenantName?, from sequence: UInt64, wants: @escaping (TenantName, UInt64) -> Bool
+        of tenant: TenantName?, from sequence: UInt64, _ boundaries: @escaping (TenantName) -> [UInt64],
+        wants: @escaping (TenantName, UInt64) -> Bool
     ) -> RecordWalk<Storage>? {
         let contents = recovered
         let index = tenant.flatMap { contents.state.index(of: $0) }
@@ -217,7 +223,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 if again { try readAgain() }
                 return segments.entry(of: tenant, above: sequence)?.name
             },
-            floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) }, wants: wants,
+            floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) }, wants: wants, boundaries: boundaries,
             erasedThrough: { erasures.through($0, $1) })
         return RecordWalk(storage: storage, format: format, keys: keys, tenant: tenant, source: source)
     }

@@ -27,24 +27,30 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
         self.options = options
     }
 
-    /// Repairs of the journals that tenants have of their own. Each is a repair by itself, of one journal; those that cannot
-    /// be read are left out. Throws like `plan`.
-    public func ownJournals() throws(WALError) -> [(tenant: TenantName, path: String, repair: LogRepair)] {
+    /// Repairs of the journals that tenants have of their own, or why there is none: a journal that is not there, or that
+    /// nothing tells the format of. Each is a repair by itself, of one journal, and comes after that of the shared one, which
+    /// says who subscribes. Throws like `plan`.
+    public func ownJournals() throws(WALError) -> [(
+        tenant: TenantName, path: String, repair: Result<LogRepair, WALError>
+    )] {
         guard dedicated == nil else { return [] }
         let format = try LogRoot(storage: storage).openForReading()
         let root = PlacementRoot(storage: storage, format: format)
-        var journals: [(tenant: TenantName, path: String, repair: LogRepair)] = []
+        var journals: [(tenant: TenantName, path: String, repair: Result<LogRepair, WALError>)] = []
         for residence in try root.table().residences {
             guard case .dedicated(let directory) = residence.home else { continue }
             let place = root.storage(of: residence.tenant, in: directory)
             let own = DedicatedRoot(
                 logIdentifier: format.logIdentifier, tenant: residence.tenant, mayCreate: false)
             if journals.contains(where: { $0.path == place.rootDescription }) { continue }
-            do throws(WALError) { _ = try LogRoot(storage: place, dedicated: own).openForReading() } catch { continue }
+            do throws(WALError) { _ = try LogRoot(storage: place, dedicated: own).openForReading() } catch {
+                journals.append((residence.tenant, place.rootDescription, .failure(error)))
+                continue
+            }
             var repair = LogRepair(storage: place, options: options)
             repair.dedicated = own
             repair.logRoot = storage
-            journals.append((residence.tenant, place.rootDescription, repair))
+            journals.append((residence.tenant, place.rootDescription, .success(repair)))
         }
         return journals
     }
@@ -148,6 +154,13 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
             (core, found) throws(WALError) in
             // Others may have written the log since the plan was made without its lock.
             if !report.plan.isEmpty { report.plan = try plan() }
+            // Who came while this journal was away is known to the shared one only.
+            if let logRoot {
+                let root = try WriteAheadLogReader(
+                    storage: logRoot, dedicated: nil, scope: .sinceCheckpoint, opensBodies: false, keyProvider: nil,
+                    progress: nil, readsOthers: false)
+                try core.adoptSubscribers(root.subscribers, forgetsOthers: false)
+            }
             try core.prepareRepair(found: found, &report)
         }
     }

@@ -192,6 +192,9 @@ package struct SegmentCatalog: Sendable {
 
     package func entries(of tenant: TenantName) -> [Entry] { tenants[tenant] ?? [] }
 
+    /// Whether damage was met in any.
+    var hasDamage: Bool { tenants.values.contains { $0.contains(where: \.isDamaged) } }
+
     /// Through which number a tenant's segments reach; 0 where it has none.
     package func coveredThrough(_ tenant: TenantName) -> UInt64 {
         tenants[tenant]?.last?.covered.upperBound ?? 0
