@@ -159,7 +159,8 @@ let package = Package(
             swiftSettings: relaxed),
         .target(
             name: "TestSupport", dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")],
-            path: "Tests/Support", swiftSettings: relaxed),
+            // Optimised also where all else is not: its scans for bytes on the disk would take most of some tests' time.
+            path: "Tests/Support", swiftSettings: relaxed + [.unsafeFlags(["-O"])]),
         .target(
             name: "FuzzChecks",
             dependencies: [

@@ -23,7 +23,8 @@ extension PlacementSuite {
     /// Appends records of the moved tenant, no piece of which can come about by chance, and notes them.
     func fillWithSecrets(_ log: FaultyLog, _ secrets: inout [[UInt8]], count: Int = 6) throws {
         for _ in 0..<count {
-            let payload = (0..<3000).map { _ in UInt8.random(in: 0...255) }
+            let payload = (0..<375).flatMap { _ in withUnsafeBytes(of: UInt64.random(in: 0...UInt64.max)) { Array($0) }
+            }
             secrets.append(payload)
             try log.appendBlocking(TelemetryRecord(kind: .opaque, payload: payload), tenant: moved)
         }
