@@ -6,7 +6,7 @@ import WALStorage
 extension WriteAheadLogEngine {
     /// Opens the log in a storage, creating it where there is none, and recovers what a crash left. Blocks while it
     /// reads the journal. Throws `.storage` (with `.locked` for a second writer), `.notALog`, `.unsupportedFormat`,
-    /// `.invalidOption`, and `.damaged` where the device fails to read the header of every journal file.
+    /// `.invalidOption`, and `.damaged` where the device fails to read a journal file's header and no other file is live.
     public static func open(
         storage: Storage, options: WriteAheadLogOptions = WriteAheadLogOptions(),
         progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
@@ -65,8 +65,9 @@ extension WriteAheadLogEngine {
         {
             throw .damaged(
                 path: storage.rootDescription + "/journal/" + unread.file, offset: 0,
-                reason: "the device fails to read the header of any journal file; try again, or have walctl repair set "
-                    + "them aside")
+                reason:
+                    "the device fails to read its header, and no other file is the log's; try again, or have walctl repair "
+                    + "set it aside")
         }
         let file: Storage.File?
         do throws(StorageError) {

@@ -61,15 +61,24 @@ import WALStorage
         try FileManager.default.moveItem(atPath: away, toPath: ownRoot)
         let kept = Set(try JournalImage.live(in: ownRoot).flatMap { $0.commits.flatMap { $0.records.map(\.sequence) } })
         try #require(!kept.isEmpty)
-        // One copy of two.
+        // A commit that collector has, and one copy of two: the repair has something to do that begins files anew.
+        var oldest = try #require(try JournalImage.live(in: ownRoot).first)
+        let hit = try #require(oldest.commits.dropFirst(2).first { !$0.records.isEmpty })
+        oldest.zero(hit.range)
+        try oldest.save()
+        let lost = Set(hit.records.map(\.sequence))
         var format = try Data(contentsOf: URL(fileURLWithPath: ownRoot + "/FORMAT"))
         format[20] ^= 1
         try format.write(to: URL(fileURLWithPath: ownRoot + "/FORMAT"))
         let repair = LogRepair(storage: FaultyStorage(at: directory.path, plan: plan), options: options())
         let own = try #require(try repair.ownJournals().first)
-        #expect(try own.repair.get().run().remaining.isEmpty)
+        _ = try own.repair.get().run(forgetsSubscribers: true)
         log = try open()
-        check(try deliver(log, to: "late").records, ledger.records.filter { kept.contains($0.key.sequence) })
+        check(
+            try deliver(log, to: "late").records,
+            ledger.records.filter {
+                kept.contains($0.key.sequence) && !lost.contains($0.key.sequence)
+            })
         try log.closeBlocking()
     }
 
@@ -242,5 +251,81 @@ import WALStorage
         let found = ReadBack(view)
         #expect(found.damaged.isEmpty && found.failures.isEmpty, "\(found.damaged) \(found.failures)")
         try log.closeBlocking()
+    }
+
+    /// A journal that has lost a tenant's last records does not know that it had them: it is kept, whatever subscribers have
+    /// of what is left.
+    @Test func journalsThatLostTheirEndAreKept() throws {
+        var ledger = Ledger()
+        var log = try open()
+        try log.register(subscriber: "reader")
+        try log.placeBlocking(moved, .dedicated())
+        try append(5, to: log, &ledger)
+        try log.placeBlocking(moved, .shared)
+        try append(2, to: log, &ledger)
+        log.acknowledge(through: 3, of: moved, subscriber: "reader")
+        try log.closeBlocking()
+        var file = try #require(try JournalImage.live(in: ownRoot).last)
+        let first = try #require(file.commits.first { $0.records.contains { $0.sequence == 4 } })
+        let last = try #require(file.commits.last)
+        file.zero(first.range.lowerBound..<last.range.upperBound)
+        try file.save()
+        log = try open()
+        #expect(log.residences(of: moved).map(\.firstSequence) == [1, 6])
+        #expect(FileManager.default.fileExists(atPath: ownRoot + "/FORMAT"))
+        try log.closeBlocking()
+    }
+
+    /// A journal with damage is kept, also where that has yet to be set aside.
+    @Test func damagedJournalsAreKept() throws {
+        var ledger = Ledger()
+        let log = try open()
+        try log.register(subscriber: "reader")
+        try log.placeBlocking(moved, .dedicated())
+        try append(5, to: log, &ledger)
+        check(try read(log, acknowledging: true).records, ledger.records)
+        try log.flushAcknowledgementsBlocking()
+        let core = try #require(log.journals.openCores(with: moved).last)
+        #expect(core.hasReleased(moved, before: 6))
+        core.lock.withLock { core.files[0].holdsLoss = true }
+        #expect(!core.hasReleased(moved, before: 6))
+        core.lock.withLock { core.files[0].holdsLoss = false }
+        // Nor does it know of more than it has.
+        #expect(!core.hasReleased(moved, before: 7))
+        #expect(!core.hasReleased("gamma", before: 2))
+        try log.closeBlocking()
+    }
+
+    /// After damage a journal leaves numbers out, those of tenants included that are elsewhere: it does not say of these that
+    /// they are erased.
+    @Test func erasuresAreOfNumbersThatWereThere() throws {
+        var ledger = Ledger()
+        var log = try open()
+        try fill(log, &ledger, batches: 3)
+        try log.placeBlocking(moved, .dedicated())
+        try append(3, to: log, &ledger)
+        try log.closeBlocking()
+        var file = try #require(try JournalImage.live(in: directory.path).last)
+        let hits = file.commits.filter { $0.records.contains { $0.tenant != moved } }
+        for hit in hits.dropFirst() { file.zero(hit.range) }
+        try file.save()
+        log = try open()
+        let shared = log.journals.shared
+        let next = shared.lock.withLock { shared.state.index(of: moved).map { shared.state.tenants[$0].nextSequence } }
+        try #require(next ?? 0 > 20)
+        try log.eraseBlocking(moved)
+        ledger = Ledger()
+        var later: [RecordName: [UInt8]] = [:]
+        for number in 0..<4 {
+            let record = numberedRecord(number)
+            let sequence = try log.appendBlocking(record, tenant: moved).sequence
+            later[RecordName(moved, sequence)] = record.payload
+        }
+        try log.closeBlocking()
+        for _ in 0..<2 {
+            log = try open()
+            check(try read(log).records.filter { $0.key.tenant == moved }, later)
+            try log.closeBlocking()
+        }
     }
 }

@@ -336,6 +336,7 @@ extension LogCore {
         let removed = segments.removeFirst(of: tenant, through: acknowledged(tenant))
         if removed.isEmpty { return true }
         let directory = SegmentName.directory(of: tenant) + "/"
+        damagedSegmentsLeave = removed.contains(where: \.isDamaged)
         lock.unlock()
         var failure: StorageError?
         do throws(StorageError) {
@@ -345,6 +346,7 @@ extension LogCore {
             }
         } catch { failure = error }
         lock.lock()
+        damagedSegmentsLeave = false
         compactionStatistics.segmentsRemoved += UInt64(removed.count)
         // There is room again, for journal files, too.
         preparerFailure = nil

@@ -84,13 +84,14 @@ extension LogCore {
         wakeCompactor()
     }
 
-    /// Whether what another journal of the log says of a tenant's numbers up to one is still to be carried out here, where the
-    /// last of them that were given is `last`. An erasure takes all that a journal has: where there is more, it was asked for
-    /// in vain, and that was told. Under the lock.
-    func mayGoOn(erasing tenant: TenantName, through last: UInt64, of through: UInt64) -> Bool {
+    /// Whether what a journal of the log says, that a tenant is erased through a number, is still to be carried out here,
+    /// where it cannot have numbers above `last`. An erasure takes all that a journal has: where there is more, it was asked
+    /// for in vain, and that was told. Under the lock.
+    func lacksErasure(of tenant: TenantName, through: UInt64, last: UInt64) -> Bool {
         guard let index = state.index(of: tenant) else { return false }
         let known = state.tenants[index]
-        return min(last, known.nextSequence - 1) > known.erasedThrough && known.nextSequence - 1 <= through
+        let last = min(last, known.nextSequence - 1)
+        return last > known.erasedThrough && last <= through
     }
 
     func endWaiting(for erasure: BegunErasure) { lock.withLock { noteCallerLeaves(tenant: erasure.index) } }

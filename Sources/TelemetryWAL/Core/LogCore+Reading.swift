@@ -196,14 +196,16 @@ extension LogCore {
         #endif
         var wanted = acknowledgementsTaken + (hasPending ? 1 : 0)
         var returned = acknowledgementsReturned
-        while acknowledgementsDurable < wanted {
-            if let refusal { throw refusal }
-            // What was given back was taken together with what came later: there is no other taking to wait for.
-            if !hasPendingControl, acknowledgementsTaken == acknowledgementsDurable { return }
+        while true {
+            // First: what comes behind may be durable already.
             if acknowledgementsReturned != returned {
                 returned = acknowledgementsReturned
                 wanted = acknowledgementsTaken + 1
             }
+            if acknowledgementsDurable >= wanted { return }
+            if let refusal { throw refusal }
+            // What was given back was taken together with what came later: there is no other taking to wait for.
+            if !hasPendingControl, acknowledgementsTaken == acknowledgementsDurable { return }
             if acknowledgementsTaken < wanted, !isEncoding, slotsUnderWay.isEmpty, turnsToRepeat.isEmpty {
                 try commitControl().get()
             } else {

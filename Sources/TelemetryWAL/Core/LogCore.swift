@@ -31,6 +31,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     var keptUntilRotation: [String: (sequence: UInt64, endOffset: UInt64)] = [:]
     /// A damaged file that everybody has and that is on its way to quarantine: readers that do not find it miss nothing.
     var leavingFile: String?
+    /// Damaged segments are on their way to quarantine.
+    var damagedSegmentsLeave = false
     /// When a damaged file that could not be set aside is tried again, and why it could not.
     var setAsideAgain = MonotonicTime(nanoseconds: 0)
     var setAsideFailure: StorageError?

@@ -8,18 +8,15 @@ extension Journals {
     /// holds where they are. When the log is opened.
     func spreadErasures() {
         for tenant in residencesByTenant.keys.sorted() {
-            let residences = currentTable.residences(of: tenant)
             let cores = openCores(with: tenant)
-            let through = cores.map { core in core.lock.withLock { core.state.erasedThrough(of: tenant) } }.max() ?? 0
-            if through == 0 { continue }
-            for core in cores {
-                // The last numbers below that which were given there.
-                let last = residences.indices.filter {
-                    residences[$0].firstSequence <= through && journal(of: residences[$0]).core === core
-                }.map { $0 + 1 < residences.count ? min(through, residences[$0 + 1].firstSequence - 1) : through }.max()
-                guard let last, core.lock.withLock({ core.mayGoOn(erasing: tenant, through: last, of: through) }) else {
-                    continue
-                }
+            let stays = cores.map { stay(of: tenant, in: $0) }
+            let through =
+                zip(cores, stays).map { core, stay in
+                    min(stay.last, core.lock.withLock { core.state.erasedThrough(of: tenant) })
+                }.max() ?? 0
+            for (core, stay) in zip(cores, stays) where through > 0 && stay.first <= through {
+                let isToDo = core.lock.withLock { core.lacksErasure(of: tenant, through: through, last: stay.last) }
+                if !isToDo { continue }
                 do throws(WALError) { core.endWaiting(for: try core.beginErasure(of: tenant)) } catch {
                     options.logger.error(
                         "a tenant's erasure cannot be gone on with",
@@ -29,6 +26,18 @@ extension Journals {
                 }
             }
         }
+    }
+
+    /// The first and the last number of a tenant that a journal can have: what it says of others, as after damage, when it
+    /// leaves numbers out, means nothing.
+    private func stay(of tenant: TenantName, in core: LogCore<Storage>) -> (first: UInt64, last: UInt64) {
+        let residences = currentTable.residences(of: tenant)
+        let isHere = residences.map { journal(of: $0).core === core }
+        // The shared one, which it left before all its residences.
+        guard let first = isHere.firstIndex(of: true), let last = isHere.lastIndex(of: true) else {
+            return (1, (residences.first?.firstSequence ?? 1) - 1)
+        }
+        return (residences[first].firstSequence, currentTable.last(of: residences[last]))
     }
 
     /// Has nobody moved, and nothing of a tenant's left that is to be removed.
@@ -67,7 +76,7 @@ extension Journals {
         let cores = try cores(with: tenant)
         let present = try core(of: tenant)
         do {
-            // Bytes go when no journal shows the records any more.
+            // Bytes go when no journal shows the records any more, or one has failed and whoever asked is told.
             defer { for (core, erasure) in begun { core.release(erasure) } }
             for core in cores.filter({ $0 === present }) + cores.filter({ $0 !== present }) {
                 do throws(WALError) {

@@ -42,7 +42,7 @@ extension Journals {
         let target = try journal(for: home, of: tenant)
         lock.withLock { moving = tenant }
         defer { endMove() }
-        let group = source.lock.withLock { source.depart(tenant) }
+        let (isKnown, group) = source.lock.withLock { (source.lookup.index(of: tenant) != nil, source.depart(tenant)) }
         do throws(WALError) {
             try source.durableBlocking(through: group)
             try source.vouch()
@@ -50,11 +50,11 @@ extension Journals {
             try target.arrive(tenant, from: first)
             joinCursors(of: tenant, in: [source, target])
             try target.flushAcknowledgements()
-            try enter(PlacementTable.Residence(tenant: tenant, home: home, firstSequence: first))
+            try enter(PlacementTable.Residence(tenant: tenant, home: home, firstSequence: first), wasKnown: isKnown)
         } catch {
             // Nothing was appended elsewhere: it stays where it was, if that can be told.
-            let isKnown = lock.withLock { if case .unavailable = current[tenant] { false } else { true } }
-            if isKnown { source.lock.withLock { source.readmit(tenant) } }
+            let isPlaceKnown = lock.withLock { if case .unavailable = current[tenant] { false } else { true } }
+            if isPlaceKnown { source.lock.withLock { source.readmit(tenant) } }
             throw error
         }
         target.lock.withLock { target.readmit(tenant) }
@@ -73,11 +73,11 @@ extension Journals {
     }
 
     /// The moment of a move. Where it is not known whether the table was replaced, the tenant is refused until the log is
-    /// opened again, which tells.
-    private func enter(_ residence: PlacementTable.Residence) throws(WALError) {
+    /// opened again, which tells. `wasKnown`: the journal that it leaves may have records of it.
+    private func enter(_ residence: PlacementTable.Residence, wasKnown: Bool) throws(WALError) {
         var table = self.table
         // Numbers that nobody has need no residence.
-        if table.residences(of: residence.tenant).isEmpty, residence.firstSequence > 1 {
+        if table.residences(of: residence.tenant).isEmpty, wasKnown, residence.firstSequence > 1 {
             table.residences.append(.init(tenant: residence.tenant, home: .shared, firstSequence: 1))
         }
         if let last = table.residences.lastIndex(where: { $0.tenant == residence.tenant }),
@@ -113,7 +113,12 @@ extension Journals {
         for (key, journal) in left.sorted(by: { $0.key < $1.key }) {
             let removal = PlacementTable.Removal(tenant: key.tenant, directory: key.directory)
             if table.removals.contains(removal) { continue }
-            for account in journal.core?.accounts(of: key.tenant) ?? [] { table.add(account) }
+            // What it says of numbers that were never its own means nothing.
+            let last = self.table.residences.last { Key($0) == key }.map { self.table.last(of: $0) } ?? .max
+            for var account in journal.core?.accounts(of: key.tenant) ?? [] {
+                account.through = min(account.through, last)
+                table.add(account)
+            }
             table.removals.append(removal)
         }
         #if Simulation

@@ -87,6 +87,7 @@ extension LogCore {
     /// Whether anything damaged is yet to be set aside. Under the lock.
     private var hasDamage: Bool {
         files.contains(where: \.holdsLoss) || hasFilesToSetAside || leavingFile != nil || segments.hasDamage
+            || damagedSegmentsLeave
     }
 
     /// What was dropped of a tenant here, and erased.

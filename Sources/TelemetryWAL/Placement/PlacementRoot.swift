@@ -84,14 +84,19 @@ struct PlacementRoot<Storage: JournalStorage> {
             }
         }
         let hasFormat = try catching { () throws(StorageError) in try storage.exists("FORMAT") }
-        if !hasFormat, journal.isEmpty { return }
+        if !hasFormat {
+            let isOurs = try catching { () throws(StorageError) in
+                for name in journal where try isOfThisLog("journal/" + name, in: storage) { return true }
+                return false
+            }
+            if !isOurs { return }
+        }
         let own = DedicatedRoot(logIdentifier: format.logIdentifier, tenant: tenant, mayCreate: false)
         let format = try LogRoot(storage: storage, dedicated: own).openForReading()
         try catching { () throws(StorageError) in
             var names: [String] = []
-            for name in journal.map({ "journal/" + $0 }) {
-                let headers = try storage.open(name, forWriting: false).journalHeaders(blockSize: format.blockSize)
-                if headers.allSatisfy({ $0.logIdentifier == format.logIdentifier }) { names.append(name) }
+            for name in journal.map({ "journal/" + $0 }) where try !isOfAnotherLog(name, in: storage) {
+                names.append(name)
             }
             var leftovers = SegmentCatalog.Leftovers()
             let segments = try SegmentCatalog(of: storage, format: format, isForWriter: true, leftovers: &leftovers)
@@ -113,6 +118,18 @@ struct PlacementRoot<Storage: JournalStorage> {
             try storage.discard(["FORMAT.tmp", "LOCK", "FORMAT"])
             try storage.synchronize(directories: [""])
         }
+    }
+
+    private func headers(of name: String, in storage: Storage) throws(StorageError) -> [JournalFileHeader] {
+        try storage.open(name, forWriting: false).journalHeaders(blockSize: format.blockSize)
+    }
+
+    private func isOfThisLog(_ name: String, in storage: Storage) throws(StorageError) -> Bool {
+        try headers(of: name, in: storage).contains { $0.logIdentifier == format.logIdentifier }
+    }
+
+    private func isOfAnotherLog(_ name: String, in storage: Storage) throws(StorageError) -> Bool {
+        try headers(of: name, in: storage).contains { $0.logIdentifier != format.logIdentifier }
     }
 
     /// The storage of a tenant's own journal.

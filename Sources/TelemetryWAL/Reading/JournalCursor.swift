@@ -40,6 +40,8 @@ struct JournalCursor<Storage: JournalStorage> {
     private let hasLeft: ((ReadableFile) -> Bool)?
     /// Reads little at a time and nothing ahead: others' I/O hardly waits, and nothing is read in vain by who stops soon.
     var isGentle: Bool
+    /// The journal may be removed meanwhile, and another one made in its place.
+    private let mayBeReplaced: Bool
     /// Through which number a tenant's records were erased by now: what was erased fails its checks and is no damage.
     /// Asked only when something fails them, and after it was read.
     private let erasedThrough: ((_ tenant: TenantName, _ last: UInt64) -> UInt64)?
@@ -69,12 +71,13 @@ struct JournalCursor<Storage: JournalStorage> {
 
     init(
         storage: Storage, format: RootFormat, keys: FrameKeys, files: [ReadableFile], throughCommit: UInt64,
-        isGentle: Bool = false, hasLeft: ((ReadableFile) -> Bool)? = nil,
+        isGentle: Bool = false, mayBeReplaced: Bool = false, hasLeft: ((ReadableFile) -> Bool)? = nil,
         erasedThrough: ((_ tenant: TenantName, _ last: UInt64) -> UInt64)? = nil
     ) {
         self.hasLeft = hasLeft
         self.erasedThrough = erasedThrough
         self.isGentle = isGentle
+        self.mayBeReplaced = mayBeReplaced
         self.storage = storage
         self.format = format
         self.keys = keys
@@ -368,7 +371,7 @@ struct JournalCursor<Storage: JournalStorage> {
         do throws(StorageError) {
             return try file?.journalHeaders(blockSize: blockSize).contains {
                 $0.fileSequence > current.header.fileSequence
-                    || ($0.epoch != current.header.epoch && $0.created > current.header.created)
+                    || (mayBeReplaced && $0.epoch != current.header.epoch && $0.created > current.header.created)
             } ?? false
         } catch { throw .storage(error) }
     }

@@ -31,6 +31,8 @@ struct WalkSource<Storage: JournalStorage> {
     /// Where a tenant's numbers go on elsewhere: a range of lost ones is looked at in the pieces between.
     var boundaries: (TenantName) -> [UInt64] = { _ in [] }
     /// See `JournalCursor`.
+    var mayBeReplaced = false
+    /// See `JournalCursor`.
     var hasLeft: ((ReadableFile) -> Bool)?
     /// See `JournalCursor`; asked about segments as well.
     var erasedThrough: (_ tenant: TenantName, _ last: UInt64) -> UInt64
@@ -80,8 +82,8 @@ final class RecordWalk<Storage: JournalStorage> {
         self.tenant = tenant
         self.source = source
         cursor = JournalCursor(
-            storage: storage, format: format, keys: keys, files: [], throughCommit: 0, hasLeft: source.hasLeft,
-            erasedThrough: source.erasedThrough)
+            storage: storage, format: format, keys: keys, files: [], throughCommit: 0,
+            mayBeReplaced: source.mayBeReplaced, hasLeft: source.hasLeft, erasedThrough: source.erasedThrough)
     }
 
     /// The journal file in which the walk is, if it is in one.
