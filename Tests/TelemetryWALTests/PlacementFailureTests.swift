@@ -59,10 +59,13 @@ import WALStorage
         try log.register(subscriber: "late")
         try log.closeBlocking()
         try FileManager.default.moveItem(atPath: away, toPath: ownRoot)
-        let kept = Set(try JournalImage.live(in: ownRoot).flatMap { $0.commits.flatMap { $0.records.map(\.sequence) } })
+        // What has not left the journal by then.
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
+        let kept = Set(ReadBack(view).records.keys.map(\.sequence))
         try #require(!kept.isEmpty)
+        let name = try #require(try view.journals.last?.view.get().journalFiles.first?.name)
         // A commit that collector has, and one copy of two: the repair has something to do that begins files anew.
-        var oldest = try #require(try JournalImage.live(in: ownRoot).first)
+        var oldest = try #require(try JournalImage.live(in: ownRoot).first { $0.path.hasSuffix(name) })
         let hit = try #require(oldest.commits.dropFirst(2).first { !$0.records.isEmpty })
         oldest.zero(hit.range)
         try oldest.save()
