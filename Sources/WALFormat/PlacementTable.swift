@@ -153,10 +153,10 @@ public struct PlacementTable: Equatable, Sendable {
     /// A tenant's residences, the present one last; empty for one that was always in the shared journal.
     public func residences(of tenant: TenantName) -> [Residence] { residences.filter { $0.tenant == tenant } }
 
-    /// The last number that a residence can have; the greatest there is for a tenant's last one.
-    public func last(of residence: Residence) -> UInt64 {
+    /// The last number that a residence can have; nil for a tenant's last one.
+    public func lastSequence(of residence: Residence) -> UInt64? {
         let next = residences.first { $0.tenant == residence.tenant && $0.firstSequence > residence.firstSequence }
-        return next.map { $0.firstSequence - 1 } ?? .max
+        return next.map { $0.firstSequence - 1 }
     }
 
     // MARK: - Bytes

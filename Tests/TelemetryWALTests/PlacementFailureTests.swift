@@ -124,11 +124,10 @@ import WALStorage
         var ledger = Ledger()
         try append(3, to: log, &ledger)
         try log.closeBlocking()
-        let path = URL(fileURLWithPath: directory.path + "/PLACEMENTS")
-        var table = try Array(Data(contentsOf: path)).withRawSpan { try PlacementTable.decode($0) }
-        table.residences = [.init(tenant: moved, home: .shared, firstSequence: 4)]
-        table.removals = [.init(tenant: moved, directory: root)]
-        try Data(table.encoded()).write(to: path)
+        try changeTable {
+            $0.residences = [.init(tenant: moved, home: .shared, firstSequence: 4)]
+            $0.removals = [.init(tenant: moved, directory: root)]
+        }
         try FileManager.default.moveItem(atPath: root, toPath: away)
         log = try open()
         #expect(log.journals.table.removals.count == 1)
@@ -149,11 +148,10 @@ import WALStorage
         try log.placeBlocking(moved, .dedicated())
         try fillWithSecrets(log, &secrets)
         try log.closeBlocking()
-        let path = URL(fileURLWithPath: directory.path + "/PLACEMENTS")
-        var table = try Array(Data(contentsOf: path)).withRawSpan { try PlacementTable.decode($0) }
-        table.residences = [.init(tenant: moved, home: .shared, firstSequence: 7)]
-        table.removals = [.init(tenant: moved, directory: "")]
-        try Data(table.encoded()).write(to: path)
+        try changeTable {
+            $0.residences = [.init(tenant: moved, home: .shared, firstSequence: 7)]
+            $0.removals = [.init(tenant: moved, directory: "")]
+        }
         // The same bytes under other names, which stay.
         let links = directory.path + "-links"
         try FileManager.default.createDirectory(atPath: links, withIntermediateDirectories: true)

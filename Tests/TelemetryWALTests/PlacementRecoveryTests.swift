@@ -63,18 +63,16 @@ import WALStorage
         // As if it had ended before that.
         try FileManager.default.removeItem(atPath: ownRoot)
         try FileManager.default.copyItem(atPath: copy, toPath: ownRoot)
-        let path = URL(fileURLWithPath: directory.path + "/PLACEMENTS")
-        var table = try Array(Data(contentsOf: path)).withRawSpan { try PlacementTable.decode($0) }
-        #expect(table.removals.isEmpty)
-        table.removals = [.init(tenant: moved, directory: "")]
-        try Data(table.encoded()).write(to: path)
+        try changeTable {
+            #expect($0.removals.isEmpty)
+            $0.removals = [.init(tenant: moved, directory: "")]
+        }
         log = try open()
         #expect(try files(below: ownRoot).isEmpty)
         #expect(log.journals.table.removals.isEmpty)
         // Another tenant's journal is not removed on its word.
         try log.closeBlocking()
-        table.removals = [.init(tenant: moved, directory: directory.path + "/dedicated/gamma")]
-        try Data(table.encoded()).write(to: path)
+        try changeTable { $0.removals = [.init(tenant: moved, directory: directory.path + "/dedicated/gamma")] }
         log = try open()
         #expect(try !files(below: directory.path + "/dedicated/gamma").isEmpty)
         #expect(log.journals.table.removals.count == 1)

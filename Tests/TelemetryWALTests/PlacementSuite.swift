@@ -20,6 +20,14 @@ extension PlacementSuite {
         }
     }
 
+    /// Changes the table of a log that is not open.
+    func changeTable(_ change: (inout PlacementTable) -> Void) throws {
+        let path = URL(fileURLWithPath: directory.path + "/PLACEMENTS")
+        var table = try Array(Data(contentsOf: path)).withRawSpan { try PlacementTable.decode($0) }
+        change(&table)
+        try Data(table.encoded()).write(to: path)
+    }
+
     /// Appends records of the moved tenant, no piece of which can come about by chance, and notes them.
     func fillWithSecrets(_ log: FaultyLog, _ secrets: inout [[UInt8]], count: Int = 6) throws {
         for _ in 0..<count {

@@ -105,12 +105,13 @@ struct RepairCommand: ParsableCommand {
         let repair = LogRepair(at: root.root, options: try writer.options())
         var line = Line(isApplied: apply)
         let others = try failing { () throws(WALError) in try repair.ownJournals() }
-        for (prefix, found) in [("", .success(repair))] + others.map({ ($0.path + "/", $0.repair) }) {
+        for (path, found) in [(nil, .success(repair))] + others.map({ ($0.path, $0.repair) }) {
+            let prefix = path.map { $0 + "/" } ?? ""
             let repair: LogRepair<DirectStorage>
             switch found {
             case .success(let found): repair = found
             case .failure(let error):
-                line.unavailable.append(Unavailable(path: prefix, reason: "\(error)"))
+                line.unavailable.append(Unavailable(path: path ?? root.root, reason: "\(error)"))
                 continue
             }
             if apply {

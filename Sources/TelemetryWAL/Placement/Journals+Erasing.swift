@@ -37,7 +37,7 @@ extension Journals {
         guard let first = isHere.firstIndex(of: true), let last = isHere.lastIndex(of: true) else {
             return (1, (residences.first?.firstSequence ?? 1) - 1)
         }
-        return (residences[first].firstSequence, currentTable.last(of: residences[last]))
+        return (residences[first].firstSequence, currentTable.lastSequence(of: residences[last]) ?? .max)
     }
 
     /// Has nobody moved, and nothing of a tenant's left that is to be removed.

@@ -114,7 +114,8 @@ extension Journals {
             let removal = PlacementTable.Removal(tenant: key.tenant, directory: key.directory)
             if table.removals.contains(removal) { continue }
             // What it says of numbers that were never its own means nothing.
-            let last = self.table.residences.last { Key($0) == key }.map { self.table.last(of: $0) } ?? .max
+            let before = self.table
+            let last = before.residences.last { Key($0) == key }.flatMap { before.lastSequence(of: $0) } ?? .max
             for var account in journal.core?.accounts(of: key.tenant) ?? [] {
                 account.through = min(account.through, last)
                 table.add(account)

@@ -363,9 +363,7 @@ extension TenantResidence {
             return TenantResidence(
                 tenant: residence.tenant, placement: Placement(residence.home), path: path,
                 firstSequence: residence.firstSequence,
-                lastSequence: table.residences(of: residence.tenant).first {
-                    $0.firstSequence > residence.firstSequence
-                }.map { $0.firstSequence - 1 }, fault: fault(residence))
+                lastSequence: table.lastSequence(of: residence), fault: fault(residence))
         }
         if let tenant, all.isEmpty {
             all = [
