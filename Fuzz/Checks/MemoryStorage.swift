@@ -50,7 +50,8 @@ struct MemoryStorage: JournalStorage {
     }
 
     func create(
-        _ name: String, size: UInt64, fill: (MemoryFile) throws(StorageError) -> Void
+        _ name: String, size: UInt64, pause: (_ filled: UInt64) -> Void,
+        fill: (MemoryFile) throws(StorageError) -> Void
     ) throws(StorageError) -> MemoryFile {
         let file = MemoryFile(path: name, bytes: [UInt8](repeating: 0, count: Int(size)))
         try fill(file)

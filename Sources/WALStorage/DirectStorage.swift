@@ -129,7 +129,8 @@ public struct DirectStorage: JournalStorage {
     }
 
     public func create(
-        _ name: String, size: UInt64, fill: (DirectFile) throws(StorageError) -> Void
+        _ name: String, size: UInt64, pause: (_ filled: UInt64) -> Void = { _ in },
+        fill: (DirectFile) throws(StorageError) -> Void
     ) throws(StorageError) -> DirectFile {
         let final = path(name)
         let temporary = final + Self.temporarySuffix
@@ -148,6 +149,7 @@ public struct DirectStorage: JournalStorage {
                 let length = Int(min(UInt64(zeros.capacity), size - offset))
                 try file.write(zeros, at: 0, length: length, to: offset, durability: .processCrash)
                 offset += UInt64(length)
+                pause(offset)
             }
             try fill(file)
             try file.synchronizeWithMetadata()

@@ -26,9 +26,10 @@ public protocol JournalStorage: Sendable {
     /// Opens an existing file for reading, or reading and writing, past the page cache.
     func open(_ name: String, forWriting: Bool) throws(StorageError) -> File
     /// Creates a file of `size` bytes, all of them real zeros on stable storage, under a temporary name; `fill` may
-    /// write its first bytes; then gives it its name and makes that durable too.
+    /// write its first bytes; then gives it its name and makes that durable too. `pause` is called between the pieces in
+    /// which it writes, with the number of bytes that are there.
     func create(
-        _ name: String, size: UInt64, fill: (File) throws(StorageError) -> Void
+        _ name: String, size: UInt64, pause: (_ filled: UInt64) -> Void, fill: (File) throws(StorageError) -> Void
     ) throws(StorageError) -> File
     /// Creates an empty file of this name and `.tmp`, in a directory that is made if it is missing, durably. What an
     /// attempt before left under that name is gone. `publish` makes it somebody's.

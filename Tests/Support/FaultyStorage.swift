@@ -117,12 +117,13 @@ public struct FaultyStorage: JournalStorage {
     }
 
     public func create(
-        _ name: String, size: UInt64, fill: (FaultyFile) throws(StorageError) -> Void
+        _ name: String, size: UInt64, pause: (_ filled: UInt64) -> Void,
+        fill: (FaultyFile) throws(StorageError) -> Void
     ) throws(StorageError) -> FaultyFile {
         if let code = plan.create(name) { throw StorageError(code, operation: "create", path: name) }
         // The header of a spare is no write of the log's: it is not subject to the plan.
         let idle = FaultPlan()
-        let made = try base.create(name, size: size) { (file) throws(StorageError) in
+        let made = try base.create(name, size: size, pause: pause) { (file) throws(StorageError) in
             try fill(FaultyFile(base: file, plan: idle))
         }
         return FaultyFile(base: made, plan: plan)

@@ -17,7 +17,8 @@ struct MonotonicTime: Comparable, Sendable {
 package func wallClockNanoseconds() -> UInt64 { cwal_wall_time() }
 
 /// Blocks the calling thread for a moment.
-func pause(milliseconds: UInt64) { cwal_sleep(milliseconds * 1_000_000) }
+func pause(milliseconds: UInt64) { pause(nanoseconds: milliseconds * 1_000_000) }
+func pause(nanoseconds: UInt64) { cwal_sleep(nanoseconds) }
 
 /// Random numbers from the kernel: epochs and identifiers must differ from all that any log ever had.
 struct KernelRandomness: RandomNumberGenerator {

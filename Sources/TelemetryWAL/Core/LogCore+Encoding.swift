@@ -277,7 +277,7 @@ extension LogCore {
         let bound = CommitAssembler.Lengths(nil, control, blockSize: format.blockSize).bound
         var count: Int { spares.count { takes($0, bound: bound) } }
         while count < 2, preparerHasWork {
-            preparerWake.signal()
+            hurryPreparer()
             roomCondition.wait(lock)
         }
         if count >= 2 { return nil }
@@ -341,7 +341,7 @@ extension LogCore {
         while next == nil {
             if isStopped { return refusal ?? .closed }
             if !preparerHasWork { return preparerFailure ?? .journalFull(reason: "no spare file") }
-            preparerWake.signal()
+            hurryPreparer()
             roomCondition.wait(lock)
             next = nextSpare(bound: bound, hasGroup: hasGroup)
         }

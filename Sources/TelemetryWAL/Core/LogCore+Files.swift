@@ -62,7 +62,7 @@ extension LogCore {
         // Without a free file for a header, or where that fails, as it is.
         if regularSpareCount < 2 || (try? commitControl(freshFile: true).get()) == nil { setAside(&files[0]) }
         while hasFilesToSetAside {
-            preparerWake.signal()
+            hurryPreparer()
             roomCondition.wait(lock)
         }
         return true
@@ -219,6 +219,8 @@ extension LogCore {
 
     func addSpare(_ spare: SpareFile) {
         spares.append(spare)
+        // Who still waits says so again.
+        filesAreWaitedFor = false
         admission.spares = regularSpareCount
         controlIsBlocked = false
         if isHeldBack, regularSpareCount >= 2 { wantsRotation = true }
@@ -269,7 +271,10 @@ extension LogCore {
         let shortage = shortageOfSpace(for: options.journalFileSize)
         if shortage == nil {
             do throws(StorageError) {
-                made = try Self.makeSpare(name, in: storage, format: format, size: options.journalFileSize)
+                var pace = PreparerPace(at: .now, written: lock.withLock { statistics.bytesWritten })
+                made = try Self.makeSpare(name, in: storage, format: format, size: options.journalFileSize) {
+                    restFromPreparing(&pace, filled: $0)
+                }
             } catch { failure = error }
         }
         lock.lock()
@@ -282,6 +287,24 @@ extension LogCore {
         } else if let failure {
             refusePreparation(failure.code == .noSpace ? .journalFull(reason: "\(failure)") : .storage(failure))
         }
+    }
+
+    /// Rests for a moment, if nobody waits for the file that is being made and those that there are will last. The
+    /// preparer's thread, without the lock.
+    private func restFromPreparing(_ pace: inout PreparerPace, filled: UInt64) {
+        let rest = lock.withLock { () -> UInt64 in
+            let isWaitedFor = filesAreWaitedFor || isStopped || isClosing || isPressed
+            guard let current = machine.current, !isWaitedFor else { return 0 }
+            let size = options.journalFileSize
+            let further = UInt64(max(0, options.spareFiles - regularSpareCount - 1)) * size
+            // The last one is not given to appends.
+            let room = current.header.capacity - current.nextOffset + UInt64(max(1, regularSpareCount) - 1) * size
+            return pace.rest(
+                at: .now, written: statistics.bytesWritten, filled: filled,
+                missing: size - min(size, filled) + further, room: room)
+        }
+        if rest > 0 { pause(nanoseconds: rest) }
+        pace.resume(at: .now)
     }
 
     private func refusePreparation(_ error: WALError) {
@@ -300,7 +323,8 @@ extension LogCore {
 
     /// A new file of zeros with the header of a spare.
     static func makeSpare(
-        _ name: String, in storage: Storage, format: RootFormat, size: UInt64
+        _ name: String, in storage: Storage, format: RootFormat, size: UInt64,
+        pause: (_ filled: UInt64) -> Void = { _ in }
     ) throws(StorageError) -> Storage.File {
         var generator = KernelRandomness()
         let header = JournalFileHeader(
@@ -311,7 +335,7 @@ extension LogCore {
         let length = FormatLimits.headerCopies * format.blockSize
         let buffer = AlignedBuffer(capacity: length, alignment: max(4096, format.blockSize))
         buffer.withMutableBytes { header.encode(into: &$0, at: 0) }
-        return try storage.create("journal/" + name, size: size) { (file) throws(StorageError) in
+        return try storage.create("journal/" + name, size: size, pause: pause) { (file) throws(StorageError) in
             try file.write(buffer, at: 0, length: length, to: 0, durability: .processCrash)
         }
     }

@@ -244,7 +244,7 @@ extension LogCore {
         }
         // Damaged files that were delivered are set aside before the next open looks at them.
         while hasFilesToSetAside {
-            preparerWake.signal()
+            hurryPreparer()
             roomCondition.wait(lock)
         }
         if let refusal { closeFailure = refusal }

@@ -146,7 +146,7 @@ extension LogCore {
         repeat {
             reclaim()
             while leavingFile != nil || hasFilesToSetAside {
-                preparerWake.signal()
+                hurryPreparer()
                 roomCondition.wait(lock)
             }
             if let setAsideFailure { throw .storage(setAsideFailure) }
@@ -177,7 +177,7 @@ extension LogCore {
             if let refusal { throw refusal }
             // One that found no room tries again by itself from time to time.
             if preparerHasWork {
-                preparerWake.signal()
+                hurryPreparer()
             } else if let preparerFailure, !turnsToRepeat.isEmpty, regularSpareCount == 0 {
                 throw preparerFailure
             }

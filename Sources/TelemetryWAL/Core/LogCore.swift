@@ -99,6 +99,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     /// The last commit that was found when the log was opened, if nothing vouches for it; 0: something does.
     let unvouchedCommit: UInt64
     @LockGuarded var compactor: CompactorMachine
+    /// The compactor's thread's own.
+    var pace: CompactorPace
     /// The tenants' segments. Only the compactor's thread adds any, or takes any out.
     var segments: SegmentCatalog
     /// Counts how often records moved into segments.
@@ -217,8 +219,9 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         recoveredLosses = recovered.report.findings.filter { !$0.losses.isEmpty }.map { ($0.fileSequence, $0.losses) }
         releaseCandidates = Set(recovered.segments.tenants.keys)
         mergeCandidates = releaseCandidates
-        compactor = CompactorMachine(
-            threshold: min(options.compactionThreshold, options.journalLimit / 2), limit: options.segmentLimit)
+        let threshold = min(options.compactionThreshold, options.journalLimit / 2)
+        compactor = CompactorMachine(threshold: threshold, limit: options.segmentLimit)
+        pace = CompactorPace(threshold: threshold, limit: options.journalLimit)
         machine = recovered.machine
         self.currentFile = currentFile
         self.storageLock = storageLock

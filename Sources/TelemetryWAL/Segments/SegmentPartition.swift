@@ -36,6 +36,8 @@ final class SegmentPartition<Storage: JournalStorage> {
         var items: [Item] = []
         /// The records, one behind the other, no run across two chunks.
         var chunks: [[UInt8]] = []
+        /// What these count as of the budget.
+        var byteCount = 0
     }
 
     private enum Item {
@@ -74,10 +76,11 @@ final class SegmentPartition<Storage: JournalStorage> {
         var first: UInt64 = 0
     }
 
-    init(storage: Storage, format: RootFormat, budget: Int) {
+    /// `pause` is called between pieces of work.
+    init(storage: Storage, format: RootFormat, budget: Int, pause: @escaping () -> Void = {}) {
         self.storage = storage
         self.budget = budget
-        writer = SegmentWriter(storage: storage, format: format)
+        writer = SegmentWriter(storage: storage, format: format, pause: pause)
     }
 
     /// Whether what waits should be written before more is added.
@@ -103,7 +106,7 @@ final class SegmentPartition<Storage: JournalStorage> {
         let first = max(waiting.end, bounds.acknowledged + 1)
         guard last >= first, let rest = batch.from(first) else { return }
         noteGap(first, before: rest.sequences.lowerBound, in: &waiting, of: batch.tenant)
-        let (chunk, bytes) = rest.withEncodedRecords { copy($0, to: &waiting.chunks) }
+        let (chunk, bytes) = rest.withEncodedRecords { copy($0, to: &waiting) }
         append(.run(.init(rest), chunk: chunk, bytes: bytes), to: &waiting, of: batch.tenant)
     }
 
@@ -163,17 +166,18 @@ final class SegmentPartition<Storage: JournalStorage> {
     }
 
     /// Returns where the records are.
-    private func copy(_ records: RawSpan, to chunks: inout [[UInt8]]) -> (chunk: Int, bytes: Range<Int>) {
-        let last = chunks.count - 1
-        if last < 0 || chunks[last].count + records.byteCount > Self.chunkLength {
-            chunks.append(freeChunks.popLast() ?? [])
+    private func copy(_ records: RawSpan, to waiting: inout Waiting) -> (chunk: Int, bytes: Range<Int>) {
+        let last = waiting.chunks.count - 1
+        if last < 0 || waiting.chunks[last].count + records.byteCount > Self.chunkLength {
+            waiting.chunks.append(freeChunks.popLast() ?? [])
             let length = max(Self.chunkLength, records.byteCount)
-            if chunks[last + 1].capacity < length { chunks[last + 1].reserveCapacity(length) }
+            if waiting.chunks[last + 1].capacity < length { waiting.chunks[last + 1].reserveCapacity(length) }
+            waiting.byteCount += length
             byteCount += length
         }
-        let chunk = chunks.count - 1
-        let start = chunks[chunk].count
-        records.append(to: &chunks[chunk])
+        let chunk = waiting.chunks.count - 1
+        let start = waiting.chunks[chunk].count
+        records.append(to: &waiting.chunks[chunk])
         return (chunk, start..<start + records.byteCount)
     }
 
@@ -206,19 +210,21 @@ final class SegmentPartition<Storage: JournalStorage> {
         byteCount = 0
     }
 
-    /// Writes a segment, or several where one is not enough, for each tenant that has records waiting, and gives them
-    /// their names. When it throws, any of them may have its name, and what waits stays. `received` says when the log had
+    /// Writes a segment, or several where one is not enough, for each tenant that has records waiting, or for the first
+    /// of these, and gives them their names. When it throws, any of them may have its name, and what waits stays. `received` says when the log had
     /// taken a tenant's records, `cut` through which number a tenant's go: a segment ends there. `lossCause` is what lost
     /// ranges are said to be. `goesOn` is asked before each segment, with true before they are given their names; nil
     /// if it said no.
     func flush(
-        created: UInt64, received: (TenantName, ClosedRange<UInt64>) -> ClosedRange<UInt64> = { _, _ in 0...0 },
+        most: Int = .max, created: UInt64,
+        received: (TenantName, ClosedRange<UInt64>) -> ClosedRange<UInt64> = { _, _ in 0...0 },
         cut: (TenantName) -> UInt64 = { _ in 0 }, lossCause: SegmentIndex.LostRange.Cause = .damaged,
         while goesOn: (_ isNaming: Bool) -> Bool = { _ in true }
     ) throws(StorageError) -> [Published]? {
         var finished: [SegmentWriter<Storage>.Finished] = []
+        let count = min(most, order.count)
         do throws(StorageError) {
-            for tenant in order {
+            for tenant in order[..<count] {
                 guard goesOn(false) else {
                     discard(finished)
                     return nil
@@ -233,7 +239,7 @@ final class SegmentPartition<Storage: JournalStorage> {
                 return nil
             }
             #if Simulation
-                if DeliberateBug.isActive(.skipRenameOfSegments) { return publish(finished) }
+                if DeliberateBug.isActive(.skipRenameOfSegments) { return publish(finished, count) }
             #endif
             try publishInOrder(finished)
         } catch {
@@ -241,7 +247,7 @@ final class SegmentPartition<Storage: JournalStorage> {
             discard(finished)
             throw error
         }
-        return publish(finished)
+        return publish(finished, count)
     }
 
     /// Gives segments their names. Of a tenant that has several, each only when the one before has its own durably: the
@@ -256,14 +262,15 @@ final class SegmentPartition<Storage: JournalStorage> {
         }
     }
 
-    private func publish(_ finished: [SegmentWriter<Storage>.Finished]) -> [Published] {
-        for tenant in order {
+    /// The first tenants' segments have their names.
+    private func publish(_ finished: [SegmentWriter<Storage>.Finished], _ count: Int) -> [Published] {
+        for tenant in order[..<count] {
             guard let waiting = tenants.removeValue(forKey: tenant) else { continue }
             recycle(waiting.chunks)
+            byteCount -= waiting.byteCount
             tenants[tenant] = Waiting(next: waiting.end, end: waiting.end, damageCount: waiting.damageCount)
         }
-        order = []
-        byteCount = 0
+        order.removeFirst(count)
         return finished.map {
             Published(
                 tenant: $0.summary.tenant, covered: $0.summary.covered, length: $0.summary.length,

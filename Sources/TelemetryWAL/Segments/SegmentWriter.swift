@@ -25,6 +25,8 @@ final class SegmentWriter<Storage: JournalStorage> {
 
     private let storage: Storage
     private let format: RootFormat
+    /// Called between pieces of work.
+    private let pause: () -> Void
     private let compressor = LZ4FrameCompressor()
     /// What is encoded and not written, from `written` in the file on.
     private let buffer: AlignedBuffer
@@ -51,9 +53,11 @@ final class SegmentWriter<Storage: JournalStorage> {
         var count: Int { Int(sequences.upperBound - sequences.lowerBound) + 1 }
     }
 
-    init(storage: Storage, format: RootFormat) {
+    /// `pause` is called between pieces of work, of which there are several a frame.
+    init(storage: Storage, format: RootFormat, pause: @escaping () -> Void = {}) {
         self.storage = storage
         self.format = format
+        self.pause = pause
         buffer = AlignedBuffer(capacity: 1 << 20, alignment: max(4096, format.blockSize))
         raw.reserveCapacity(Self.frameLength)
     }
@@ -182,6 +186,7 @@ final class SegmentWriter<Storage: JournalStorage> {
         filled = (body + header.storedLength).roundedUp(toMultipleOf: SegmentSummary.alignment)
         self.raw.removeAll(keepingCapacity: true)
         self.run = nil
+        pause()
         if filled >= Self.writeLength { try writeWholeBlocks() }
     }
 
@@ -213,6 +218,7 @@ final class SegmentWriter<Storage: JournalStorage> {
             try file.write(
                 buffer, at: start, length: count, to: written + UInt64(start), durability: .processCrash)
             start += count
+            pause()
         }
     }
 

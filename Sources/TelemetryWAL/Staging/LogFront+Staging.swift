@@ -171,7 +171,7 @@ extension LogFront {
                 }
                 // The preparer has nothing to do before that: called, it would only call back.
             } else {
-                preparerWake.signal()
+                hurryPreparer()
             }
             return .mustWait(.journalFull(reason: "the next journal file is being made"))
         }

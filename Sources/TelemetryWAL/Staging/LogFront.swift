@@ -74,6 +74,8 @@ class LogFront: @unchecked Sendable {
     @LockGuarded final var encodingWorstLength: Int?
     @LockGuarded final var admission: AdmissionControl { didSet { admittedLength = 0 } }
     @LockGuarded final var roomWaiters: [Waiter] = []
+    /// Somebody waits for a journal file that is being made.
+    @LockGuarded final var filesAreWaitedFor = false
     /// Counts the wake-ups of those who wait for room, so that nobody goes to sleep on one that has just passed.
     @LockGuarded final var roomGeneration: UInt64 = 0
     final var preparerFailure: WALError?
@@ -316,6 +318,12 @@ class LogFront: @unchecked Sendable {
     final func endUnwritten(_ group: StagedGroup) {
         unstage(group)
         endedGroups.append(group)
+    }
+
+    /// Whoever calls waits for a journal file that is being made. Under the lock.
+    final func hurryPreparer() {
+        filesAreWaitedFor = true
+        preparerWake.signal()
     }
 
     /// Lets everyone who waits for room look again. Under the lock.
