@@ -97,7 +97,7 @@ extension LogCore {
 
     /// Under the lock.
     private var mayRestFromCompaction: Bool {
-        !isStopped && !isClosing && !isPressed && !compactor.isForced && erasuresToDo.isEmpty && erasureCallers.isEmpty
+        !isStopped && !isClosing && !isPressed && compactCallers == 0 && erasuresToDo.isEmpty && erasureCallers.isEmpty
             && nextRetention.map { $0 > .now } ?? true
     }
 
@@ -125,6 +125,8 @@ extension LogCore {
                 reason: "subscribers may be missing, so that nothing leaves the journal until the log is opened again")
         }
         compactorFailure = nil
+        compactCallers += 1
+        defer { compactCallers -= 1 }
         let failures = compactionStatistics.failures
         // What the present file holds moves, too, if another one can be begun.
         try waitUntilNothingIsUnderWay(spares: 2)
@@ -243,12 +245,12 @@ extension LogCore {
 
     /// Writes what waits; then the files that it came from are settled. Under the lock, which is given up meanwhile.
     private func publish(_ partition: SegmentPartition<Storage>) {
-        let segmentsBefore = compactionStatistics.segmentsWritten
         // Once at least: whoever has come since it was gathered may lack what came to nothing.
         repeat {
             guard publishSome(partition) else {
-                if compactionStatistics.segmentsWritten != segmentsBefore { segmentGeneration += 1 }
-                return
+                // Files may be settled by what has its names.
+                reclaim()
+                return wakeRoomWaiters()
             }
         } while !partition.isEmpty
         for index in files.indices where compactor.gathered.contains(files[index].sequence) {
@@ -258,19 +260,19 @@ extension LogCore {
         }
         compactor.forgetGathered()
         dropsMakeRoom = dropsMakeRoom || mayDropAny
-        segmentGeneration += 1
         reclaim()
         wakeRoomWaiters()
     }
 
-    /// Writes what waits of some tenants. Returns whether that went well. Under the lock, which is given up meanwhile.
+    /// Writes what waits of some tenants, or of all where losses are among it: a damaged file is settled only together
+    /// with all that is to be said of it. Returns whether that went well. Under the lock, which is given up meanwhile.
     private func publishSome(_ partition: SegmentPartition<Storage>) -> Bool {
         lock.unlock()
         var failure: StorageError?
         var published: [SegmentPartition<Storage>.Published]?
         do throws(StorageError) {
             published = try partition.flush(
-                most: Self.mostPublishedAtATime, created: wallClockNanoseconds(),
+                most: partition.hasLosses ? .max : Self.mostPublishedAtATime, created: wallClockNanoseconds(),
                 received: { (tenant, covered) in lock.withLock { timesReceived(covered, of: tenant) } },
                 cut: { tenant in lock.withLock { decidedErasure(of: tenant) } },
                 lossCause: lock.withLock { givesUpLosses } ? .givenUp : .damaged
@@ -289,6 +291,8 @@ extension LogCore {
             }
             return false
         }
+        // Readers look for segments again before they pass over what these cover.
+        segmentGeneration += 1
         for segment in published {
             segments.add(.init(covered: segment.covered, length: segment.length), of: segment.tenant)
             state.setSegmented(segment.tenant, through: segment.covered.upperBound)

@@ -34,6 +34,7 @@ extension LogCore {
             freed = true
         }
         guard freed else { return }
+        if preparerFailure != nil { filesAreWaitedFor = true }
         preparerFailure = nil
         controlIsBlocked = false
         preparerWake.signal()
@@ -204,6 +205,8 @@ extension LogCore {
                 ["error": "\(overwriteFailure)"])
         }
         if let failure { logLater(.warning, "a file that left the log stays where it is", ["error": "\(failure)"]) }
+        // Who still waits says so again.
+        filesAreWaitedFor = false
         wakeRoomWaiters()
     }
 
@@ -292,18 +295,20 @@ extension LogCore {
     /// Rests for a moment, if nobody waits for the file that is being made and those that there are will last. The
     /// preparer's thread, without the lock.
     private func restFromPreparing(_ pace: inout PreparerPace, filled: UInt64) {
-        let rest = lock.withLock { () -> UInt64 in
-            let isWaitedFor = filesAreWaitedFor || isStopped || isClosing || isPressed
-            guard let current = machine.current, !isWaitedFor else { return 0 }
-            let size = options.journalFileSize
-            let further = UInt64(max(0, options.spareFiles - regularSpareCount - 1)) * size
+        lock.lock()
+        defer { lock.unlock() }
+        let size = options.journalFileSize
+        let left = machine.current.map { $0.header.capacity - $0.nextOffset } ?? 0
+        let further = UInt64(max(0, options.spareFiles - regularSpareCount - 1)) * size
+        let rest = pace.rest(
+            at: .now, written: statistics.bytesWritten, filled: filled,
+            missing: size - min(size, filled) + further,
             // The last one is not given to appends.
-            let room = current.header.capacity - current.nextOffset + UInt64(max(1, regularSpareCount) - 1) * size
-            return pace.rest(
-                at: .now, written: statistics.bytesWritten, filled: filled,
-                missing: size - min(size, filled) + further, room: room)
-        }
-        if rest > 0 { pause(nanoseconds: rest) }
+            room: left + UInt64(max(1, regularSpareCount) - 1) * size)
+        let isWaitedFor =
+            filesAreWaitedFor || !roomWaiters.isEmpty || machine.current == nil || isStopped || isClosing || isPressed
+        // Whoever comes to wait for it ends the rest.
+        if rest > 0, !isWaitedFor { preparerWake.wait(lock, until: .now + rest) }
         pace.resume(at: .now)
     }
 

@@ -138,7 +138,7 @@ extension LogCore {
         if isStopped || refusal != nil {
             throw StorageError(.other, operation: "overwrite, as the log has ended", path: storage.rootDescription)
         }
-        if !retired.isEmpty { hurryPreparer() }
+        if isPreparing || !retired.isEmpty { hurryPreparer() }
         roomCondition.wait(lock, until: .now + 20_000_000)
     }
 

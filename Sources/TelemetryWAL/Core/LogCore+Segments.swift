@@ -59,6 +59,7 @@ extension LogCore {
         damagedSegmentsLeave = false
         compactionStatistics.segmentsRemoved += UInt64(removed.count)
         // There is room again, for journal files, too.
+        if preparerFailure != nil { filesAreWaitedFor = true }
         preparerFailure = nil
         preparerWake.signal()
         if let failure { noteLeftover(failure) }

@@ -101,6 +101,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     @LockGuarded var compactor: CompactorMachine
     /// The compactor's thread's own.
     var pace: CompactorPace
+    /// How many wait in `compact`.
+    @LockGuarded var compactCallers = 0
     /// The tenants' segments. Only the compactor's thread adds any, or takes any out.
     var segments: SegmentCatalog
     /// Counts how often records moved into segments.

@@ -38,6 +38,8 @@ struct JournalCursor<Storage: JournalStorage> {
     /// Tells whether a file has left the log, where the log is this process's own; else the file's header tells. Asked
     /// only when a file is not as expected, and after it was read: one that is still there then was there before.
     private let hasLeft: ((ReadableFile) -> Bool)?
+    /// Tells the same of another process's log. Asked where the file's header does not tell, after it was read.
+    private let hasLeftByNow: ((ReadableFile) -> Bool)?
     /// Reads little at a time and nothing ahead: others' I/O hardly waits, and nothing is read in vain by who stops soon.
     var isGentle: Bool
     /// The journal may be removed meanwhile, and another one made in its place.
@@ -72,9 +74,11 @@ struct JournalCursor<Storage: JournalStorage> {
     init(
         storage: Storage, format: RootFormat, keys: FrameKeys, files: [ReadableFile], throughCommit: UInt64,
         isGentle: Bool = false, mayBeReplaced: Bool = false, hasLeft: ((ReadableFile) -> Bool)? = nil,
+        hasLeftByNow: ((ReadableFile) -> Bool)? = nil,
         erasedThrough: ((_ tenant: TenantName, _ last: UInt64) -> UInt64)? = nil
     ) {
         self.hasLeft = hasLeft
+        self.hasLeftByNow = hasLeftByNow
         self.erasedThrough = erasedThrough
         self.isGentle = isGentle
         self.mayBeReplaced = mayBeReplaced
@@ -348,7 +352,11 @@ struct JournalCursor<Storage: JournalStorage> {
     /// The expected commit is not there: the file has begun a new life, or it is damaged.
     private mutating func handleUnexpected(_ current: ReadableFile, _ reason: String) throws(WALError) {
         let isLeft: Bool
-        if let hasLeft { isLeft = hasLeft(current) } else { isLeft = try beginsNewLife(current) }
+        if let hasLeft {
+            isLeft = hasLeft(current)
+        } else {
+            isLeft = try beginsNewLife(current) || hasLeftByNow?(current) ?? false
+        }
         if isLeft {
             miss()
             return

@@ -34,6 +34,8 @@ struct WalkSource<Storage: JournalStorage> {
     var mayBeReplaced = false
     /// See `JournalCursor`.
     var hasLeft: ((ReadableFile) -> Bool)?
+    /// See `JournalCursor`.
+    var hasLeftByNow: ((ReadableFile) -> Bool)?
     /// See `JournalCursor`; asked about segments as well.
     var erasedThrough: (_ tenant: TenantName, _ last: UInt64) -> UInt64
 }
@@ -83,7 +85,8 @@ final class RecordWalk<Storage: JournalStorage> {
         self.source = source
         cursor = JournalCursor(
             storage: storage, format: format, keys: keys, files: [], throughCommit: 0,
-            mayBeReplaced: source.mayBeReplaced, hasLeft: source.hasLeft, erasedThrough: source.erasedThrough)
+            mayBeReplaced: source.mayBeReplaced, hasLeft: source.hasLeft,
+            hasLeftByNow: source.hasLeftByNow, erasedThrough: source.erasedThrough)
     }
 
     /// The journal file in which the walk is, if it is in one.

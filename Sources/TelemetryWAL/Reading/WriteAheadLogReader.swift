@@ -224,7 +224,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 return segments.entry(of: tenant, above: sequence)?.name
             },
             floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) }, wants: wants, boundaries: boundaries,
-            mayBeReplaced: parent != nil,
+            mayBeReplaced: parent != nil, hasLeftByNow: { erasures.hasLeft($0.header) },
             erasedThrough: { erasures.through($0, $1) })
         return RecordWalk(storage: storage, format: format, keys: keys, tenant: tenant, source: source)
     }

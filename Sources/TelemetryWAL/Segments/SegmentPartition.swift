@@ -25,6 +25,8 @@ final class SegmentPartition<Storage: JournalStorage> {
     /// Numbers that are missing in a damaged file, or next behind one, are lost; others were never given to a record.
     private var isDamaged = false
     private var damageCount = 0
+    /// Something was lost of what came so far, or is in doubt.
+    private(set) var hasLosses = false
 
     /// What a tenant has waiting.
     private struct Waiting {
@@ -88,7 +90,10 @@ final class SegmentPartition<Storage: JournalStorage> {
     var isEmpty: Bool { order.isEmpty }
 
     /// Damage was met in the journal file that is being read.
-    func noteDamage() { isDamaged = true }
+    func noteDamage() {
+        isDamaged = true
+        hasLosses = true
+    }
 
     /// What comes next is another file's.
     func endFile() {
@@ -156,6 +161,7 @@ final class SegmentPartition<Storage: JournalStorage> {
     }
 
     private func lose(_ sequences: ClosedRange<UInt64>, from waiting: inout Waiting, of tenant: TenantName) {
+        hasLosses = true
         #if Simulation
             if DeliberateBug.isActive(.forgetLossInSegments) {
                 waiting.end = sequences.upperBound + 1

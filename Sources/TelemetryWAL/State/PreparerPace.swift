@@ -13,6 +13,8 @@ struct PreparerPace {
         /// Rest for each unit of work, at most.
         private static var mostRest: Double { 3 }
     #endif
+    /// Whatever held up a piece of work, nanoseconds.
+    private static var longestRest: Double { 100_000_000 }
     /// Rates are those of at least so long, nanoseconds.
     private static var shortestSample: UInt64 { 50_000_000 }
 
@@ -53,7 +55,7 @@ struct PreparerPace {
         let toBeMade = Double(missing) * Double(work) / Double(max(1, filled))
         let lasts = rate > 0 ? Double(room) / rate : .infinity
         let share = toBeMade > 0 ? lasts / toBeMade / 2 - 1 : .infinity
-        return UInt64(Double(worked) * min(max(share, 0), Self.mostRest))
+        return UInt64(min(Double(worked) * min(max(share, 0), Self.mostRest), Self.longestRest))
     }
 
     /// Work goes on, after a rest or without.
