@@ -101,6 +101,60 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// A damaged file is settled only together with all that is to be said of it: its segments get their names all at
+    /// once. What comes later does not.
+    @Test func damageMovesAsAWhole() throws {
+        var ledger = Ledger()
+        let before = try openQuietly()
+        try before.register(subscriber: "reader")
+        try appendToAll(before, &ledger)
+        try ledger.append(to: before, many[9], count: 1, length: 2000)
+        try before.closeBlocking()
+        try spoil(try #require(ledger.records[RecordName(many[9], 1)]))
+        let log = try openQuietly()
+        let left = Counter(65)
+        plan.setCreate { $0.hasPrefix("tenants/") && left.next() <= 0 ? .ioFailure : nil }
+        #expect(throws: WALError.self) { try log.compactBlocking() }
+        #expect(log.segmentCount == 0)
+        plan.setCreate(nil)
+        try wait("all moves") { (try? log.compactBlocking()) != nil }
+        #expect(log.segmentCount == many.count)
+        try appendToAll(log, &ledger)
+        let segments = Shared(0)
+        between { segments.change { $0 = log.segmentCount } }
+        try log.compactBlocking()
+        plan.setCreate(nil)
+        #expect(segments.value == many.count + 64)
+        try log.closeBlocking()
+    }
+
+    /// Overwrites a payload where it stands in the journal.
+    private func spoil(_ payload: [UInt8]) throws {
+        for name in try FileManager.default.contentsOfDirectory(atPath: directory.path + "/journal") {
+            let url = URL(fileURLWithPath: directory.path + "/journal/" + name)
+            guard let place = try Data(contentsOf: url).range(of: Data(payload)) else { continue }
+            let handle = try FileHandle(forUpdating: url)
+            try handle.seek(toOffset: UInt64(place.lowerBound))
+            try handle.write(contentsOf: Data(count: payload.count))
+            return try handle.close()
+        }
+        Issue.record("the payload is not there")
+    }
+
+    /// The compactor rests for others' sake, and not while somebody waits for it.
+    @Test func nobodyWaitsForRests() throws {
+        var ledger = Ledger()
+        let log = try openQuietly()
+        try appendToAll(log, &ledger)
+        let mayRest = Shared<[Bool]>([])
+        between { mayRest.change { $0.append(log.core.lock.withLock { log.core.mayRestFromCompaction }) } }
+        try log.compactBlocking()
+        plan.setCreate(nil)
+        #expect(mayRest.value == [false])
+        #expect(log.core.lock.withLock { log.core.mayRestFromCompaction })
+        try log.closeBlocking()
+    }
+
     /// A failure in between leaves each record in one place or the other, and what is left moves later.
     @Test func aFailureInBetweenCostsNothing() throws {
         var ledger = Ledger()

@@ -11,8 +11,10 @@ import Testing
 
     @Test func createdFileIsZerosOfTheSizeAskedFor() throws {
         try storage.prepareDirectories()
-        let file = try storage.create("journal/a.journal", size: 300 << 10) { _ in }
+        var filled: [UInt64] = []
+        let file = try storage.create("journal/a.journal", size: 300 << 10, pause: { filled.append($0) }) { _ in }
         #expect(try file.size() == 300 << 10)
+        #expect(filled == [128 << 10, 256 << 10, 300 << 10], "a rest behind each piece")
         let bytes = try Data(contentsOf: URL(fileURLWithPath: directory.appending("root/journal/a.journal")))
         #expect(bytes == Data(count: 300 << 10))
         // Real extents, not a hole: as many blocks as bytes.

@@ -4,8 +4,8 @@ import WALFormat
 import WALStorage
 
 /// The compactor's thread: it moves records that somebody lacks from the journal's oldest files into tenant segments,
-/// merges small segments, and removes those that everybody has (`LogCore+Segments`). One thread does all of it, so that nothing here happens
-/// beside itself; what is decided is in `CompactorMachine` and `SegmentTiers`.
+/// merges small segments, and removes those that everybody has (`LogCore+Segments`). One thread does all of it, so that
+/// nothing here happens beside itself; what is decided is in `CompactorMachine` and `SegmentTiers`.
 ///
 /// A journal file counts as settled only when its segments have their names on stable storage; segments leave only when
 /// every subscriber has their records durably, or when a merge's outcome has its name. So a crash at any moment leaves
@@ -95,8 +95,8 @@ extension LogCore {
         pace.begin(at: .now)
     }
 
-    /// Under the lock.
-    private var mayRestFromCompaction: Bool {
+    /// Whether nobody waits for the compactor. Under the lock.
+    var mayRestFromCompaction: Bool {
         !isStopped && !isClosing && !isPressed && compactCallers == 0 && erasuresToDo.isEmpty && erasureCallers.isEmpty
             && nextRetention.map { $0 > .now } ?? true
     }

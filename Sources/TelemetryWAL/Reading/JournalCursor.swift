@@ -280,7 +280,8 @@ struct JournalCursor<Storage: JournalStorage> {
             }
         }
         if !faults.isEmpty {
-            if let current = files.first, hasLeft?(current) ?? false {
+            let isDamaged = faults.contains { FrameRefusal($0.fault.cause) == .damaged }
+            if let current = files.first, isDamaged || hasLeft != nil, (try? isGone(current)) ?? false {
                 miss()
                 return []
             }
@@ -351,13 +352,7 @@ struct JournalCursor<Storage: JournalStorage> {
 
     /// The expected commit is not there: the file has begun a new life, or it is damaged.
     private mutating func handleUnexpected(_ current: ReadableFile, _ reason: String) throws(WALError) {
-        let isLeft: Bool
-        if let hasLeft {
-            isLeft = hasLeft(current)
-        } else {
-            isLeft = try beginsNewLife(current) || hasLeftByNow?(current) ?? false
-        }
-        if isLeft {
+        if try isGone(current) {
             miss()
             return
         }
@@ -370,6 +365,12 @@ struct JournalCursor<Storage: JournalStorage> {
         throw .damaged(
             path: path(of: current), offset: damaged,
             reason: isUnreadable ? "the device fails to read it; see the kernel's log" : reason)
+    }
+
+    /// Whether a file in which something is not as expected has left the log. Asked after it was read.
+    private func isGone(_ current: ReadableFile) throws(WALError) -> Bool {
+        if let hasLeft { return hasLeft(current) }
+        return try beginsNewLife(current) || hasLeftByNow?(current) ?? false
     }
 
     /// A new life has a whole header of a later sequence number at least once; or, where the journal was removed and another

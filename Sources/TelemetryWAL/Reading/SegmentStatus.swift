@@ -63,8 +63,8 @@ extension WriteAheadLogReader {
         guard var report = try reportAsItStands(on: segment, opensFrames: opensFrames) else { return nil }
         // What is erased, or about to be, fails its checks and is missed by nobody.
         if report.isDamaged {
-            var erasures = ErasuresByNow(of: self)
-            let erased = erasures.through(segment.tenant, segment.covered.upperBound)
+            var byNow = LogByNow(of: self)
+            let erased = byNow.erasedThrough(segment.tenant, segment.covered.upperBound)
             report.losses.removeAll { $0.sequences.upperBound <= erased }
             if segment.covered.upperBound <= erased { report.fault = nil }
         }

@@ -204,7 +204,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             } catch { throw .storage(error) }
         }
         let lastCommit = lastCommit
-        var erasures = ErasuresByNow(of: self)
+        var byNow = LogByNow(of: self)
         let source = WalkSource<Storage>(
             supply: { (place, given, hasMissedFile) throws(WALError) in
                 var supply = WalkSource<Storage>.Supply(throughCommit: lastCommit)
@@ -224,8 +224,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 return segments.entry(of: tenant, above: sequence)?.name
             },
             floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) }, wants: wants, boundaries: boundaries,
-            mayBeReplaced: parent != nil, hasLeftByNow: { erasures.hasLeft($0.header) },
-            erasedThrough: { erasures.through($0, $1) })
+            mayBeReplaced: parent != nil, hasLeftByNow: { byNow.hasLeft($0.header) },
+            erasedThrough: { byNow.erasedThrough($0, $1) })
         return RecordWalk(storage: storage, format: format, keys: keys, tenant: tenant, source: source)
     }
 

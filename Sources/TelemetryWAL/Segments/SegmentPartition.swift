@@ -214,6 +214,7 @@ final class SegmentPartition<Storage: JournalStorage> {
         freeChunks = []
         order = []
         byteCount = 0
+        hasLosses = false
     }
 
     /// Writes a segment, or several where one is not enough, for each tenant that has records waiting, or for the first
@@ -277,6 +278,7 @@ final class SegmentPartition<Storage: JournalStorage> {
             tenants[tenant] = Waiting(next: waiting.end, end: waiting.end, damageCount: waiting.damageCount)
         }
         order.removeFirst(count)
+        if order.isEmpty { hasLosses = false }
         return finished.map {
             Published(
                 tenant: $0.summary.tenant, covered: $0.summary.covered, length: $0.summary.length,

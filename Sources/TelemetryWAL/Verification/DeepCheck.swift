@@ -48,12 +48,12 @@ private struct DeepCheck<Storage: JournalStorage> {
     init(reader: WriteAheadLogReader<Storage>, payloadFault: ((RecordBatch.Record) -> String?)?) {
         self.reader = reader
         self.payloadFault = payloadFault
-        erasures = ErasuresByNow(of: reader)
+        byNow = LogByNow(of: reader)
     }
 
     private var storage: Storage { reader.storage }
 
-    private var erasures: ErasuresByNow<Storage>
+    private var byNow: LogByNow<Storage>
 
     private func erasedThrough(_ tenant: TenantName) -> UInt64 { reader.recovered.state.erasedThrough(of: tenant) }
 
@@ -272,7 +272,7 @@ private struct DeepCheck<Storage: JournalStorage> {
         guard copies.contains(where: { $0.summary == nil || $0.summary != copies[0].summary }) else { return }
         // It may be overwritten just now.
         let last = status.covered.upperBound
-        if erasures.through(status.tenant, last) >= last { return }
+        if byNow.erasedThrough(status.tenant, last) >= last { return }
         for copy in copies where copy.summary == nil {
             report.add(
                 .copyDamaged, status.path, at: copy.offset, tenant: status.tenant,

@@ -1,12 +1,13 @@
 import WALFormat
 import WALStorage
 
-/// What a view of a log knows of erasures, those included that a writer has begun since the view was opened: bytes
-/// that fail their checks may be a tenant's that it erases, and its log says so before the first of them is overwritten.
-/// A whole file that has left the log may be overwritten then, before it is removed, under the header that it had; that it
-/// has left a later file's header says before. The log is asked again only when somebody met such bytes, and not for each
-/// piece of much damage.
-struct ErasuresByNow<Storage: JournalStorage> {
+/// What may excuse bytes that fail their checks to a view of a log, since the view was opened: a writer erases the tenant
+/// whose they are, or they stand in a file that has left. Of the former the log tells before the first byte is
+/// overwritten; of the latter a later file's header, while the file itself, overwritten for an erasure, may still have
+/// the header that it had. The log is asked again only when somebody met such bytes, and not for each piece of much damage.
+struct LogByNow<Storage: JournalStorage> {
+    private static var mostAttempts: Int { 50 }
+
     private let reader: WriteAheadLogReader<Storage>
     private var state: LogState
     /// The lowest sequence number of a file that is part of the log by now, as far as is known.
@@ -21,7 +22,7 @@ struct ErasuresByNow<Storage: JournalStorage> {
     }
 
     /// Through which number a tenant is erased by now, where `last` hangs on it; 0: not at all.
-    mutating func through(_ tenant: TenantName, _ last: UInt64) -> UInt64 {
+    mutating func erasedThrough(_ tenant: TenantName, _ last: UInt64) -> UInt64 {
         let known = max(state.erasedThrough(of: tenant), removedThrough)
         if known >= last { return known }
         guard mayAsk else { return known }
@@ -44,10 +45,19 @@ struct ErasuresByNow<Storage: JournalStorage> {
 
     /// Returns whether the log could be read.
     private mutating func askLog() -> Bool {
-        guard let now = try? Recovery(storage: reader.storage, format: reader.format, scope: .sinceCheckpoint).run()
-        else { return false }
-        state = now.state
-        oldestLive = max(oldestLive, now.files.last?.header.oldestLiveFileSequence ?? 0)
-        return true
+        for _ in 0..<Self.mostAttempts {
+            do throws(WALError) {
+                let now = try Recovery(storage: reader.storage, format: reader.format, scope: .sinceCheckpoint).run()
+                // Of a journal that is gone nothing is known, and what was known holds.
+                if now.files.isEmpty { return false }
+                state = now.state
+                oldestLive = max(oldestLive, now.files.last?.header.oldestLiveFileSequence ?? 0)
+                return true
+            } catch {
+                // A living writer removes files that it needs no more, as a view's opening knows.
+                guard case .storage(let cause) = error, cause.code == .notFound else { return false }
+            }
+        }
+        return false
     }
 }
