@@ -54,8 +54,7 @@ def parse_copy(data, at, size, magic, where):
     copy = data[at:at + size]
     checksum, version = struct.unpack_from("<8xII", copy)
     require(len(copy) == size and copy.startswith(magic) and crc32c(copy[12:]) == checksum)
-    if version != VERSION:
-        refuse(f"{where} has format version {version}, this reader knows {VERSION}")
+    version == VERSION or refuse(f"{where} has format version {version}, this reader knows {VERSION}")
     return copy
 
 def parse_format(data, at):
@@ -143,7 +142,7 @@ class JournalFile:
         self.header = max(filter(None, self.copies), key=lambda header: header.sequence, default=None)
         self.stand_in = self.missing = None  # the commit for a header that is lost; number of a missing file before it
         self.end = self.start  # behind the last commit that was accepted or passed over as damaged
-        self.holds_loss, self.is_accepted, self.first_numbers, self.latest = False, False, {}, 0  # its highest life
+        self.holds_loss, self.is_accepted, self.first_numbers, self.latest = False, False, {}, (0, 0)  # its later life
 
     def life(self, number=None, taken=(), length=MAX_FILE):
         """The commits that prove themselves, inside others too, of one life: this number's, or the highest free."""
@@ -157,7 +156,7 @@ class JournalFile:
         found, at, limit = [], self.start, min(len(self.data), self.header.capacity)
         while at + self.block <= limit:
             commit = attempt(parse_commit, self.data, at, self.block, self.log)
-            self.latest = max(self.latest, commit.sequence if commit else 0)
+            self.latest = max(self.latest, commit[4:2:-1] if commit and commit[4] > self.header.sequence else (0, 0))
             is_own = commit and commit[3:5] == self.header[1:3] and commit.end <= limit
             found += [(commit, attempt(parse_frames, self.data, commit, self.log))] if is_own else []
             at = commit.end if is_own else at + self.block
@@ -179,10 +178,10 @@ class Recovery:
         for file, behind in zip(self.files, self.files[1:] + [None]):
             self.walk(file, behind)
         self.tenants |= {name: max(self.tenants.get(name, self.floor), segmented[name] + 1) for name in segmented}
-        self.accepted = [file.header.sequence for file in self.files if file.is_accepted]
+        lives, self.accepted = ([file.header[at] for file in self.files if file.is_accepted] for at in (1, 2))
         excused = [file.missing for place, file in enumerate(self.files) if self.is_delivered(place)]  # no loss
         excused += [file.header.sequence for place, file in enumerate(self.files) if file.holds_loss and (
-            file.latest > max(self.accepted, default=MAX_NUMBER) or self.is_delivered(place + 1))]
+            self.is_delivered(place + 1) or lives and file.latest[1] not in [0, *lives])]
         self.findings = [found for found in self.findings if not found["loss"] or found["fileSequence"] not in excused]
 
     def report(self, case, file, first, end, number=None):
@@ -388,8 +387,7 @@ def main():
     parser.add_argument("root", type=pathlib.Path, help="the log's directory")
     try:
         import spec_placements
-        root = parser.parse_args().root
-        recovery = spec_placements.join(root, recover(root))
+        recovery = spec_placements.join(root := parser.parse_args().root, recover(root))
     except (OSError, ImportError) as problem:
         refuse(problem)
     for (tenant, sequence), (kind, time, payload) in recovery.rows.items():

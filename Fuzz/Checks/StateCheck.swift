@@ -35,7 +35,7 @@ private func checkProgress(from before: LogState, to after: LogState, by record:
         try require(tenant.nextSequence >= before.sequenceFloor, "a new tenant begins with the sequence floor")
     }
     for subscriber in before.subscribers {
-        if case .subscriber(subscriber, false) = record {
+        if case .subscriber(subscriber, false, _) = record {
             try require(!after.subscribers.contains(subscriber), "a subscriber that is removed is gone")
             continue
         }

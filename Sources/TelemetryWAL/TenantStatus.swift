@@ -22,12 +22,14 @@ public struct TenantStatus: Sendable {
     public let backlogLength: UInt64
     /// About when the log received the first of them, nanoseconds since 1970 (UTC); nil where there is none.
     public let oldestReceived: UInt64?
+    /// Per subscriber, the number of the registration that its cursor is of.
+    private let registrations: [TenantName: UInt32]
 
     /// The tenants of the shared journal, with what is of them in their own. `residences` in the order of a table; nil
     /// where they are in the shared journal, or their journal cannot be used.
     static func joining(
         _ shared: [TenantStatus], _ residences: [(residence: PlacementTable.Residence, own: [TenantStatus]?)],
-        _ accounts: [PlacementTable.Account]
+        _ accounts: [PlacementTable.Account], registrations: [TenantName: UInt32]
     ) -> [TenantStatus] {
         if residences.isEmpty { return shared }
         let accounts = Dictionary(grouping: accounts, by: \.tenant)
@@ -38,12 +40,16 @@ public struct TenantStatus: Sendable {
         return names.compactMap { name in
             guard let own = parts.removeValue(forKey: name) else { return inShared[name] }
             var statuses: [Part] = []
+            var unavailable: [UInt64] = []
             for (residence, status) in own {
+                if residence.home != .shared, status == nil { unavailable.append(residence.firstSequence) }
                 let status =
                     residence.home == .shared ? inShared[name] : status?.first { $0.name == name }
                 if let status { statuses.append(Part(residence: residence, status: status)) }
             }
-            return joined(statuses, beside: inShared[name], accounts[name] ?? [])
+            return joined(
+                statuses, beside: inShared[name], accounts[name] ?? [], unavailableFrom: unavailable.min(),
+                registrations)
         }
     }
 
@@ -56,8 +62,10 @@ public struct TenantStatus: Sendable {
 
     /// What a tenant has in several residences, in their order. A journal that is there twice has one status.
     /// `shared`: what is told of it in the shared journal, where its records may have been before all residences.
+    /// `unavailableFrom`: from which number on records may be where nobody can look.
     private static func joined(
-        _ parts: [Part], beside shared: TenantStatus?, _ accounts: [PlacementTable.Account]
+        _ parts: [Part], beside shared: TenantStatus?, _ accounts: [PlacementTable.Account],
+        unavailableFrom: UInt64?, _ registrations: [TenantName: UInt32]
     ) -> TenantStatus? {
         // Its own journals cannot be used: there is what the shared one says.
         guard let last = parts.last?.status else { return shared }
@@ -75,18 +83,33 @@ public struct TenantStatus: Sendable {
         for account in accounts {
             if let cause = account.cause { drops[cause] = drops[cause]?.adding(account.total) ?? account.total }
         }
-        // Whoever has a record has all before it, wherever they are.
+        // Whoever has a record has all before it, wherever they are. A journal may not know yet that somebody left, and came
+        // again.
         var acknowledged: [TenantName: UInt64] = [:]
-        for status in all { acknowledged.merge(status.acknowledgedThrough) { max($0, $1) } }
+        for status in all {
+            let present = status.acknowledgedThrough.filter { subscriber, _ in
+                let (here, there) = (status.registrations[subscriber] ?? 0, registrations[subscriber] ?? 0)
+                return here == there || here == 0 || there == 0
+            }
+            acknowledged.merge(present) { max($0, $1) }
+        }
         let erasures =
             all.compactMap(\.erasure)
             + accounts.filter { $0.cause == nil }.map {
                 TenantErasure(through: $0.through, requested: $0.total.firstReceived, isComplete: true)
             }
-        // It is complete when it is in each journal.
-        let erasure = erasures.reduce(nil as TenantErasure?) { $0?.later($1) ?? $1 }.map {
-            TenantErasure(
-                through: $0.through, requested: $0.requested, isComplete: erasures.allSatisfy(\.isComplete))
+        // It is complete when it is in each journal that has, or may have, a number of it.
+        let erasure = erasures.reduce(nil as TenantErasure?) { $0?.later($1) ?? $1 }.map { latest in
+            func lacks(_ status: TenantStatus, _ last: UInt64) -> Bool {
+                status.erasure?.through ?? 0 < min(last, latest.through)
+            }
+            let isMissing =
+                parts.enumerated().contains { $1.first <= latest.through && lacks($1.status, end($0)) }
+                || others.contains { lacks($0, min($0.nextSequence, parts[0].first) - 1) }
+                || unavailableFrom.map { $0 <= latest.through } ?? false
+            return TenantErasure(
+                through: latest.through, requested: latest.requested,
+                isComplete: !isMissing && erasures.allSatisfy(\.isComplete))
         }
         let droppedThrough = all.map(\.droppedThrough) + accounts.map(\.through)
         let held = parts.compactMap(\.status.held)
@@ -102,7 +125,7 @@ public struct TenantStatus: Sendable {
             acknowledgedThrough: acknowledged, droppedThrough: droppedThrough.max() ?? 0,
             drops: drops, erasure: erasure,
             backlog: backlog, backlogLength: distinct.reduce(0) { $0 + $1.backlogLength },
-            oldestReceived: distinct.compactMap(\.oldestReceived).min())
+            oldestReceived: distinct.compactMap(\.oldestReceived).min(), registrations: registrations)
     }
 
     static func all(in state: LogState, files: [LiveFile], segments: SegmentCatalog) -> [TenantStatus] {
@@ -124,7 +147,8 @@ public struct TenantStatus: Sendable {
                 droppedThrough: tenant.droppedThrough, drops: tenant.drops, erasure: tenant.erasure,
                 backlog: tenant.nextSequence - 1 - min(tenant.nextSequence - 1, max(released, unheld)),
                 backlogLength: state.heldLength(tenant: index),
-                oldestReceived: tenant.backlog.received(of: max(released, tenant.backlog.baseSequence) + 1))
+                oldestReceived: tenant.backlog.received(of: max(released, tenant.backlog.baseSequence) + 1),
+                registrations: state.registrations)
         }
     }
 }

@@ -159,7 +159,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
         let residences = journals.residences
         return TenantStatus.joining(
             status(core), residences.map { ($0.residence, $0.core.map { $0 === core ? nil : status($0) } ?? nil) },
-            journals.table.accounts)
+            journals.table.accounts, registrations: core.lock.withLock { core.state.registrations })
     }
     /// Subscribers, by name.
     public var subscribers: [TenantName] { core.lock.withLock { core.state.subscribers } }

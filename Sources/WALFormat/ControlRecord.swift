@@ -7,7 +7,7 @@
 ///                     u64 sequence floor: first sequence number of tenants that are not yet known
 /// 0x83 tenant state   u64 next sequence number, u16 tenant length, 6 zero, name; then, where known, `BacklogSummary`
 /// 0x84 watermark      u64 durable-through
-/// 0x85 subscriber     u8 1: registered, 0: removed; u8 zero, u16 name length, u32 zero, name
+/// 0x85 subscriber     u8 1: registered, 0: removed; u8 zero, u16 name length, u32 registration, name
 /// 0x86 dropped        u64 dropped through, `DropTotal`, u8 cause, u8 zero, u16 tenant length, u32 zero, name
 /// 0x87 erasure        u64 erased through, u64 time of the request, u8 1: complete, 0: begun; u8 zero,
 ///                     u16 tenant length, u32 zero, name
@@ -21,8 +21,9 @@ public enum ControlRecord: Equatable, Sendable {
     case tenantState(tenant: TenantName, nextSequence: UInt64, backlog: BacklogSummary? = nil)
     /// Every commit up to this number is durable.
     case watermark(durableThrough: UInt64)
-    /// A subscriber joins, and from then on holds data back from being reclaimed, or leaves.
-    case subscriber(name: TenantName, isRegistered: Bool)
+    /// A subscriber joins, and from then on holds data back from being reclaimed, or leaves. `registration`: a number drawn
+    /// when it joined, the same in all journals of a log; 0: unknown.
+    case subscriber(name: TenantName, isRegistered: Bool, registration: UInt32 = 0)
     /// Of a tenant the records up to and including `through` are given up, whoever lacks them; 0: none are.
     /// `total`: what was dropped for this cause since the log began.
     case dropped(tenant: TenantName, cause: DropCause, through: UInt64, total: DropTotal)
@@ -57,7 +58,7 @@ public enum ControlRecord: Equatable, Sendable {
         case .tenantState(let tenant, _, let backlog):
             RecordHeader.length + 16 + tenant.utf8.count + (backlog == nil ? 0 : BacklogSummary.length)
         case .watermark: RecordHeader.length + 8
-        case .subscriber(let name, _): RecordHeader.length + 8 + name.utf8.count
+        case .subscriber(let name, _, _): RecordHeader.length + 8 + name.utf8.count
         case .dropped(let tenant, _, _, _): RecordHeader.length + Self.droppedLength + tenant.utf8.count
         case .erasure(let tenant, _, _, _): RecordHeader.length + Self.erasureLength + tenant.utf8.count
         }
@@ -88,9 +89,10 @@ public enum ControlRecord: Equatable, Sendable {
             backlog?.encode(into: &bytes, at: payload + 16 + tenant.utf8.count)
         case .watermark(let durableThrough):
             bytes.store(littleEndian: durableThrough, at: payload)
-        case .subscriber(let name, let isRegistered):
+        case .subscriber(let name, let isRegistered, let registration):
             bytes.store(littleEndian: UInt8(isRegistered ? 1 : 0), at: payload)
             bytes.store(littleEndian: UInt16(name.utf8.count), at: payload + 2)
+            bytes.store(littleEndian: registration, at: payload + 4)
             bytes.store(name.utf8, at: payload + 8)
         case .dropped(let tenant, let cause, let through, let total):
             bytes.store(littleEndian: through, at: payload)
@@ -170,7 +172,8 @@ public enum ControlRecord: Equatable, Sendable {
             try require(8)
             return .subscriber(
                 name: try name(at: 8, length: Int(payload.littleEndian(UInt16.self, at: 2))),
-                isRegistered: payload.littleEndian(UInt8.self, at: 0) == 1)
+                isRegistered: payload.littleEndian(UInt8.self, at: 0) == 1,
+                registration: payload.littleEndian(UInt32.self, at: 4))
         case 0x86:
             try require(droppedLength)
             let code = payload.littleEndian(UInt8.self, at: 40)

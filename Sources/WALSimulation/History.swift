@@ -178,6 +178,7 @@ public final class History {
             if hasFailed || kernel.process.isDead { return }
         }
         guard let log = open(before) else { return }
+        let commitsBefore = log.durableCommit
         let actors = Actors(self, log)
         let numbers = actors.start()
         for number in numbers { scheduler.join(number) }
@@ -187,8 +188,8 @@ public final class History {
                 let requested = judge.subscribers
                 try log.closeBlocking()
                 kernel.note("closed")
-                // After a failed write there may be no file left for the mark.
-                isMarkedClosed = log.durableCommit > 0 && log.statistics.commits > 0 && log.statistics.failedWrites == 0
+                // After a failed write, or before the shared journal's first one, there may be no file left for the mark.
+                isMarkedClosed = log.durableCommit > commitsBefore && log.statistics.failedWrites == 0
                 judge.flushed(requested)
             } catch {
                 // What was refused is told; what was acknowledged stays.
@@ -203,7 +204,9 @@ public final class History {
     private func open(_ before: Judge.Contents?) -> WriteAheadLog? {
         let faults = kernel.plan
         isMarkedClosed = false
-        let hadJournal = disk.entries.keys.contains { $0.hasSuffix(".journal") }
+        let hadJournal = disk.entries.keys.contains {
+            $0.hasPrefix(Self.root + "/journal/") && $0.hasSuffix(".journal")
+        }
         var logOptions = logOptions
         if fileSizes.count > 1 {
             logOptions.journalFileSize = random.pick(fileSizes)
@@ -232,9 +235,30 @@ public final class History {
                 $0 != .slowWrite && ($0 != .noSpace || !hadJournal)
                     && kernel.plan.happened($0) > faults.happened($0)
             }
-            if !isExcused { judge.fail("the log does not open: \(error)") }
+            if !isExcused, !hasUnreadableHeaders { judge.fail("the log does not open: \(error)") }
             return nil
         }
+    }
+
+    /// Whether the disk fails to read both headers of a journal file while no other one shows that it is the log's: what is
+    /// in it may be all that there is.
+    private var hasUnreadableHeaders: Bool {
+        let blockSize = judge.registry.blockSize
+        let files = disk.entries.filter { $0.key.hasPrefix(Self.root + "/journal/") && $0.key.hasSuffix(".journal") }
+        func fails(_ inode: SimulatedDisk.Inode) -> Bool {
+            inode.isUnreadable(0..<blockSize) && inode.isUnreadable(blockSize..<2 * blockSize)
+        }
+        let isAnyShown = files.values.contains { inode in
+            !fails(inode)
+                && inode.content.withUnsafeBytes { bytes in
+                    [0, blockSize].contains { base in
+                        let header = try? JournalFileHeader.decode(
+                            RawSpan(_unsafeBytes: bytes), at: base, blockSize: blockSize)
+                        return (header?.fileSequence ?? 0) > 0
+                    }
+                }
+        }
+        return !isAnyShown && files.values.contains(where: fails)
     }
 
     private var mediaFaultsHappened: Bool {

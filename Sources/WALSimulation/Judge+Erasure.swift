@@ -22,6 +22,7 @@ extension Judge {
     /// judged by, while no process uses the log.
     func checkErasures(_ tenants: [TenantStatus], on disk: SimulatedDisk) {
         noteMediaFaults()
+        seen.erased = Dictionary(uniqueKeysWithValues: tenants.map { ($0.name, $0.erasure?.through ?? 0) })
         for tenant in erasureMarks.keys where erasureMarks[tenant] == .max { erasureMarks[tenant] = attempts.count }
         for tenant in tenants {
             let name = tenant.name

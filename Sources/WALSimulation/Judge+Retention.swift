@@ -15,6 +15,7 @@ extension Judge {
         _ tenants: [TenantStatus], _ records: [(TenantName, UInt64, Int, Int)], at now: UInt64
     ) {
         noteMediaFaults()
+        seen.dropped = Dictionary(uniqueKeysWithValues: tenants.map { ($0.name, $0.droppedThrough) })
         for tenant in tenants {
             let through = tenant.droppedThrough
             let name = tenant.name

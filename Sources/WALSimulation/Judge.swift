@@ -119,6 +119,8 @@ final class Judge {
     /// What of that and of `dropped` must stay: a log was opened on it. (What a killed process had not made durable may
     /// be seen, and go with the power.)
     private(set) var kept: (erased: [TenantName: UInt64], dropped: [TenantName: UInt64]) = ([:], [:])
+    /// The same, as the last view has shown it.
+    var seen: (erased: [TenantName: UInt64], dropped: [TenantName: UInt64]) = ([:], [:])
     /// By tenant, through which number the log has said that it dropped records.
     var dropped: [TenantName: UInt64] = [:]
 
@@ -383,7 +385,7 @@ final class Judge {
     var repairHasTold = false
 
     /// What the last view has shown is durable.
-    func keepSeen() { kept = (erasedThrough, dropped) }
+    func keepSeen() { kept = seen }
 
     /// How many records had been appended when the log was opened last; by tenant, when it was before an erasure that is
     /// complete: what was appended by then, and has no number, is not to be found any more.

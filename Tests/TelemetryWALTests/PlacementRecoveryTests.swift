@@ -129,6 +129,78 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// An erasure that one journal says, and another does not know of, is not complete.
+    @Test(arguments: [false, true]) func erasureInOneJournalOnlyIsNotComplete(isOwnAway: Bool) throws {
+        var log = try open()
+        var secrets: [[UInt8]] = []
+        try fillWithSecrets(log, &secrets)
+        try log.placeBlocking(moved, .dedicated())
+        try fillWithSecrets(log, &secrets)
+        if isOwnAway { try log.placeBlocking(moved, .shared) }
+        // The other journal refuses all that is to be written.
+        let others = (isOwnAway ? ownRoot : directory.path) + "/journal/"
+        plan.setWrite { path, _ in path.hasPrefix(others) ? .fails(.ioFailure) : nil }
+        #expect(throws: WALError.self) { try log.eraseBlocking(moved) }
+        func isComplete(_ tenants: [TenantStatus]) -> Bool? { tenants.first { $0.name == moved }?.erasure?.isComplete }
+        #expect(isComplete(log.tenants) == false)
+        try? log.closeBlocking()
+        plan.setWrite(nil)
+        #expect(isComplete(try WriteAheadLogReader(at: directory.path).tenants) == false)
+        if isOwnAway {
+            // Nor where nobody can look.
+            try FileManager.default.moveItem(atPath: ownRoot, toPath: ownRoot + "-away")
+            #expect(isComplete(try WriteAheadLogReader(at: directory.path).tenants) == false)
+            try FileManager.default.moveItem(atPath: ownRoot + "-away", toPath: ownRoot)
+        }
+        log = try openPatiently(at: directory.path, options: options(), plan: plan)
+        try wait("the erasure is complete") {
+            try isComplete(log.tenants) == true && PayloadScan(secrets).places(below: directory.path).isEmpty
+        }
+        try log.closeBlocking()
+        #expect(isComplete(try WriteAheadLogReader(at: directory.path).tenants) == true)
+    }
+
+    /// Who left and came again while a journal was away has nothing of what it had there.
+    @Test(arguments: [false, true]) func cursorsOfAnEarlierRegistrationAreNone(isRepaired: Bool) throws {
+        var ledger = Ledger()
+        var log = try open()
+        try log.register(subscriber: "collector")
+        // Keeps all that there is.
+        try log.register(subscriber: "keeper")
+        try log.placeBlocking(moved, .dedicated())
+        for _ in 0..<8 { try ledger.append(to: log, moved) }
+        log.acknowledge(through: 20, of: moved, subscriber: "collector")
+        try log.flushAcknowledgementsBlocking()
+        try log.closeBlocking()
+        try FileManager.default.moveItem(atPath: ownRoot, toPath: ownRoot + "-away")
+        log = try open()
+        log.unregister(subscriber: "collector")
+        try log.register(subscriber: "collector")
+        try log.flushAcknowledgementsBlocking()
+        try log.closeBlocking()
+        try FileManager.default.moveItem(atPath: ownRoot + "-away", toPath: ownRoot)
+        func cursor(_ tenants: [TenantStatus]) -> UInt64? {
+            tenants.first { $0.name == moved }?.acknowledgedThrough["collector"] ?? 0
+        }
+        #expect(cursor(try WriteAheadLogReader(at: directory.path).tenants) == 0)
+        if isRepaired {
+            // It begins the journal anew, with who is subscribed.
+            var format = try Data(contentsOf: URL(fileURLWithPath: ownRoot + "/FORMAT"))
+            format[20] ^= 1
+            try format.write(to: URL(fileURLWithPath: ownRoot + "/FORMAT"))
+            let repair = LogRepair(storage: FaultyStorage(at: directory.path, plan: plan), options: options())
+            let own = try #require(try repair.ownJournals().first)
+            _ = try own.repair.get().run(forgetsSubscribers: false)
+        }
+        log = try open()
+        #expect(cursor(log.tenants) == 0)
+        check(try deliver(log, to: "collector").records, ledger.records)
+        try log.flushAcknowledgementsBlocking()
+        #expect(cursor(log.tenants) == ledger.highest[moved])
+        try log.closeBlocking()
+        #expect(cursor(try WriteAheadLogReader(at: directory.path).tenants) == ledger.highest[moved])
+    }
+
     /// The bytes of an erased tenant are damage to nobody, although the journal that tells of the erasure is gone when a
     /// view meets them.
     @Test func viewsKnowErasuresOfRemovedJournals() throws {

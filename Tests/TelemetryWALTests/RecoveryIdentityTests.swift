@@ -139,8 +139,33 @@ import WALStorage
     }
 
     /// A file that had left the log was begun anew, and the write failed in parts: nobody subscribes any more, yet what
-    /// it held is no loss.
-    @Test func fileBegunAnewInPartsIsNoLoss() throws {
+    /// it held is no loss. `isNumberTaken`: another file was begun since, and has the number that the failed life had.
+    @Test(arguments: [false, true]) func fileBegunAnewInPartsIsNoLoss(isNumberTaken: Bool) throws {
+        let log = try logWithoutSubscribers()
+        try overwriteCommit(of: log, epoch: 77, fileSequence: log.files[2].sequence + (isNumberTaken ? 0 : 1))
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
+        #expect(!view.report.hasLoss && view.report.cases[.damagedDelivered] == 1)
+        // Not walked, either.
+        var records = try WriteAheadLogReader(at: directory.path).records()
+        while try records.next() != nil {}
+    }
+
+    /// A commit of another file of the log in the place of one's own was put there by the device: a loss, which every reader
+    /// is told, and the compactor as well.
+    @Test func misplacedCommitIsNoNewLife() throws {
+        let log = try logWithoutSubscribers()
+        try overwriteCommit(of: log, epoch: log.files[1].header.epoch, fileSequence: log.files[1].sequence)
+        #expect(try WriteAheadLogReader(at: directory.path, scope: .wholeJournal).report.hasLoss)
+        #expect(ReadBack(try WriteAheadLogReader(at: directory.path)).damaged.count == 1)
+        let opened = try openPatiently(at: directory.path)
+        try opened.compactBlocking()
+        try opened.closeBlocking()
+        // From then on the segments tell.
+        #expect(!ReadBack(try WriteAheadLogReader(at: directory.path)).damaged.isEmpty)
+    }
+
+    /// A log whose records everybody has, and that nobody subscribes to any more.
+    private func logWithoutSubscribers() throws -> StandardLog {
         let log = try StandardLog(at: directory.path)
         let opened = try openPatiently(at: directory.path)
         for (tenant, through) in log.ledger.highest {
@@ -150,20 +175,20 @@ import WALStorage
         opened.unregister(subscriber: "collector")
         try opened.flushAcknowledgementsBlocking()
         try opened.closeBlocking()
+        return log
+    }
+
+    /// Puts a commit of another life in the place of one of the oldest file.
+    private func overwriteCommit(of log: StandardLog, epoch: UInt64, fileSequence: UInt64) throws {
         var file = try #require(JournalImage(name: log.files[0].name, in: directory.path))
         let hit = file.commits[2]
         let bytes = CraftedFrame.commit(
             [CraftedFrame("alpha", 900, [[1]])], of: file.header.log,
             CommitPlacement(
-                epoch: 77, fileSequence: log.files[2].sequence + 1, offset: UInt64(hit.start), commitNumber: 5000,
+                epoch: epoch, fileSequence: fileSequence, offset: UInt64(hit.start), commitNumber: 5000,
                 durableThrough: 4998, recordsBefore: 900, previousChecksum: 1))
         file.put(bytes, at: hit.start)
         try file.save()
-        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
-        #expect(!view.report.hasLoss && view.report.cases[.damagedDelivered] == 1)
-        // Not walked, either.
-        var records = try WriteAheadLogReader(at: directory.path).records()
-        while try records.next() != nil {}
     }
 
     /// Both the headers and the checkpoint are gone; a record behind them shows how far the numbers had come.

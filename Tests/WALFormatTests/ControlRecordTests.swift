@@ -14,6 +14,7 @@ import WALFormat
         .tenantState(tenant: longest, nextSequence: FormatLimits.maximumNumber),
         .watermark(durableThrough: 41),
         .subscriber(name: "collector", isRegistered: true),
+        .subscriber(name: "collector", isRegistered: true, registration: .max),
         .subscriber(name: longest, isRegistered: false),
         .dropped(
             tenant: "acme", cause: .budget, through: 9,
@@ -75,6 +76,9 @@ import WALFormat
         #expect(payload(.watermark(durableThrough: 7), 0x84) == [7, 0, 0, 0, 0, 0, 0, 0])
         #expect(payload(.subscriber(name: "ab", isRegistered: true), 0x85) == [1, 0, 2, 0, 0, 0, 0, 0, 97, 98])
         #expect(payload(.subscriber(name: "ab", isRegistered: false), 0x85) == [0, 0, 2, 0, 0, 0, 0, 0, 97, 98])
+        #expect(
+            payload(.subscriber(name: "ab", isRegistered: true, registration: 0x0102_0304), 0x85)
+                == [1, 0, 2, 0, 4, 3, 2, 1, 97, 98])
     }
 
     /// A record whose payload lost bytes, and whose header says so, is refused at every length.

@@ -170,7 +170,8 @@ extension LogCore {
         let range = file.header.commitsStart..<max(file.header.commitsStart, file.endOffset)
         var cursor = JournalCursor(
             storage: storage, format: format, keys: FrameKeys(options.keyProvider),
-            files: [readable(file, range: range, next: next)], throughCommit: .max, isGentle: true,
+            files: [readable(file, range: range, next: next)], throughCommit: .max,
+            isInLog: { [self] in isInLog(epoch: $0) }, isGentle: true,
             hasLeft: { [self] readable in
                 lock.withLock { !files.contains { $0.sequence == readable.header.fileSequence } }
             },

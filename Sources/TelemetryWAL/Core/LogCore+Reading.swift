@@ -18,6 +18,7 @@ extension LogCore {
                     state.index(of: tenant).map { wantedBehind(subscriber, tenant: $0) } ?? 0
                 }
             },
+            isInLog: { [self] in isInLog(epoch: $0) },
             hasLeft: { [self] readable in
                 lock.withLock {
                     !files.contains {
@@ -27,6 +28,9 @@ extension LogCore {
             },
             erasedThrough: { [self] (tenant, _) in lock.withLock { state.erasedThrough(of: tenant) } })
     }
+
+    /// Whether a life is that of a file of the log.
+    func isInLog(epoch: UInt64) -> Bool { lock.withLock { files.contains { $0.header.epoch == epoch } } }
 
     /// What there is behind a place in the journal, and in segments that came since a generation of them. Under the
     /// lock.
@@ -137,15 +141,23 @@ extension LogCore {
 
     // MARK: - Acknowledging
 
-    /// Makes a subscriber known, so that it holds back what it has not acknowledged. Under the lock.
-    func register(_ subscriber: TenantName) throws(WALError) {
+    /// Makes a subscriber known, so that it holds back what it has not acknowledged. `registration`: the number of that in
+    /// another journal of the log; nil: there is none. Under the lock.
+    func register(_ subscriber: TenantName, registration: UInt32? = nil) throws(WALError) {
+        if let registration, registration != 0, state.registrations[subscriber] ?? registration != registration {
+            // It has left in between, and has nothing of what it had.
+            unregister(subscriber)
+        }
         guard state.cursors[subscriber] == nil else { return }
         let length = state.tenants.count * 64 + 1024
         guard checkpointFits(growingBy: length) else { throw .tooManySubscribers(limit: state.cursors.count) }
         while isNamingSegments { roomCondition.wait(lock) }
         guard state.cursors[subscriber] == nil else { return }
         registrations += 1
-        let record = ControlRecord.subscriber(name: subscriber, isRegistered: true)
+        var generator = KernelRandomness()
+        let record = ControlRecord.subscriber(
+            name: subscriber, isRegistered: true,
+            registration: registration ?? UInt32.random(in: 1 ... .max, using: &generator))
         state.apply(record)
         pendingSubscribers.append(record)
         admission.fileStart = fileStartBound()

@@ -15,6 +15,12 @@ struct TenantExtent: Equatable {
     }
 }
 
+/// What tells the lives of a journal file apart, which is begun anew when it has left the log.
+struct JournalFileLife {
+    var fileSequence: UInt64 = 0
+    var epoch: UInt64 = 0
+}
+
 /// A journal file that is part of the log: its place in it, how far it goes, and whose records it holds.
 struct LiveFile {
     var name: String
@@ -24,8 +30,8 @@ struct LiveFile {
     var extents = TenantExtents()
     /// Whether any commit of it is part of the log.
     var hasAcceptedCommit = false
-    /// Highest file sequence number in its commits, those of other lives included.
-    var latestSequence: UInt64 = 0
+    /// The latest life in its commits, those of other lives included.
+    var latestLife = JournalFileLife()
     /// Byte ranges that are damaged or could not be read; readers pass over them.
     var damage: [Range<UInt64>] = []
     /// The damage was found by a reader after the log had been opened: no report of recovery tells of it, so each

@@ -161,7 +161,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         try subscribersLock.withLock { () throws(WALError) in
             try settleSubscribers()
             try core.adoptSubscribers(
-                shared.lock.withLock { shared.state.subscribers }, forgetsOthers: !shared.mayLackSubscribers)
+                shared.lock.withLock { shared.state.registrations }, forgetsOthers: !shared.mayLackSubscribers)
         }
     }
 
@@ -285,12 +285,17 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     func register(_ subscriber: TenantName) throws(WALError) {
         try subscribersLock.withLock { () throws(WALError) in
             // The shared one first: a journal that comes meanwhile takes its subscribers from there.
-            try shared.lock.withLock { () throws(WALError) in try shared.register(subscriber) }
+            let registration = try shared.lock.withLock { () throws(WALError) in
+                try shared.register(subscriber)
+                return shared.state.registrations[subscriber]
+            }
             let others = all.dropFirst()
             if others.isEmpty { return }
             try settleSubscribers()
             for core in others {
-                try core.lock.withLock { () throws(WALError) in try core.register(subscriber) }
+                try core.lock.withLock { () throws(WALError) in
+                    try core.register(subscriber, registration: registration)
+                }
             }
         }
     }

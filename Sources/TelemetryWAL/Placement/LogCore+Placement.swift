@@ -60,12 +60,15 @@ extension LogCore {
         }
     }
 
-    /// Registers the subscribers of another journal of the log, and forgets others unless some may be missing there.
-    func adoptSubscribers(_ names: [TenantName], forgetsOthers: Bool) throws(WALError) {
+    /// Registers the subscribers of another journal of the log, by the numbers of their registrations, and forgets others
+    /// unless some may be missing there.
+    func adoptSubscribers(_ registrations: [TenantName: UInt32], forgetsOthers: Bool) throws(WALError) {
         try lock.withLock { () throws(WALError) in
-            for name in names { try register(name) }
+            for (name, registration) in registrations.sorted(by: { $0.key < $1.key }) {
+                try register(name, registration: registration)
+            }
             guard forgetsOthers else { return }
-            for name in state.subscribers where !names.contains(name) { unregister(name) }
+            for name in state.subscribers where registrations[name] == nil { unregister(name) }
         }
     }
 

@@ -38,6 +38,8 @@ struct JournalCursor<Storage: JournalStorage> {
     /// Tells whether a file has left the log, where the log is this process's own; else the file's header tells. Asked
     /// only when a file is not as expected, and after it was read: one that is still there then was there before.
     private let hasLeft: ((ReadableFile) -> Bool)?
+    /// Whether a life is that of a file of the log. A commit of one that is, in another file, was put there by the device.
+    private let isInLog: (_ epoch: UInt64) -> Bool
     /// Tells the same of another process's log. Asked where the file's header does not tell, after it was read.
     private let hasLeftByNow: ((ReadableFile) -> Bool)?
     /// Reads little at a time and nothing ahead: others' I/O hardly waits, and nothing is read in vain by who stops soon.
@@ -62,9 +64,8 @@ struct JournalCursor<Storage: JournalStorage> {
     /// What is left of a commit with frames that failed their checks, in its order: who is handed a tenant's batch has
     /// been told of what is missing before it.
     private var pending: [Result<RecordBatch, FrameFault>] = []
-    /// The highest file sequence number of all that is read, and whether the place that is looked at has a higher one:
-    /// the file had left the log and was begun anew, with a write that failed in parts.
-    private var newestSequence: UInt64 = 0
+    /// Whether the place that is looked at has a commit of a later life that is none of the log's: the file had left the
+    /// log and was begun anew, with a write that failed in parts.
     private var hasBegunAnew = false
     /// Where the next commit is expected, with the file's sequence number.
     private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
@@ -73,10 +74,12 @@ struct JournalCursor<Storage: JournalStorage> {
 
     init(
         storage: Storage, format: RootFormat, keys: FrameKeys, files: [ReadableFile], throughCommit: UInt64,
-        isGentle: Bool = false, mayBeReplaced: Bool = false, hasLeft: ((ReadableFile) -> Bool)? = nil,
+        isInLog: @escaping (_ epoch: UInt64) -> Bool, isGentle: Bool = false, mayBeReplaced: Bool = false,
+        hasLeft: ((ReadableFile) -> Bool)? = nil,
         hasLeftByNow: ((ReadableFile) -> Bool)? = nil,
         erasedThrough: ((_ tenant: TenantName, _ last: UInt64) -> UInt64)? = nil
     ) {
+        self.isInLog = isInLog
         self.hasLeft = hasLeft
         self.hasLeftByNow = hasLeftByNow
         self.erasedThrough = erasedThrough
@@ -88,7 +91,6 @@ struct JournalCursor<Storage: JournalStorage> {
         self.files = files
         self.throughCommit = throughCommit
         if let first = files.first { position = (first.header.fileSequence, first.range.lowerBound) }
-        newestSequence = files.last?.header.fileSequence ?? .max
     }
 
     private var blockSize: Int { format.blockSize }
@@ -100,7 +102,6 @@ struct JournalCursor<Storage: JournalStorage> {
         self.throughCommit = throughCommit
         hasMissedFile = false
         if let first = files.first { position = (first.header.fileSequence, first.range.lowerBound) }
-        newestSequence = files.last?.header.fileSequence ?? .max
         closeFiles()
     }
 
@@ -385,13 +386,14 @@ struct JournalCursor<Storage: JournalStorage> {
         } catch { throw .storage(error) }
     }
 
-    /// Whether a commit of a file's present life stands at the position. Notes one of a life that is later than all
-    /// that is read.
+    /// Whether a commit of a file's present life stands at the position. Notes one of a later life that is no file's of
+    /// the log.
     private mutating func lookForCommit(of current: ReadableFile) -> Bool {
         guard case .valid(let header)? = window?.withBytes({ CommitHeader.read($0, at: 0, of: format) }),
             header.offset == position.offset
         else { return false }
-        hasBegunAnew = hasBegunAnew || header.fileSequence > newestSequence
+        hasBegunAnew =
+            hasBegunAnew || header.fileSequence > current.header.fileSequence && !isInLog(header.epoch)
         return header.epoch == current.header.epoch
     }
 

@@ -153,7 +153,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     public var tenants: [TenantStatus] {
         TenantStatus.joining(
             tenantsHere, placements.residences.map { ($0, try? dedicatedView(of: $0).get().tenantsHere) },
-            placements.accounts)
+            placements.accounts, registrations: registrations)
     }
     private var tenantsHere: [TenantStatus] {
         TenantStatus.all(in: recovered.state, files: recovered.files, segments: recovered.segments)
@@ -176,6 +176,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
 
     /// Subscribers, by name.
     public var subscribers: [TenantName] { recovered.state.subscribers }
+    /// Of each the number of its registration.
+    var registrations: [TenantName: UInt32] { recovered.state.registrations }
     /// The log's journal files, oldest first.
     public var journalFiles: [JournalFileStatus] { recovered.files.map(JournalFileStatus.init) }
 
@@ -224,6 +226,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 return segments.entry(of: tenant, above: sequence)?.name
             },
             floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) }, wants: wants, boundaries: boundaries,
+            isInLog: { epoch in contents.files.contains { $0.header.epoch == epoch } },
             mayBeReplaced: parent != nil, hasLeftByNow: { byNow.hasLeft($0.header) },
             erasedThrough: { byNow.erasedThrough($0, $1) })
         return RecordWalk(storage: storage, format: format, keys: keys, tenant: tenant, source: source)

@@ -52,9 +52,9 @@ struct JournalFileScanner {
     private(set) var framesNotOpened: UInt64 = 0
     /// The key of one of these is there and does not open it.
     private(set) var hasAnotherSecret = false
-    /// Highest file sequence number in a commit that stands in its place: above the log's own where the file was begun
-    /// anew and the write failed.
-    private(set) var latestSequence: UInt64 = 0
+    /// The life, by file sequence number, of the latest commit that stands in its place: later than the file's own where
+    /// the file was begun anew and the write failed.
+    private(set) var latestLife = JournalFileLife()
     /// Something whole that a newer version wrote: no damage, and not for this version to judge.
     private(set) var unsupported: FormatError?
     private let decompressor = LZ4FrameDecompressor()
@@ -94,7 +94,9 @@ struct JournalFileScanner {
                 markUnusable(claimsEpoch: claimed == epoch)
                 position += blockSize
             case .valid(let header):
-                if header.offset == offset { latestSequence = max(latestSequence, header.fileSequence) }
+                if header.offset == offset, header.fileSequence > latestLife.fileSequence {
+                    latestLife = JournalFileLife(fileSequence: header.fileSequence, epoch: header.epoch)
+                }
                 #if Simulation
                     let epoch = DeliberateBug.isActive(.ignoreEpochs) ? header.epoch : epoch
                     let fileSequence = DeliberateBug.isActive(.ignoreEpochs) ? header.fileSequence : fileSequence

@@ -60,7 +60,7 @@ struct RecoveryMachine {
         enter(link, index: index)
 
         var file = LiveFile(name: link.name, header: link.header, endOffset: link.header.commitsStart)
-        file.latestSequence = scanner.latestSequence
+        file.latestLife = scanner.latestLife
         if link.isHeaderLost, !link.isHeadWhole, index == 0 {
             damage(&file, link.header.commitsStart..<link.firstOffset, commits: nil, unreadable: unreadable)
             file.endOffset = link.firstOffset
@@ -312,7 +312,7 @@ struct RecoveryMachine {
         }
         // Who is not in a checkpoint has left.
         state.keepSubscribers(
-            Set(records.compactMap { if case .subscriber(let name, true) = $0 { name } else { nil } }))
+            Set(records.compactMap { if case .subscriber(let name, true, _) = $0 { name } else { nil } }))
         for record in records { state.apply(record, at: time) }
         knowsState = true
         hasCheckpoint = true

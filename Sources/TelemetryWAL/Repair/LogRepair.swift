@@ -159,7 +159,7 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
                 let root = try WriteAheadLogReader(
                     storage: logRoot, dedicated: nil, scope: .sinceCheckpoint, opensBodies: false, keyProvider: nil,
                     progress: nil, readsOthers: false)
-                try core.adoptSubscribers(root.subscribers, forgetsOthers: false)
+                try core.adoptSubscribers(root.registrations, forgetsOthers: false)
             }
             try core.prepareRepair(found: found, &report)
         }

@@ -34,6 +34,9 @@ package struct LogState: Sendable {
     /// Per subscriber, by the tenant's index: the sequence number through which it has everything. Tenants behind the
     /// array's end have 0.
     package private(set) var cursors: [TenantName: [UInt64]] = [:]
+    /// Per subscriber the number of its registration, 0 where that is not known. A journal that missed that a subscriber left
+    /// and came again has another one, and its cursors there are of before.
+    package private(set) var registrations: [TenantName: UInt32] = [:]
     /// The number that a tenant begins with who is not known: above 1 where damage may have swallowed tenants, whose
     /// numbers must not be given again.
     package private(set) var sequenceFloor: UInt64 = 1
@@ -186,8 +189,9 @@ package struct LogState: Sendable {
                 }
             }
             tenants[index].nextSequence = max(tenants[index].nextSequence, nextSequence)
-        case .subscriber(let name, let isRegistered):
+        case .subscriber(let name, let isRegistered, let registration):
             releaseBacklogs()
+            registrations[name] = isRegistered ? registration : nil
             if !isRegistered { cursors[name] = nil } else if cursors[name] == nil { cursors[name] = [] }
         case .checkpoint(_, _, _, let floor):
             raiseSequenceFloor(to: floor)
@@ -211,6 +215,7 @@ package struct LogState: Sendable {
     package mutating func keepSubscribers(_ names: Set<TenantName>) {
         releaseBacklogs()
         cursors = cursors.filter { names.contains($0.key) }
+        registrations = registrations.filter { names.contains($0.key) }
     }
 
     private static func raise(_ row: inout [UInt64], at index: Int, to sequence: UInt64) {
@@ -236,7 +241,9 @@ package struct LogState: Sendable {
             if DeliberateBug.isActive(.forgetTenantInCheckpoint), !states.isEmpty { states.removeLast() }
             if DeliberateBug.isActive(.forgetCursorsInCheckpoint) { rows = [] }
         #endif
-        let names = subscribers.map { ControlRecord.subscriber(name: $0, isRegistered: true) }
+        let names = subscribers.map {
+            ControlRecord.subscriber(name: $0, isRegistered: true, registration: registrations[$0] ?? 0)
+        }
         let head = ControlRecord.checkpoint(
             tenants: UInt64(states.count), cursors: UInt64(rows.count), subscribers: UInt64(names.count),
             sequenceFloor: sequenceFloor)

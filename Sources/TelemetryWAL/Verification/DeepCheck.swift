@@ -123,7 +123,8 @@ private struct DeepCheck<Storage: JournalStorage> {
         // Damage is told of elsewhere.
         file.isDelivered = true
         var cursor = JournalCursor(
-            storage: storage, format: reader.format, keys: reader.keys, files: [file], throughCommit: reader.lastCommit)
+            storage: storage, format: reader.format, keys: reader.keys, files: [file], throughCommit: reader.lastCommit,
+            isInLog: { _ in true })
         while true {
             let batches: [RecordBatch]
             do throws(WALError) {
