@@ -14,6 +14,8 @@ final class CommitRegistry {
         fileprivate(set) var hash: Int
         /// The disk broke its word about a part of it while it stood there.
         fileprivate(set) var wasSpoiled = false
+        /// Its write was done.
+        fileprivate var isWritten = false
         /// It was whole when an erasure began to overwrite a part of it, which may have failed since.
         fileprivate var isBeingRewritten = false
 
@@ -48,8 +50,13 @@ final class CommitRegistry {
     private(set) var commits: [Place] = []
     /// Frames of segments.
     private(set) var frames: [Place] = []
-    /// The highest commit that one whose write was done vouches for.
-    private(set) var vouchedByWritten: UInt64 = 0
+    /// The highest commit that one whose write was done vouches for, and that still stands. (One behind the log's end may
+    /// have been overwritten for an erasure.)
+    var vouchedByWritten: UInt64 {
+        guard let log else { return 0 }
+        return commits.lazy.filter { $0.isWritten && self.stands($0, log) }.compactMap(\.header?.durableThrough).max()
+            ?? 0
+    }
     private let decompressor = LZ4FrameDecompressor()
     let blockSize: Int
     /// As the log's `FORMAT` has it, which is written before any commit.
@@ -98,8 +105,7 @@ final class CommitRegistry {
                     inode: write.inode, range: range, header: header,
                     hash: Place.hash(write.bytes[position..<position + header.commitLength]))
                 commits.append(place)
-                let through = underWay[ObjectIdentifier(write)]?.through ?? 0
-                underWay[ObjectIdentifier(write)] = (write, max(through, header.durableThrough))
+                underWay[ObjectIdentifier(write), default: (write, [])].places.append(place)
                 note(place, bytes.extracting(position..<position + header.commitLength))
                 position += header.commitLength
             }
@@ -115,7 +121,7 @@ final class CommitRegistry {
     }
     // With the writes themselves, some of which never end well, so that none is taken for another.
     private var rewritten: [ObjectIdentifier: (write: SimulatedDisk.Write, places: [Place])] = [:]
-    private var underWay: [ObjectIdentifier: (write: SimulatedDisk.Write, through: UInt64)] = [:]
+    private var underWay: [ObjectIdentifier: (write: SimulatedDisk.Write, places: [Place])] = [:]
 
     /// Whether a commit's header is what it was.
     private func stands(_ place: Place, _ log: RootFormat) -> Bool {
@@ -161,9 +167,7 @@ final class CommitRegistry {
     /// A write was done as asked.
     func noteWritten(_ write: SimulatedDisk.Write) {
         if let log { noteRewritten(write, log) }
-        if let vouching = underWay.removeValue(forKey: ObjectIdentifier(write)) {
-            vouchedByWritten = max(vouchedByWritten, vouching.through)
-        }
+        for place in underWay.removeValue(forKey: ObjectIdentifier(write))?.places ?? [] { place.isWritten = true }
     }
 
     private func note(_ place: Place, _ bytes: RawSpan) {

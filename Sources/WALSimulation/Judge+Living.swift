@@ -3,8 +3,8 @@ import WALFormat
 /// What a look beside a living writer must show: less than a look at a log that nobody writes, for the last commits
 /// may be under way, and files leave the log meanwhile.
 extension Judge {
-    /// Records that a look begun now must show: owed, and in commits that others vouch for whose writes were done. (One
-    /// whose write failed may stand on the disk and vouch, but need not be part of the log.)
+    /// Records that a look begun now must show: owed, and in commits that others vouch for whose writes were done and which
+    /// still stand. (One whose write failed may stand on the disk and vouch, but need not be part of the log.)
     func promised() -> [Int] {
         let through = registry.vouchedByWritten
         return attempts.indices.filter { number in

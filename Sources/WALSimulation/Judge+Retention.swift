@@ -69,6 +69,8 @@ extension Judge {
         guard let age = policy(tenant.name).age, tenant.drops.keys.allSatisfy({ $0 == .age || $0 == .newest }) else {
             return
         }
+        // Damage may have taken what says that they went for an erasure.
+        if mediaFaults, erasureMarks[tenant.name] != nil { return }
         for attempt in attempts where attempt.tenant == tenant.name {
             guard let sequence = attempt.sequence, sequence <= tenant.droppedThrough,
                 sequence > tenant.erasure?.through ?? 0

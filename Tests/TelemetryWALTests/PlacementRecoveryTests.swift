@@ -160,6 +160,66 @@ import WALStorage
         #expect(isComplete(try WriteAheadLogReader(at: directory.path).tenants) == true)
     }
 
+    /// An erasure that is gone on with takes no number above its own, although a move that failed has left numbers behind in
+    /// the other journal that were given elsewhere since.
+    @Test func erasureGoneOnWithTakesNothingLater() throws {
+        var log = try open()
+        let other = TemporaryDirectory()
+        var secrets: [[UInt8]] = []
+        try log.register(subscriber: "collector")
+        // From the shared journal to a second and a third: of what the second one had, nobody lacks anything.
+        try fillWithSecrets(log, &secrets, count: 2)
+        try log.placeBlocking(moved, .dedicated(directory: other.path + "/own"))
+        try fillWithSecrets(log, &secrets, count: 2)
+        _ = try deliver(log, to: "collector")
+        try log.flushAcknowledgementsBlocking()
+        try log.placeBlocking(moved, .dedicated())
+        try fillWithSecrets(log, &secrets, count: 2)
+        try log.eraseBlocking(moved)
+        var ledger = Ledger()
+        try ledger.append(to: log, moved)
+        // It arrives in the shared journal and stays where it was.
+        plan.setReplace { $0.hasSuffix("PLACEMENTS") ? .noSpace : nil }
+        #expect(throws: WALError.self) { try log.placeBlocking(moved, .shared) }
+        plan.setReplace(nil)
+        try? log.closeBlocking()
+        for _ in 0..<2 {
+            log = try openPatiently(at: directory.path, options: options(), plan: plan)
+            #expect(log.tenants.first { $0.name == moved }?.erasure?.through == 6)
+            check(try read(log).records, ledger.records)
+            try ledger.append(to: log, moved)
+            try log.closeBlocking()
+        }
+        try checkView(ledger)
+    }
+
+    /// What stands in a segment's frame behind a tenant's first number in a journal is read, whatever is in front of it.
+    @Test func framesBeginInFrontOfAResidence() throws {
+        var log = try open()
+        try log.register(subscriber: "collector")
+        var ledger = Ledger()
+        try ledger.append(to: log, moved)
+        _ = try deliver(log, to: "collector")
+        try log.flushAcknowledgementsBlocking()
+        // Nothing comes to its own journal, and nobody lacks what was before.
+        try log.placeBlocking(moved, .dedicated())
+        try log.placeBlocking(moved, .shared)
+        try #require(log.residences(of: moved).map(\.firstSequence) == [5])
+        ledger.forget(Array(ledger.names))
+        log.unregister(subscriber: "collector")
+        try log.flushAcknowledgementsBlocking()
+        try ledger.append(to: log, moved)
+        try log.compactBlocking()
+        let entries = log.core.lock.withLock { log.core.segments.entries(of: moved) }
+        try #require(entries.contains { $0.covered.lowerBound < 5 && $0.covered.upperBound > 5 })
+        check(try read(log).records, ledger.records)
+        try log.closeBlocking()
+        try checkView(ledger)
+        log = try open()
+        check(try deliver(log, to: "late").records, ledger.records)
+        try log.closeBlocking()
+    }
+
     /// Who left and came again while a journal was away has nothing of what it had there.
     @Test(arguments: [false, true]) func cursorsOfAnEarlierRegistrationAreNone(isRepaired: Bool) throws {
         var ledger = Ledger()

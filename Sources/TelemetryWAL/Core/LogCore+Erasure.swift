@@ -36,8 +36,10 @@ extension LogCore {
     }
 
     /// Has an erasure durable, so that nobody is shown the records any more. Holds no lock. `endWaiting` is to follow.
-    /// `isHeld`: no byte is overwritten before `release`.
-    func beginErasure(of tenant: TenantName, isHeld: Bool = false) throws(WALError) -> BegunErasure {
+    /// `limit`: no number above it is erased. `isHeld`: no byte is overwritten before `release`.
+    func beginErasure(
+        of tenant: TenantName, through limit: UInt64 = .max, isHeld: Bool = false
+    ) throws(WALError) -> BegunErasure {
         lock.lock()
         guard let index = state.index(of: tenant) else {
             lock.unlock()
@@ -52,7 +54,9 @@ extension LogCore {
             if isHeld { heldErasures[index, default: 0] += 1 }
         }
         do throws(WALError) {
-            let report = try lock.withLock { () throws(WALError) in try decideErasure(of: tenant, index: index) }
+            let report = try lock.withLock { () throws(WALError) in 
+                try decideErasure(of: tenant, index: index, through: limit)
+            }
             var erasure = BegunErasure(
                 index: index, report: report, request: 0, isRepeated: false, isHeld: isHeld)
             if report.through == 0 { return erasure }
@@ -134,9 +138,11 @@ extension LogCore {
     }
 
     /// Has the erasure of what is durable of a tenant written before long. Under the lock.
-    private func decideErasure(of tenant: TenantName, index: Int) throws(WALError) -> ErasureReport {
+    private func decideErasure(
+        of tenant: TenantName, index: Int, through limit: UInt64
+    ) throws(WALError) -> ErasureReport {
         if let refusal { throw refusal }
-        let through = state.tenants[index].nextSequence - 1
+        let through = min(state.tenants[index].nextSequence - 1, limit)
         if isErased(through: through, tenant: index) {
             return ErasureReport(tenant: tenant, through: through, undelivered: 0)
         }

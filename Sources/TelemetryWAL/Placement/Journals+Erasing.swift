@@ -17,7 +17,9 @@ extension Journals {
             for (core, stay) in zip(cores, stays) where through > 0 && stay.first <= through {
                 let isToDo = core.lock.withLock { core.lacksErasure(of: tenant, through: through, last: stay.last) }
                 if !isToDo { continue }
-                do throws(WALError) { core.endWaiting(for: try core.beginErasure(of: tenant)) } catch {
+                do throws(WALError) {
+                    core.endWaiting(for: try core.beginErasure(of: tenant, through: through))
+                } catch {
                     options.logger.error(
                         "a tenant's erasure cannot be gone on with",
                         metadata: [
@@ -80,7 +82,10 @@ extension Journals {
             defer { for (core, erasure) in begun { core.release(erasure) } }
             for core in cores.filter({ $0 === present }) + cores.filter({ $0 !== present }) {
                 do throws(WALError) {
-                    begun.append((core, try core.beginErasure(of: tenant, isHeld: cores.count > 1)))
+                    // A journal that a move to it has failed may know of numbers that were given elsewhere since.
+                    let through = begun.first?.erasure.report.through ?? .max
+                    begun.append(
+                        (core, try core.beginErasure(of: tenant, through: through, isHeld: cores.count > 1)))
                 } catch {
                     if case .unknownTenant = error { continue }
                     throw error

@@ -209,9 +209,9 @@ final class RecordWalk<Storage: JournalStorage> {
             }
             open.frame += 1
             segment = open
-            if frame.lastSequence <= through || !wants(tenant, frame.firstSequence) { continue }
+            guard frame.lastSequence > through, let first = firstWanted(of: frame, of: tenant) else { continue }
             do throws(WALError) {
-                let batch = try open.file.batch(ofFrame: open.frame - 1, from: through + 1)
+                let batch = try open.file.batch(ofFrame: open.frame - 1, from: first)
                 given[tenant] = batch.sequences.upperBound
                 return batch
             } catch {
@@ -232,6 +232,14 @@ final class RecordWalk<Storage: JournalStorage> {
                 throw error
             }
         }
+    }
+
+    /// From which number on a frame's records are wanted behind those that were given; nil: none are. A frame may begin in
+    /// front of the tenant's first residence, with what nobody lacks.
+    private func firstWanted(of frame: SegmentIndex.Frame, of tenant: TenantName) -> UInt64? {
+        let first = max(through(tenant) + 1, frame.firstSequence)
+        if wants(tenant, first) { return first }
+        return source.boundaries(tenant).first { $0 > first && $0 <= frame.lastSequence && wants(tenant, $0) }
     }
 
     /// Tells of records that were lost before they came into a segment.
