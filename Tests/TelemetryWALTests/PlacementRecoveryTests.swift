@@ -142,6 +142,11 @@ import WALStorage
         plan.setWrite { path, _ in path.hasPrefix(others) ? .fails(.ioFailure) : nil }
         #expect(throws: WALError.self) { try log.eraseBlocking(moved) }
         func isComplete(_ tenants: [TenantStatus]) -> Bool? { tenants.first { $0.name == moved }?.erasure?.isComplete }
+        let core = try #require(isOwnAway ? log.core : log.journals.openCores(with: moved).last)
+        try wait("it is complete in the one that could") {
+            core.lock.withLock { core.state.index(of: moved).flatMap { core.state.tenants[$0].erasure?.isComplete } }
+                ?? false
+        }
         #expect(isComplete(log.tenants) == false)
         try? log.closeBlocking()
         plan.setWrite(nil)
