@@ -237,7 +237,11 @@ final class CommitRegistry {
                     ?? false
         }
         let looksTorn = isBehindDamage || (header.commitNumber > through && isPartlyErased(place))
-        return looksTorn && next.map { !$0.isIntact && $0.isInDamagedFile } ?? false
+        // What vouches for it may stand where the disk fails.
+        let hidesVouching =
+            place.range.upperBound < place.inode.content.count
+            && place.inode.isUnreadable(place.range.upperBound..<place.inode.content.count)
+        return looksTorn && (hidesVouching || next.map { !$0.isIntact && $0.isInDamagedFile } ?? false)
     }
 
     private func isPartlyErased(_ place: Place) -> Bool {

@@ -240,25 +240,13 @@ public final class History {
         }
     }
 
-    /// Whether the disk fails to read both headers of a journal file while no other one shows that it is the log's: what is
-    /// in it may be all that there is.
+    /// Whether the disk fails to read both headers of a journal file, which may be all that there is of the log.
     private var hasUnreadableHeaders: Bool {
         let blockSize = judge.registry.blockSize
-        let files = disk.entries.filter { $0.key.hasPrefix(Self.root + "/journal/") && $0.key.hasSuffix(".journal") }
-        func fails(_ inode: SimulatedDisk.Inode) -> Bool {
-            inode.isUnreadable(0..<blockSize) && inode.isUnreadable(blockSize..<2 * blockSize)
+        return disk.entries.contains { path, inode in
+            path.hasPrefix(Self.root + "/journal/") && path.hasSuffix(".journal")
+                && inode.isUnreadable(0..<blockSize) && inode.isUnreadable(blockSize..<2 * blockSize)
         }
-        let isAnyShown = files.values.contains { inode in
-            !fails(inode)
-                && inode.content.withUnsafeBytes { bytes in
-                    [0, blockSize].contains { base in
-                        let header = try? JournalFileHeader.decode(
-                            RawSpan(_unsafeBytes: bytes), at: base, blockSize: blockSize)
-                        return (header?.fileSequence ?? 0) > 0
-                    }
-                }
-        }
-        return !isAnyShown && files.values.contains(where: fails)
     }
 
     private var mediaFaultsHappened: Bool {

@@ -138,6 +138,27 @@ import WALStorage
         try again.closeBlocking()
     }
 
+    /// What looks torn in front of blocks that the device fails to read may have been acknowledged: that is told, and no number
+    /// is given again.
+    @Test func tornCommitInFrontOfUnreadableBlocks() throws {
+        let log = try StandardLog(at: directory.path, closing: false)
+        var file = log.files[2]
+        let place = try #require(file.commits.indices.dropLast().last { !file.commits[$0].records.isEmpty })
+        let hit = file.commits[place]
+        file.flip(at: hit.body(hit.frames[0]).upperBound - 1)
+        try file.save()
+        let plan = FaultPlan()
+        let behind = UInt64(hit.range.upperBound)..<UInt64(file.commits.last!.range.upperBound)
+        plan.setRead { [path = file.path] in $0 == path && $1.overlaps(behind) }
+        let opened = try openPatiently(at: directory.path, plan: plan)
+        #expect(opened.recoveryReport.hasLoss)
+        #expect(opened.recoveryReport.findings.map(\.what) == [.rangeUnreadable])
+        for (tenant, highest) in log.ledger.highest {
+            #expect(try opened.appendBlocking(numberedRecord(1), tenant: tenant).sequence > highest)
+        }
+        try opened.closeBlocking()
+    }
+
     /// A file that had left the log was begun anew, and the write failed in parts: nobody subscribes any more, yet what
     /// it held is no loss. `isNumberTaken`: another file was begun since, and has the number that the failed life had.
     @Test(arguments: [false, true]) func fileBegunAnewInPartsIsNoLoss(isNumberTaken: Bool) throws {

@@ -375,6 +375,8 @@ struct RecoveryMachine {
             case .unusable: continue
             }
         }
+        // What vouches for it may stand where the device fails.
+        if unreadable.contains(where: { $0.upperBound > offset }) { end = max(end, file.header.capacity) }
         markTorn(&file, offset..<end, unreadable: unreadable)
         return true
     }
