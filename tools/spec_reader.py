@@ -14,7 +14,7 @@ MAX_COMMIT, MIN_FILE, MAX_FILE, PROOF_LENGTH = 48 << 20, 256 << 10, 16 << 30, 4 
 KINDS, CONTROL, CHECKPOINT_FLAG = {1: "span", 2: "log", 3: "metric", 4: "opaque"}, 0x80, 1
 CURSOR, CHECKPOINT, TENANT, WATERMARK, SUBSCRIBER, DROPPED, ERASURE = range(0x81, 0x88)
 # Of each control record, as far as it is of use: its number, of drops two counts, lengths of the names behind it.
-LAYOUT = dict(zip(range(0x81, 0x88), ("<QHH4x", "<24xQ", "<QH6x", "<Q", "<BxH4x", "<QQQ18xH4x", "<Q10xH4x")))
+LAYOUT = dict(zip(range(0x81, 0x88), ("<QHH4x", "<24xQ", "<QH6x", "<Q", "<BxHI", "<QQQ18xH4x", "<Q10xH4x")))
 HEADER, COMMIT = struct.Struct("<16x16sQQQI12xQQQQQI4xQQQ"), struct.Struct("<8sIIQQQQQQ8xIIIIII")
 FRAME, RECORD, COMMIT_MAGIC = struct.Struct("<IHBBQIIII16xQH6x"), struct.Struct("<IB3sQ"), b"TWALCMT1"
 Header = namedtuple("Header", "log epoch sequence capacity block first oldest prev_epoch prev_end prev_last "
@@ -125,6 +125,7 @@ def parse_control(kind, payload):
         refuse(f"a control record has the unknown kind {kind}, or cause: a newer writer's")
     number, *lengths = values = struct.unpack_from(LAYOUT[kind], payload)
     at, lengths = struct.calcsize(LAYOUT[kind]), lengths[2:] if kind == DROPPED else lengths
+    number += lengths.pop() << 8 if kind == SUBSCRIBER else 0  # the registration's
     require(max(values) <= MAX_NUMBER)
     return kind, number, [parse_name(payload, at + sum(lengths[:n]), length) for n, length in enumerate(lengths)]
 
@@ -156,7 +157,8 @@ class JournalFile:
         found, at, limit = [], self.start, min(len(self.data), self.header.capacity)
         while at + self.block <= limit:
             commit = attempt(parse_commit, self.data, at, self.block, self.log)
-            self.latest = max(self.latest, commit[4:2:-1] if commit and commit[4] > self.header.sequence else (0, 0))
+            is_later = commit and commit.sequence > max(self.latest[0], self.header.sequence)
+            self.latest = commit[4:2:-1] if is_later else self.latest
             is_own = commit and commit[3:5] == self.header[1:3] and commit.end <= limit
             found += [(commit, attempt(parse_frames, self.data, commit, self.log))] if is_own else []
             at = commit.end if is_own else at + self.block
@@ -178,10 +180,12 @@ class Recovery:
         for file, behind in zip(self.files, self.files[1:] + [None]):
             self.walk(file, behind)
         self.tenants |= {name: max(self.tenants.get(name, self.floor), segmented[name] + 1) for name in segmented}
-        lives, self.accepted = ([file.header[at] for file in self.files if file.is_accepted] for at in (1, 2))
+        self.accepted = [file.header.sequence for file in self.files if file.is_accepted]
+        lives = {file.header.sequence: file.header.epoch for file in self.files if file.is_accepted}
         excused = [file.missing for place, file in enumerate(self.files) if self.is_delivered(place)]  # no loss
         excused += [file.header.sequence for place, file in enumerate(self.files) if file.holds_loss and (
-            self.is_delivered(place + 1) or lives and file.latest[1] not in [0, *lives])]
+            self.is_delivered(place + 1) or file.latest[0] > max(self.accepted, default=MAX_NUMBER)
+            or lives.get(file.latest[0], file.latest[1]) != file.latest[1])]
         self.findings = [found for found in self.findings if not found["loss"] or found["fileSequence"] not in excused]
 
     def report(self, case, file, first, end, number=None):
@@ -250,13 +254,10 @@ class Recovery:
     def walk(self, file, behind):
         """Walks a file of the chain. `behind`: the file after it."""
         head, first, seal, bound = file.header, file.stand_in, None, 0
-        if file.missing:
-            self.report("fileMissing", file, 0, head.capacity, file.missing)
+        file.missing and self.report("fileMissing", file, 0, head.capacity, file.missing)
         self.chain, self.expected = (None, self.expected) if first else (head.prev_checksum, head.first)
-        if first:  # what is missing at its head is what follows the file before
-            self.report("headerLost", file, 0, file.start)
-        if first and file is self.files[0] and first.offset > file.start:
-            self.skip(file, first.offset, first.number)
+        first and self.report("headerLost", file, 0, file.start)  # what is missing at its head follows the file before
+        first and file is self.files[0] and first.offset > file.start and self.skip(file, first.offset, first.number)
         self.records, self.floor = max(self.records, head.before), max(self.floor, head.floor)
         if behind and behind.header.prev_sequence == head.sequence:
             seal, bound = behind.header, behind.header.prev_last
@@ -272,24 +273,22 @@ class Recovery:
                     parts and commit.number == self.expected and self.chain not in (None, commit.previous)):
                 continue  # passed over; the latter is chainBroken
             torn = commit.number > vouched and (not parts or any(frame.records is None for frame in parts))
-            if self.expected <= vouched and self.expected < commit.number and (parts or torn):
-                self.skip(file, commit.offset, commit.number)
+            is_between = self.expected <= vouched and self.expected < commit.number and (parts or torn)
+            is_between and self.skip(file, commit.offset, commit.number)
             if torn or vouched < self.expected < commit.number:
                 break  # tornTail
             self.accept(file, commit, parts) if parts else self.skip(file, commit.end, commit.number+1, commit.checksum)
         if self.expected <= vouched:
             self.skip(file, max(seal.prev_end if seal else head.capacity, file.end + file.block), vouched + 1)
-        if len(file.data) < head.capacity:
-            self.report("fileTruncated", file, len(file.data), head.capacity)
+        len(file.data) < head.capacity and self.report("fileTruncated", file, len(file.data), head.capacity)
 
     def accept(self, file, commit, frames):
         """Takes a commit's records and state."""
         self.records, head = max(self.records, commit.before), file.header
         control = [frame.records for frame in frames if not frame.tenant]
         is_checkpoint = commit.flags & CHECKPOINT_FLAG and None not in control
-        if None in control:
-            self.report("frameDamaged", file, commit.offset, commit.end)
-            self.is_damaged = True
+        None in control and self.report("frameDamaged", file, commit.offset, commit.end)
+        self.is_damaged |= None in control
         self.cursors = {} if is_checkpoint else self.cursors
         for kind, number, names in (record for records in control for record in records or ()):
             self.apply(file, kind, number, *names, is_checkpoint=is_checkpoint)
@@ -322,13 +321,14 @@ class Recovery:
             for numbers in [self.dropped, self.erased][:kind - DROPPED + 1]:
                 numbers[name] = max(number, numbers.get(name, 0))
         elif kind == SUBSCRIBER:
-            self.cursors.setdefault(name, {}) if number == 1 else self.cursors.pop(name, None)
+            row = self.cursors.pop(name, {})  # with the number of the registration under None
+            row = {} if 0 < row.get(None, 0) != number >> 8 > 0 else row
+            self.cursors |= {name: row | {None: number >> 8}} if number & 255 == 1 else {}
 
     def advance(self, file, offset, tenant, first, following):
         """Moves a tenant's next number. Numbers that jump belong to the damage before them, or else are a finding."""
         known = self.tenants.get(tenant, self.floor)
-        if first > known and self.is_known and not self.is_damaged:
-            self.report("sequenceGap", file, offset, offset)
+        first > known and self.is_known and not self.is_damaged and self.report("sequenceGap", file, offset, offset)
         self.named += max(0, following - known)
         self.tenants[tenant] = max(known, following)
 

@@ -15,10 +15,13 @@ func checkCursorState(_ input: FuzzInput) throws(FuzzViolation) {
             try checkProgress(from: before, to: state, by: record)
         }
         try checkCheckpoint(of: state)
-        // As a checkpoint does: who is not in it has left.
-        let kept = Set(state.subscribers.prefix(state.subscribers.count / 2))
-        state.keepSubscribers(kept)
-        try require(Set(state.subscribers) == kept, "only those who are kept stay")
+        // As a checkpoint does: who is not in it has left, and cursors are as it has them.
+        let again = state.checkpoint()
+        let before = state
+        state.forgetSubscribers()
+        try require(state.subscribers.isEmpty && state.tenants.count == before.tenants.count, "nobody stays subscribed")
+        for record in again { state.apply(record) }
+        try require(state.subscribers == before.subscribers, "a checkpoint brings all subscribers back")
         try checkCheckpoint(of: state)
     }
 }
@@ -40,6 +43,14 @@ private func checkProgress(from before: LogState, to after: LogState, by record:
             continue
         }
         try require(after.subscribers.contains(subscriber), "a subscriber stays until it is removed")
+        if case .subscriber(subscriber, true, let registration) = record, registration != 0,
+            before.registrations[subscriber] ?? 0 != 0, registration != before.registrations[subscriber]
+        {
+            try require(
+                before.tenants.indices.allSatisfy { after.acknowledgedThrough(subscriber, tenant: $0) == 0 },
+                "another registration has no cursors")
+            continue
+        }
         for index in before.tenants.indices {
             let (old, new) = (
                 before.acknowledgedThrough(subscriber, tenant: index),

@@ -41,6 +41,7 @@ public struct TenantStatus: Sendable {
             guard let own = parts.removeValue(forKey: name) else { return inShared[name] }
             var statuses: [Part] = []
             var unavailable: [UInt64] = []
+            let first = own.map(\.residence.firstSequence).min() ?? 1
             for (residence, status) in own {
                 if residence.home != .shared, status == nil { unavailable.append(residence.firstSequence) }
                 let status =
@@ -48,8 +49,8 @@ public struct TenantStatus: Sendable {
                 if let status { statuses.append(Part(residence: residence, status: status)) }
             }
             return joined(
-                statuses, beside: inShared[name], accounts[name] ?? [], unavailableFrom: unavailable.min(),
-                registrations)
+                statuses, beside: inShared[name], from: first, accounts[name] ?? [],
+                unavailableFrom: unavailable.min(), registrations)
         }
     }
 
@@ -61,10 +62,11 @@ public struct TenantStatus: Sendable {
     }
 
     /// What a tenant has in several residences, in their order. A journal that is there twice has one status.
-    /// `shared`: what is told of it in the shared journal, where its records may have been before all residences.
+    /// `shared`: what is told of it in the shared journal, where its records may have been before all residences, the first of
+    /// which begins at `first`.
     /// `unavailableFrom`: from which number on records may be where nobody can look.
     private static func joined(
-        _ parts: [Part], beside shared: TenantStatus?, _ accounts: [PlacementTable.Account],
+        _ parts: [Part], beside shared: TenantStatus?, from first: UInt64, _ accounts: [PlacementTable.Account],
         unavailableFrom: UInt64?, _ registrations: [TenantName: UInt32]
     ) -> TenantStatus? {
         // Its own journals cannot be used: there is what the shared one says.
@@ -105,7 +107,7 @@ public struct TenantStatus: Sendable {
             }
             let isMissing =
                 parts.enumerated().contains { $1.first <= latest.through && lacks($1.status, end($0)) }
-                || others.contains { lacks($0, min($0.nextSequence, parts[0].first) - 1) }
+                || others.contains { lacks($0, min($0.nextSequence, first) - 1) }
                 || unavailableFrom.map { $0 <= latest.through } ?? false
             return TenantErasure(
                 through: latest.through, requested: latest.requested,

@@ -241,7 +241,8 @@ final class CommitRegistry {
         let hidesVouching =
             place.range.upperBound < place.inode.content.count
             && place.inode.isUnreadable(place.range.upperBound..<place.inode.content.count)
-        return looksTorn && (hidesVouching || next.map { !$0.isIntact && $0.isInDamagedFile } ?? false)
+        guard let next else { return looksTorn && hidesVouching }
+        return looksTorn && !next.isIntact && (next.isInDamagedFile || hidesVouching)
     }
 
     private func isPartlyErased(_ place: Place) -> Bool {

@@ -235,18 +235,26 @@ public final class History {
                 $0 != .slowWrite && ($0 != .noSpace || !hadJournal)
                     && kernel.plan.happened($0) > faults.happened($0)
             }
-            if !isExcused, !hasUnreadableHeaders { judge.fail("the log does not open: \(error)") }
+            if !isExcused, !hasUnreadableHeaders(error) { judge.fail("the log does not open: \(error)") }
             return nil
         }
     }
 
-    /// Whether the disk fails to read both headers of a journal file, which may be all that there is of the log.
-    private var hasUnreadableHeaders: Bool {
+    /// Whether the log is refused because the disk fails to read both headers of a journal file, and rightly so: nothing
+    /// that is owed stands in any other.
+    private func hasUnreadableHeaders(_ error: WALError) -> Bool {
+        guard case .damaged(_, 0, let reason) = error, reason.contains("fails to read its header") else { return false }
         let blockSize = judge.registry.blockSize
-        return disk.entries.contains { path, inode in
-            path.hasPrefix(Self.root + "/journal/") && path.hasSuffix(".journal")
-                && inode.isUnreadable(0..<blockSize) && inode.isUnreadable(blockSize..<2 * blockSize)
+        func isUnreadable(_ inode: SimulatedDisk.Inode) -> Bool {
+            inode.isUnreadable(0..<blockSize) && inode.isUnreadable(blockSize..<2 * blockSize)
         }
+        let isAnyElsewhere = judge.owedPlaces.contains { place in
+            place.isIntact && place.inode.path.hasPrefix(Self.root + "/journal/") && !isUnreadable(place.inode)
+        }
+        return !isAnyElsewhere
+            && disk.entries.contains { path, inode in
+                path.hasPrefix(Self.root + "/journal/") && path.hasSuffix(".journal") && isUnreadable(inode)
+            }
     }
 
     private var mediaFaultsHappened: Bool {

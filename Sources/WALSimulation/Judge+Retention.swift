@@ -16,6 +16,9 @@ extension Judge {
     ) {
         noteMediaFaults()
         seen.dropped = Dictionary(uniqueKeysWithValues: tenants.map { ($0.name, $0.droppedThrough) })
+        for (name, through) in kept.dropped where through > 0 && seen.dropped[name] == nil && !mediaFaults {
+            fail("\(name)'s drops are gone, which were at \(through)")
+        }
         for tenant in tenants {
             let through = tenant.droppedThrough
             let name = tenant.name

@@ -384,6 +384,11 @@ final class Judge {
     /// A repair has told of losses of which it can't be told whose they were, and from then on nobody else does.
     var repairHasTold = false
 
+    /// Where owed records stand.
+    var owedPlaces: [CommitRegistry.Place] {
+        attempts.indices.lazy.filter { self.attempts[$0].state == .owed }.compactMap { self.registry.place(of: $0) }
+    }
+
     /// What the last view has shown is durable.
     func keepSeen() { kept = seen }
 

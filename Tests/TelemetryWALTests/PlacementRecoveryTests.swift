@@ -198,6 +198,79 @@ import WALStorage
         try checkView(ledger)
     }
 
+    /// What was erased in a journal that was removed since is erased in the others, too, whatever numbers a failed move has
+    /// left there.
+    @Test func erasureInARemovedJournalIsComplete() throws {
+        var log = try open()
+        let other = TemporaryDirectory()
+        var secrets: [[UInt8]] = []
+        try log.register(subscriber: "collector")
+        try fillWithSecrets(log, &secrets, count: 2)
+        try log.placeBlocking(moved, .dedicated(directory: other.path + "/own"))
+        try fillWithSecrets(log, &secrets, count: 2)
+        try log.eraseBlocking(moved)
+        try log.placeBlocking(moved, .dedicated())
+        var ledger = Ledger()
+        try ledger.append(to: log, moved)
+        try log.closeBlocking()
+        log = try open()
+        try #require(log.residences(of: moved).map(\.firstSequence) == [5])
+        plan.setReplace { $0.hasSuffix("PLACEMENTS") ? .noSpace : nil }
+        #expect(throws: WALError.self) { try log.placeBlocking(moved, .shared) }
+        plan.setReplace(nil)
+        try? log.closeBlocking()
+        log = try openPatiently(at: directory.path, options: options(), plan: plan)
+        try wait("it is complete again") { log.tenants.first { $0.name == moved }?.erasure?.isComplete == true }
+        #expect(log.tenants.first { $0.name == moved }?.erasure?.through == 4)
+        check(try read(log).records, ledger.records)
+        try log.closeBlocking()
+    }
+
+    /// Cursors of an earlier registration do not move with a tenant.
+    @Test func cursorsOfAnEarlierRegistrationStayBehind() throws {
+        let log = try open()
+        try log.register(subscriber: "collector")
+        try log.placeBlocking(moved, .dedicated())
+        var ledger = Ledger()
+        for _ in 0..<3 { try ledger.append(to: log, moved) }
+        // As where nobody could tell the journal that it left and came again.
+        let core = try #require(log.journals.openCores(with: moved).last)
+        core.lock.withLock {
+            core.state.apply(.subscriber(name: "collector", isRegistered: true, registration: 77))
+            core.state.apply(.cursor(subscriber: "collector", tenant: moved, acknowledgedThrough: 8))
+        }
+        try log.placeBlocking(moved, .shared)
+        #expect(log.tenants.first { $0.name == moved }?.acknowledgedThrough["collector"] == 0)
+        check(try deliver(log, to: "collector").records, ledger.records)
+        try log.closeBlocking()
+    }
+
+    /// Where damage took the word that somebody subscribes from the shared journal only, it is who it was.
+    @Test func whoWasLostInTheSharedJournalKeepsItsCursors() throws {
+        var log = try open()
+        try log.placeBlocking(moved, .dedicated())
+        var ledger = Ledger()
+        try ledger.append(to: log, "alpha")
+        try log.register(subscriber: "collector")
+        try log.flushAcknowledgementsBlocking()
+        for _ in 0..<2 { try ledger.append(to: log, moved) }
+        log.acknowledge(through: 8, of: moved, subscriber: "collector")
+        try log.flushAcknowledgementsBlocking()
+        for _ in 0..<3 { try ledger.append(to: log, "alpha") }
+        try log.closeBlocking()
+        var file = try #require(try JournalImage.live(in: directory.path).last)
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: file.path))
+        let hit = try #require(
+            file.commits.first { bytes[$0.range].range(of: Data("collector".utf8)) != nil })
+        file.zero(hit.range)
+        try file.save()
+        log = try openPatiently(at: directory.path, options: options(), plan: plan)
+        try #require(!log.subscribers.contains("collector"))
+        try log.register(subscriber: "collector")
+        #expect(log.tenants.first { $0.name == moved }?.acknowledgedThrough["collector"] == 8)
+        try log.closeBlocking()
+    }
+
     /// What stands in a segment's frame behind a tenant's first number in a journal is read, whatever is in front of it.
     @Test func framesBeginInFrontOfAResidence() throws {
         var log = try open()

@@ -169,6 +169,41 @@ import WALStorage
         #expect(JournalFileName.number(of: name) == nil)
     }
 
+    /// Who is registered under another number has left in between, whether or not that can be read.
+    @Test(arguments: [(1, 2, 0), (1, 1, 5), (0, 2, 5), (1, 0, 5)] as [(UInt32, UInt32, UInt64)])
+    func anotherRegistrationHasNoCursors(first: UInt32, second: UInt32, cursor: UInt64) {
+        var state = LogState()
+        state.apply(.subscriber(name: "s", isRegistered: true, registration: first))
+        state.apply(.cursor(subscriber: "s", tenant: "a", acknowledgedThrough: 5))
+        state.apply(.subscriber(name: "s", isRegistered: true, registration: second))
+        #expect(state.acknowledgedThrough("s", tenant: 0) == cursor)
+        #expect(state.registrations == ["s": second])
+        // A whole checkpoint has all cursors that there are.
+        state.apply(.cursor(subscriber: "s", tenant: "a", acknowledgedThrough: 9))
+        state.forgetSubscribers()
+        #expect(state.subscribers.isEmpty && state.registrations.isEmpty)
+        state.apply(.subscriber(name: "s", isRegistered: true, registration: second))
+        #expect(state.acknowledgedThrough("s", tenant: 0) == 0)
+    }
+
+    /// A file had left if the life that its commits tell of came to nothing and its number was given again, or was not yet.
+    @Test(arguments: [(9, 7, false), (11, 7, true), (10, 7, true), (10, 10, false), (5, 7, false), (4, 7, false)])
+    func tornBeginningsAreToldByTheirNumbers(sequence: UInt64, epoch: UInt64, isTorn: Bool) {
+        var generator = SystemRandomNumberGenerator()
+        let log = LogIdentifier(using: &generator)
+        let files = [5, 8, 10].map { (sequence: UInt64) in
+            LiveFile(
+                name: "",
+                header: JournalFileHeader(
+                    logIdentifier: log, epoch: sequence, fileSequence: sequence, capacity: 1 << 20,
+                    blockSize: 4096, created: 0, firstCommit: 1, oldestLiveFileSequence: 5, previous: .init(),
+                    recordsBefore: 0, sequenceFloor: 1), endOffset: 8192)
+        }
+        let life = JournalFileLife(fileSequence: sequence, epoch: epoch)
+        #expect(life.isTornBeginning(in: 5, of: files) == isTorn)
+        #expect(!life.isTornBeginning(in: 5, of: []))
+    }
+
     @Test func cursorsMoveForwardOnlyAndACheckpointIsTheWholeState() {
         var state = LogState()
         state.apply(.cursor(subscriber: "s", tenant: "a", acknowledgedThrough: 5))

@@ -171,7 +171,7 @@ extension LogCore {
         var cursor = JournalCursor(
             storage: storage, format: format, keys: FrameKeys(options.keyProvider),
             files: [readable(file, range: range, next: next)], throughCommit: .max,
-            isInLog: { [self] in isInLog(epoch: $0) }, isGentle: true,
+            isTornBeginning: { [self] in isTornBeginning($0, in: $1) }, isGentle: true,
             hasLeft: { [self] readable in
                 lock.withLock { !files.contains { $0.sequence == readable.header.fileSequence } }
             },

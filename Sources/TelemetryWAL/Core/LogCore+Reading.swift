@@ -18,7 +18,7 @@ extension LogCore {
                     state.index(of: tenant).map { wantedBehind(subscriber, tenant: $0) } ?? 0
                 }
             },
-            isInLog: { [self] in isInLog(epoch: $0) },
+            isTornBeginning: { [self] in isTornBeginning($0, in: $1) },
             hasLeft: { [self] readable in
                 lock.withLock {
                     !files.contains {
@@ -29,8 +29,10 @@ extension LogCore {
             erasedThrough: { [self] (tenant, _) in lock.withLock { state.erasedThrough(of: tenant) } })
     }
 
-    /// Whether a life is that of a file of the log.
-    func isInLog(epoch: UInt64) -> Bool { lock.withLock { files.contains { $0.header.epoch == epoch } } }
+    /// Whether a life in a file shows that the file had left before the log was opened.
+    func isTornBeginning(_ life: JournalFileLife, in sequence: UInt64) -> Bool {
+        lock.withLock { life.isTornBeginning(in: sequence, of: files) }
+    }
 
     /// What there is behind a place in the journal, and in segments that came since a generation of them. Under the
     /// lock.
@@ -144,7 +146,9 @@ extension LogCore {
     /// Makes a subscriber known, so that it holds back what it has not acknowledged. `registration`: the number of that in
     /// another journal of the log; nil: there is none. Under the lock.
     func register(_ subscriber: TenantName, registration: UInt32? = nil) throws(WALError) {
-        if let registration, registration != 0, state.registrations[subscriber] ?? registration != registration {
+        if let registration, registration != 0, let known = state.registrations[subscriber], known != 0,
+            known != registration
+        {
             // It has left in between, and has nothing of what it had.
             unregister(subscriber)
         }

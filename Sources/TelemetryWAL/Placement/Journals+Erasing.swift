@@ -10,10 +10,12 @@ extension Journals {
         for tenant in residencesByTenant.keys.sorted() {
             let cores = openCores(with: tenant)
             let stays = cores.map { stay(of: tenant, in: $0) }
-            let through =
-                zip(cores, stays).map { core, stay in
-                    min(stay.last, core.lock.withLock { core.state.erasedThrough(of: tenant) })
-                }.max() ?? 0
+            let here = zip(cores, stays).map { core, stay in
+                min(stay.last, core.lock.withLock { core.state.erasedThrough(of: tenant) })
+            }
+            // Those of journals that were removed, too.
+            let elsewhere = table.accounts.filter { $0.tenant == tenant && $0.cause == nil }.map(\.through)
+            let through = (here + elsewhere).max() ?? 0
             for (core, stay) in zip(cores, stays) where through > 0 && stay.first <= through {
                 let isToDo = core.lock.withLock { core.lacksErasure(of: tenant, through: through, last: stay.last) }
                 if !isToDo { continue }

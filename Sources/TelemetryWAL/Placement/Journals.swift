@@ -168,11 +168,22 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     /// Whoever has a record has all before it, in whatever journal that was noted.
     func joinCursors(of tenant: TenantName, in cores: [LogCore<Storage>]) {
         guard cores.count > 1 else { return }
+        let registrations = shared.lock.withLock { shared.state.registrations }
+        // Where somebody is known by an earlier registration, what is noted there is of before.
+        func isPresent(_ subscriber: TenantName, in core: LogCore<Storage>) -> Bool {
+            let (here, there) = (core.state.registrations[subscriber] ?? 0, registrations[subscriber] ?? 0)
+            return here == there || here == 0 || there == 0
+        }
         var through: [TenantName: UInt64] = [:]
-        for core in cores { through.merge(core.cursors(of: tenant)) { max($0, $1) } }
+        for core in cores {
+            let cursors = core.cursors(of: tenant)
+            let present = core.lock.withLock { cursors.filter { isPresent($0.key, in: core) } }
+            through.merge(present) { max($0, $1) }
+        }
         for core in cores {
             core.lock.withLock {
-                for (subscriber, sequence) in through.sorted(by: { $0.key < $1.key }) {
+                for (subscriber, sequence) in through.sorted(by: { $0.key < $1.key })
+                where isPresent(subscriber, in: core) {
                     core.acknowledge(subscriber, tenant: tenant, through: sequence)
                 }
             }
@@ -285,11 +296,14 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     func register(_ subscriber: TenantName) throws(WALError) {
         try subscribersLock.withLock { () throws(WALError) in
             // The shared one first: a journal that comes meanwhile takes its subscribers from there.
+            let others = all.dropFirst()
+            // Where damage may have taken it from the shared journal only, it is the same one.
+            let known = others.lazy.compactMap { core in core.lock.withLock { core.state.registrations[subscriber] } }
+                .first { $0 != 0 }
             let registration = try shared.lock.withLock { () throws(WALError) in
-                try shared.register(subscriber)
+                try shared.register(subscriber, registration: shared.mayLackSubscribers ? known : nil)
                 return shared.state.registrations[subscriber]
             }
-            let others = all.dropFirst()
             if others.isEmpty { return }
             try settleSubscribers()
             for core in others {

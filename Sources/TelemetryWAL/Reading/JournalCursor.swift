@@ -38,8 +38,9 @@ struct JournalCursor<Storage: JournalStorage> {
     /// Tells whether a file has left the log, where the log is this process's own; else the file's header tells. Asked
     /// only when a file is not as expected, and after it was read: one that is still there then was there before.
     private let hasLeft: ((ReadableFile) -> Bool)?
-    /// Whether a life is that of a file of the log. A commit of one that is, in another file, was put there by the device.
-    private let isInLog: (_ epoch: UInt64) -> Bool
+    /// Whether a life in a file shows that the file has left: see `JournalFileLife`. Any other commit was put there by the
+    /// device.
+    private let isTornBeginning: (_ life: JournalFileLife, _ fileSequence: UInt64) -> Bool
     /// Tells the same of another process's log. Asked where the file's header does not tell, after it was read.
     private let hasLeftByNow: ((ReadableFile) -> Bool)?
     /// Reads little at a time and nothing ahead: others' I/O hardly waits, and nothing is read in vain by who stops soon.
@@ -74,12 +75,13 @@ struct JournalCursor<Storage: JournalStorage> {
 
     init(
         storage: Storage, format: RootFormat, keys: FrameKeys, files: [ReadableFile], throughCommit: UInt64,
-        isInLog: @escaping (_ epoch: UInt64) -> Bool, isGentle: Bool = false, mayBeReplaced: Bool = false,
+        isTornBeginning: @escaping (JournalFileLife, UInt64) -> Bool, isGentle: Bool = false,
+        mayBeReplaced: Bool = false,
         hasLeft: ((ReadableFile) -> Bool)? = nil,
         hasLeftByNow: ((ReadableFile) -> Bool)? = nil,
         erasedThrough: ((_ tenant: TenantName, _ last: UInt64) -> UInt64)? = nil
     ) {
-        self.isInLog = isInLog
+        self.isTornBeginning = isTornBeginning
         self.hasLeft = hasLeft
         self.hasLeftByNow = hasLeftByNow
         self.erasedThrough = erasedThrough
@@ -386,14 +388,13 @@ struct JournalCursor<Storage: JournalStorage> {
         } catch { throw .storage(error) }
     }
 
-    /// Whether a commit of a file's present life stands at the position. Notes one of a later life that is no file's of
-    /// the log.
+    /// Whether a commit of a file's present life stands at the position. Notes one of a life whose beginning was torn.
     private mutating func lookForCommit(of current: ReadableFile) -> Bool {
         guard case .valid(let header)? = window?.withBytes({ CommitHeader.read($0, at: 0, of: format) }),
             header.offset == position.offset
         else { return false }
-        hasBegunAnew =
-            hasBegunAnew || header.fileSequence > current.header.fileSequence && !isInLog(header.epoch)
+        let life = JournalFileLife(fileSequence: header.fileSequence, epoch: header.epoch)
+        hasBegunAnew = hasBegunAnew || isTornBeginning(life, current.header.fileSequence)
         return header.epoch == current.header.epoch
     }
 

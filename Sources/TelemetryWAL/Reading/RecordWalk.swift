@@ -31,7 +31,7 @@ struct WalkSource<Storage: JournalStorage> {
     /// Where a tenant's numbers go on elsewhere: a range of lost ones is looked at in the pieces between.
     var boundaries: (TenantName) -> [UInt64] = { _ in [] }
     /// See `JournalCursor`.
-    var isInLog: (_ epoch: UInt64) -> Bool
+    var isTornBeginning: (_ life: JournalFileLife, _ fileSequence: UInt64) -> Bool
     /// See `JournalCursor`.
     var mayBeReplaced = false
     /// See `JournalCursor`.
@@ -87,7 +87,7 @@ final class RecordWalk<Storage: JournalStorage> {
         self.source = source
         cursor = JournalCursor(
             storage: storage, format: format, keys: keys, files: [], throughCommit: 0,
-            isInLog: source.isInLog, mayBeReplaced: source.mayBeReplaced, hasLeft: source.hasLeft,
+            isTornBeginning: source.isTornBeginning, mayBeReplaced: source.mayBeReplaced, hasLeft: source.hasLeft,
             hasLeftByNow: source.hasLeftByNow, erasedThrough: source.erasedThrough)
     }
 

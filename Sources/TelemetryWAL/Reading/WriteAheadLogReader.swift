@@ -226,7 +226,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 return segments.entry(of: tenant, above: sequence)?.name
             },
             floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) }, wants: wants, boundaries: boundaries,
-            isInLog: { epoch in contents.files.contains { $0.header.epoch == epoch } },
+            isTornBeginning: { $0.isTornBeginning(in: $1, of: contents.files) },
             mayBeReplaced: parent != nil, hasLeftByNow: { byNow.hasLeft($0.header) },
             erasedThrough: { byNow.erasedThrough($0, $1) })
         return RecordWalk(storage: storage, format: format, keys: keys, tenant: tenant, source: source)

@@ -65,12 +65,12 @@ extension RecoveryMachine {
         for (sequence, _, before) in chain.missing where isSettled(before: before) {
             excuse(sequence, as: .fileMissingDelivered) { $0 == .fileMissing }
         }
-        let epochs = Set(files.lazy.filter(\.hasAcceptedCommit).map(\.header.epoch))
-        func hasBegunAnew(_ file: LiveFile) -> Bool {
-            file.latestLife.fileSequence > file.sequence && !epochs.isEmpty && !epochs.contains(file.latestLife.epoch)
-        }
+        let accepted = files.filter(\.hasAcceptedCommit)
         for index in files.indices
-        where files[index].holdsLoss && (hasBegunAnew(files[index]) || isSettled(before: index + 1)) {
+        where files[index].holdsLoss
+            && (files[index].latestLife.isTornBeginning(in: files[index].sequence, of: accepted)
+                || isSettled(before: index + 1))
+        {
             let sequence = files[index].sequence
             excuse(sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
             files[index].excusedFrames = damagedFrames[sequence] ?? []

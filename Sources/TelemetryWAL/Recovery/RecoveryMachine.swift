@@ -168,7 +168,9 @@ struct RecoveryMachine {
                         expectedCommit = header.commitNumber
                         file.endOffset = header.offset
                     }
-                    return tear(from: file.endOffset, events[index...], file: &file, unreadable: unreadable)
+                    return tear(
+                        from: file.endOffset, events[index...], file: &file, unreadable: unreadable,
+                        isFollowed: bound != nil)
                 }
                 let end = header.offset + UInt64(header.commitLength)
                 damage(
@@ -200,7 +202,9 @@ struct RecoveryMachine {
                 #if Simulation
                     let vouched = DeliberateBug.isActive(.acceptUnvouchedCommits) ? commit.header.commitNumber : vouched
                     if DeliberateBug.isActive(.truncateAtFirstDamage), commit.header.commitNumber > expectedCommit {
-                        return tear(from: file.endOffset, events[index...], file: &file, unreadable: unreadable)
+                        return tear(
+                            from: file.endOffset, events[index...], file: &file, unreadable: unreadable,
+                            isFollowed: bound != nil)
                     }
                 #endif
                 if commit.header.commitNumber == expectedCommit, let chainChecksum,
@@ -214,7 +218,9 @@ struct RecoveryMachine {
                     || (!commit.isIntact && vouched < commit.header.commitNumber)
                 {
                     guard vouched >= expectedCommit else {
-                        return tear(from: file.endOffset, events[index...], file: &file, unreadable: unreadable)
+                        return tear(
+                            from: file.endOffset, events[index...], file: &file, unreadable: unreadable,
+                            isFollowed: bound != nil)
                     }
                     if commit.header.commitNumber > expectedCommit {
                         damage(
@@ -224,7 +230,9 @@ struct RecoveryMachine {
                     if !commit.isIntact, vouched < commit.header.commitNumber {
                         countLost(upTo: commit.header)
                         expectedCommit = commit.header.commitNumber
-                        return tear(from: commit.header.offset, events[index...], file: &file, unreadable: unreadable)
+                        return tear(
+                            from: commit.header.offset, events[index...], file: &file, unreadable: unreadable,
+                            isFollowed: bound != nil)
                     }
                 }
                 accept(commit, file: &file, unreadable: unreadable)
@@ -311,8 +319,7 @@ struct RecoveryMachine {
             }
         }
         // Who is not in a checkpoint has left.
-        state.keepSubscribers(
-            Set(records.compactMap { if case .subscriber(let name, true, _) = $0 { name } else { nil } }))
+        state.forgetSubscribers()
         for record in records { state.apply(record, at: time) }
         knowsState = true
         hasCheckpoint = true
@@ -361,9 +368,10 @@ struct RecoveryMachine {
         report.findings[openDamage].recordsLost = (report.findings[openDamage].recordsLost ?? 0) + count
     }
 
-    /// The log ends here: what follows was never acknowledged.
+    /// The log ends here: what follows was never acknowledged. `isFollowed`: the next file says where this one ends.
     private mutating func tear(
-        from offset: UInt64, _ rest: ArraySlice<ScanEvent>, file: inout LiveFile, unreadable: [Range<UInt64>]
+        from offset: UInt64, _ rest: ArraySlice<ScanEvent>, file: inout LiveFile, unreadable: [Range<UInt64>],
+        isFollowed: Bool
     ) -> Bool {
         var end = offset
         for event in rest {
@@ -376,7 +384,7 @@ struct RecoveryMachine {
             }
         }
         // What vouches for it may stand where the device fails.
-        if unreadable.contains(where: { $0.upperBound > offset }) { end = max(end, file.header.capacity) }
+        if !isFollowed, unreadable.contains(where: { $0.upperBound > offset }) { end = max(end, file.header.capacity) }
         markTorn(&file, offset..<end, unreadable: unreadable)
         return true
     }

@@ -191,8 +191,11 @@ package struct LogState: Sendable {
             tenants[index].nextSequence = max(tenants[index].nextSequence, nextSequence)
         case .subscriber(let name, let isRegistered, let registration):
             releaseBacklogs()
+            let before = registrations[name] ?? 0
+            // It left in between, and damage took what said so.
+            let isAnother = before != 0 && registration != 0 && before != registration
             registrations[name] = isRegistered ? registration : nil
-            if !isRegistered { cursors[name] = nil } else if cursors[name] == nil { cursors[name] = [] }
+            if !isRegistered { cursors[name] = nil } else if cursors[name] == nil || isAnother { cursors[name] = [] }
         case .checkpoint(_, _, _, let floor):
             raiseSequenceFloor(to: floor)
         case .dropped(let tenant, let cause, let through, let total):
@@ -211,11 +214,11 @@ package struct LogState: Sendable {
         }
     }
 
-    /// Forgets all other subscribers.
-    package mutating func keepSubscribers(_ names: Set<TenantName>) {
+    /// Forgets subscribers and cursors: a whole checkpoint that follows names all that there are.
+    package mutating func forgetSubscribers() {
         releaseBacklogs()
-        cursors = cursors.filter { names.contains($0.key) }
-        registrations = registrations.filter { names.contains($0.key) }
+        cursors = [:]
+        registrations = [:]
     }
 
     private static func raise(_ row: inout [UInt64], at index: Int, to sequence: UInt64) {

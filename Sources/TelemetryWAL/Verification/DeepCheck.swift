@@ -124,7 +124,7 @@ private struct DeepCheck<Storage: JournalStorage> {
         file.isDelivered = true
         var cursor = JournalCursor(
             storage: storage, format: reader.format, keys: reader.keys, files: [file], throughCommit: reader.lastCommit,
-            isInLog: { _ in true })
+            isTornBeginning: { _, _ in false })
         while true {
             let batches: [RecordBatch]
             do throws(WALError) {
