@@ -54,7 +54,7 @@ extension LogCore {
             if isHeld { heldErasures[index, default: 0] += 1 }
         }
         do throws(WALError) {
-            let report = try lock.withLock { () throws(WALError) in 
+            let report = try lock.withLock { () throws(WALError) in
                 try decideErasure(of: tenant, index: index, through: limit)
             }
             var erasure = BegunErasure(
