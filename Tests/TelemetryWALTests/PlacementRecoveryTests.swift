@@ -245,6 +245,28 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// A journal that knows no number of a registration takes that of the shared one, and keeps what it has.
+    @Test func registrationsWithoutANumberGetOne() throws {
+        let log = try open()
+        try log.register(subscriber: "collector")
+        try log.placeBlocking(moved, .dedicated())
+        var ledger = Ledger()
+        for _ in 0..<3 { try ledger.append(to: log, moved) }
+        let core = try #require(log.journals.openCores(with: moved).last)
+        let number = try #require(log.core.lock.withLock { log.core.state.registrations["collector"] })
+        core.lock.withLock {
+            core.state.apply(.subscriber(name: "collector", isRegistered: true, registration: 0))
+            core.state.apply(.cursor(subscriber: "collector", tenant: moved, acknowledgedThrough: 8))
+        }
+        try core.adoptSubscribers(["collector": number], forgetsOthers: true)
+        #expect(core.lock.withLock { core.state.registrations["collector"] } == number)
+        #expect(log.tenants.first { $0.name == moved }?.acknowledgedThrough["collector"] == 8)
+        try log.flushAcknowledgementsBlocking()
+        try log.closeBlocking()
+        let own = try WriteAheadLogReader(at: ownRoot)
+        #expect(own.registrations == ["collector": number])
+    }
+
     /// Where damage took the word that somebody subscribes from the shared journal only, it is who it was.
     @Test func whoWasLostInTheSharedJournalKeepsItsCursors() throws {
         var log = try open()

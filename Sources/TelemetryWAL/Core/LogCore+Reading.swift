@@ -29,9 +29,13 @@ extension LogCore {
             erasedThrough: { [self] (tenant, _) in lock.withLock { state.erasedThrough(of: tenant) } })
     }
 
-    /// Whether a life in a file shows that the file had left before the log was opened.
+    /// Whether a life in a file shows that the file had left before the log was opened: none that was begun since.
     func isTornBeginning(_ life: JournalFileLife, in sequence: UInt64) -> Bool {
-        lock.withLock { life.isTornBeginning(in: sequence, of: files) }
+        lock.withLock {
+            let isOfBefore =
+                life.fileSequence > machine.lastFileSequence || files.contains { $0.sequence == life.fileSequence }
+            return isOfBefore && life.isTornBeginning(in: sequence, of: files)
+        }
     }
 
     /// What there is behind a place in the journal, and in segments that came since a generation of them. Under the
@@ -146,11 +150,16 @@ extension LogCore {
     /// Makes a subscriber known, so that it holds back what it has not acknowledged. `registration`: the number of that in
     /// another journal of the log; nil: there is none. Under the lock.
     func register(_ subscriber: TenantName, registration: UInt32? = nil) throws(WALError) {
-        if let registration, registration != 0, let known = state.registrations[subscriber], known != 0,
-            known != registration
-        {
-            // It has left in between, and has nothing of what it had.
-            unregister(subscriber)
+        if let registration, registration != 0, let known = state.registrations[subscriber], known != registration {
+            if known == 0 {
+                let record = ControlRecord.subscriber(name: subscriber, isRegistered: true, registration: registration)
+                state.apply(record)
+                pendingSubscribers.append(record)
+                wakeCommitter()
+            } else {
+                // It has left in between, and has nothing of what it had.
+                unregister(subscriber)
+            }
         }
         guard state.cursors[subscriber] == nil else { return }
         let length = state.tenants.count * 64 + 1024

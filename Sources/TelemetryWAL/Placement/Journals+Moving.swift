@@ -167,9 +167,17 @@ extension Journals {
         var table = self.table
         for tenant in Set(table.residences.map(\.tenant)).sorted() {
             let own = table.residences(of: tenant)
+            let erased =
+                openCores(with: tenant).map { core in
+                    core.lock.withLock { core.state.erasedThrough(of: tenant) }
+                }.max() ?? 0
             for (residence, next) in zip(own, own.dropFirst()) {
                 guard let core = lock.withLock({ journal(of: residence).core }),
-                    core.hasReleased(tenant, before: next.firstSequence)
+                    core.hasReleased(tenant, before: next.firstSequence),
+                    // What an erasure has not reached yet is to be found by who goes on with it.
+                    !core.lock.withLock({
+                        core.lacksErasure(of: tenant, through: erased, last: next.firstSequence - 1)
+                    })
                 else { break }
                 table.residences.removeAll { $0 == residence }
             }

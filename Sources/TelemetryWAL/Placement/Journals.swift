@@ -24,6 +24,8 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
 
     /// Of whoever has subscribers come or leave in several journals. Taken before all others.
     private let subscribersLock = Lock()
+    /// Subscribers that have left since the log was opened. Guarded by `subscribersLock`.
+    private var departed: Set<TenantName> = []
     let lock = Lock()
     let moveEnds = Condition()
     // Guarded by `lock`.
@@ -168,10 +170,16 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     /// Whoever has a record has all before it, in whatever journal that was noted.
     func joinCursors(of tenant: TenantName, in cores: [LogCore<Storage>]) {
         guard cores.count > 1 else { return }
+        // Nobody comes or leaves meanwhile.
+        subscribersLock.withLock { joinCursorsOfPresent(of: tenant, in: cores) }
+    }
+
+    private func joinCursorsOfPresent(of tenant: TenantName, in cores: [LogCore<Storage>]) {
         let registrations = shared.lock.withLock { shared.state.registrations }
         // Where somebody is known by an earlier registration, what is noted there is of before.
         func isPresent(_ subscriber: TenantName, in core: LogCore<Storage>) -> Bool {
-            let (here, there) = (core.state.registrations[subscriber] ?? 0, registrations[subscriber] ?? 0)
+            guard let there = registrations[subscriber] else { return shared.mayLackSubscribers }
+            let here = core.state.registrations[subscriber] ?? 0
             return here == there || here == 0 || there == 0
         }
         var through: [TenantName: UInt64] = [:]
@@ -297,11 +305,13 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
         try subscribersLock.withLock { () throws(WALError) in
             // The shared one first: a journal that comes meanwhile takes its subscribers from there.
             let others = all.dropFirst()
-            // Where damage may have taken it from the shared journal only, it is the same one.
-            let known = others.lazy.compactMap { core in core.lock.withLock { core.state.registrations[subscriber] } }
-                .first { $0 != 0 }
+            // Where damage may have taken it from the shared journal only, it is the same one, if the others agree.
+            let known = Set(others.compactMap { core in core.lock.withLock { core.state.registrations[subscriber] } })
             let registration = try shared.lock.withLock { () throws(WALError) in
-                try shared.register(subscriber, registration: shared.mayLackSubscribers ? known : nil)
+                let isLost =
+                    shared.mayLackSubscribers && !departed.contains(subscriber)
+                    && shared.state.cursors[subscriber] == nil && known.count == 1
+                try shared.register(subscriber, registration: isLost ? known.first : nil)
                 return shared.state.registrations[subscriber]
             }
             if others.isEmpty { return }
@@ -316,6 +326,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
 
     func unregister(_ subscriber: TenantName) {
         subscribersLock.withLock {
+            departed.insert(subscriber)
             shared.lock.withLock { shared.unregister(subscriber) }
             let others = all.dropFirst()
             if others.isEmpty { return }
