@@ -59,9 +59,10 @@ extension LogCore {
                 report.note(path, overwritten: scrub.overwritten - before, isRemoved: true)
                 done.append(path)
             }
-            // All of them with one sync of the directory. Should it not come to that, there are only zeros left of them.
+            // All of them with one sync of the directory. Should it not come to that, there are only zeros left of them. (Of
+            // those that were removed before there may be more, and a loss of power may bring them back until then.)
             try storage.discard(done)
-            if !done.isEmpty { try storage.synchronize(directories: [place]) }
+            if try storage.exists(place) { try storage.synchronize(directories: [place]) }
         }
         lock.withLock {
             // There is room again, for journal files, too.
