@@ -116,7 +116,10 @@ final class CommitRegistry {
     private func noteRewriting(_ write: SimulatedDisk.Write, _ log: RootFormat) {
         let range = write.offset..<write.offset + write.bytes.count
         let places = commits.filter { $0.inode === write.inode && $0.range.overlaps(range) && stands($0, log) }
-        for place in places where place.isIntact { place.isBeingRewritten = true }
+        for place in places {
+            // What an attempt before has put elsewhere, over a part of it, makes it another one.
+            place.isBeingRewritten = place.isIntact || place.isBeingRewritten && !place.isDamaged
+        }
         if !places.isEmpty { rewritten[ObjectIdentifier(write)] = (write, places) }
     }
     // With the writes themselves, some of which never end well, so that none is taken for another.
