@@ -22,14 +22,12 @@ public struct TenantStatus: Sendable {
     public let backlogLength: UInt64
     /// About when the log received the first of them, nanoseconds since 1970 (UTC); nil where there is none.
     public let oldestReceived: UInt64?
-    /// Per subscriber, the number of the registration that its cursor is of.
-    private let registrations: [TenantName: UInt32]
 
     /// The tenants of the shared journal, with what is of them in their own. `residences` in the order of a table; nil
     /// where they are in the shared journal, or their journal cannot be used.
     static func joining(
         _ shared: [TenantStatus], _ residences: [(residence: PlacementTable.Residence, own: [TenantStatus]?)],
-        _ accounts: [PlacementTable.Account], registrations: [TenantName: UInt32]
+        _ accounts: [PlacementTable.Account]
     ) -> [TenantStatus] {
         if residences.isEmpty { return shared }
         let accounts = Dictionary(grouping: accounts, by: \.tenant)
@@ -50,7 +48,7 @@ public struct TenantStatus: Sendable {
             }
             return joined(
                 statuses, beside: inShared[name], from: first, accounts[name] ?? [],
-                unavailableFrom: unavailable.min(), registrations)
+                unavailableFrom: unavailable.min())
         }
     }
 
@@ -67,7 +65,7 @@ public struct TenantStatus: Sendable {
     /// `unavailableFrom`: from which number on records may be where nobody can look.
     private static func joined(
         _ parts: [Part], beside shared: TenantStatus?, from first: UInt64, _ accounts: [PlacementTable.Account],
-        unavailableFrom: UInt64?, _ registrations: [TenantName: UInt32]
+        unavailableFrom: UInt64?
     ) -> TenantStatus? {
         // Its own journals cannot be used: there is what the shared one says.
         guard let last = parts.last?.status else { return shared }
@@ -85,16 +83,9 @@ public struct TenantStatus: Sendable {
         for account in accounts {
             if let cause = account.cause { drops[cause] = drops[cause]?.adding(account.total) ?? account.total }
         }
-        // Whoever has a record has all before it, wherever they are. A journal may not know yet that somebody left, and came
-        // again.
+        // Whoever has a record has all before it, wherever they are.
         var acknowledged: [TenantName: UInt64] = [:]
-        for status in all {
-            let present = status.acknowledgedThrough.filter { subscriber, _ in
-                let (here, there) = (status.registrations[subscriber] ?? 0, registrations[subscriber] ?? 0)
-                return here == there || here == 0 || there == 0
-            }
-            acknowledged.merge(present) { max($0, $1) }
-        }
+        for status in all { acknowledged.merge(status.acknowledgedThrough) { max($0, $1) } }
         let erasures =
             all.compactMap(\.erasure)
             + accounts.filter { $0.cause == nil }.map {
@@ -127,7 +118,7 @@ public struct TenantStatus: Sendable {
             acknowledgedThrough: acknowledged, droppedThrough: droppedThrough.max() ?? 0,
             drops: drops, erasure: erasure,
             backlog: backlog, backlogLength: distinct.reduce(0) { $0 + $1.backlogLength },
-            oldestReceived: distinct.compactMap(\.oldestReceived).min(), registrations: registrations)
+            oldestReceived: distinct.compactMap(\.oldestReceived).min())
     }
 
     static func all(in state: LogState, files: [LiveFile], segments: SegmentCatalog) -> [TenantStatus] {
@@ -149,8 +140,7 @@ public struct TenantStatus: Sendable {
                 droppedThrough: tenant.droppedThrough, drops: tenant.drops, erasure: tenant.erasure,
                 backlog: tenant.nextSequence - 1 - min(tenant.nextSequence - 1, max(released, unheld)),
                 backlogLength: state.heldLength(tenant: index),
-                oldestReceived: tenant.backlog.received(of: max(released, tenant.backlog.baseSequence) + 1),
-                registrations: state.registrations)
+                oldestReceived: tenant.backlog.received(of: max(released, tenant.backlog.baseSequence) + 1))
         }
     }
 }

@@ -152,16 +152,16 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     /// Tenants in the order in which they came, with sequence numbers and cursors; those who came to a journal of their
     /// own behind the others.
     public var tenants: [TenantStatus] {
-        func status(_ core: LogCore<Storage>) -> (tenants: [TenantStatus], registrations: [TenantName: UInt32]) {
-            let (state, files, segments) = core.lock.withLock { (core.state, core.files, core.segments) }
-            return (TenantStatus.all(in: state, files: files, segments: segments), state.registrations)
+        let subscriptions = journals.subscriptions
+        func status(_ core: LogCore<Storage>) -> [TenantStatus] {
+            var (state, files, segments) = core.lock.withLock { (core.state, core.files, core.segments) }
+            if core !== self.core { state.adopt(subscriptions) }
+            return TenantStatus.all(in: state, files: files, segments: segments)
         }
-        let shared = status(core)
         let residences = journals.residences
         return TenantStatus.joining(
-            shared.tenants,
-            residences.map { ($0.residence, $0.core.map { $0 === core ? nil : status($0).tenants } ?? nil) },
-            journals.table.accounts, registrations: shared.registrations)
+            status(core), residences.map { ($0.residence, $0.core.map { $0 === core ? nil : status($0) } ?? nil) },
+            journals.table.accounts)
     }
     /// Subscribers, by name.
     public var subscribers: [TenantName] { core.lock.withLock { core.state.subscribers } }

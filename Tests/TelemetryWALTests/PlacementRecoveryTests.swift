@@ -226,70 +226,31 @@ import WALStorage
         try log.closeBlocking()
     }
 
-    /// Cursors of an earlier registration do not move with a tenant.
-    @Test func cursorsOfAnEarlierRegistrationStayBehind() throws {
+    /// What an erasure has not reached, another journal having carried it out, stays a residence although nobody lacks it.
+    @Test func residencesWaitForErasures() throws {
         let log = try open()
-        try log.register(subscriber: "collector")
-        try log.placeBlocking(moved, .dedicated())
         var ledger = Ledger()
-        for _ in 0..<3 { try ledger.append(to: log, moved) }
-        // As where nobody could tell the journal that it left and came again.
-        let core = try #require(log.journals.openCores(with: moved).last)
-        core.lock.withLock {
-            core.state.apply(.subscriber(name: "collector", isRegistered: true, registration: 77))
-            core.state.apply(.cursor(subscriber: "collector", tenant: moved, acknowledgedThrough: 8))
+        try ledger.append(to: log, moved)
+        _ = try deliver(log, to: "collector")
+        try log.flushAcknowledgementsBlocking()
+        // Before it is left, or it would go at once.
+        try log.register(subscriber: "late")
+        try log.placeBlocking(moved, .dedicated())
+        try ledger.append(to: log, moved)
+        try #require(log.residences(of: moved).count == 2)
+        let own = try #require(log.journals.openCores(with: moved).last)
+        own.lock.withLock {
+            own.state.apply(.erasure(tenant: moved, through: 8, requested: 1, isComplete: true))
         }
-        try log.placeBlocking(moved, .shared)
-        #expect(log.tenants.first { $0.name == moved }?.acknowledgedThrough["collector"] == 0)
-        check(try deliver(log, to: "collector").records, ledger.records)
-        try log.closeBlocking()
-    }
-
-    /// A journal that knows no number of a registration takes that of the shared one, and keeps what it has.
-    @Test func registrationsWithoutANumberGetOne() throws {
-        let log = try open()
-        try log.register(subscriber: "collector")
-        try log.placeBlocking(moved, .dedicated())
-        var ledger = Ledger()
-        for _ in 0..<3 { try ledger.append(to: log, moved) }
-        let core = try #require(log.journals.openCores(with: moved).last)
-        let number = try #require(log.core.lock.withLock { log.core.state.registrations["collector"] })
-        core.lock.withLock {
-            core.state.apply(.subscriber(name: "collector", isRegistered: true, registration: 0))
-            core.state.apply(.cursor(subscriber: "collector", tenant: moved, acknowledgedThrough: 8))
+        log.unregister(subscriber: "late")
+        try log.flushAcknowledgementsBlocking()
+        log.journals.vacate()
+        #expect(log.residences(of: moved).count == 2)
+        log.core.lock.withLock {
+            log.core.state.apply(.erasure(tenant: moved, through: 4, requested: 1, isComplete: true))
         }
-        try core.adoptSubscribers(["collector": number], forgetsOthers: true)
-        #expect(core.lock.withLock { core.state.registrations["collector"] } == number)
-        #expect(log.tenants.first { $0.name == moved }?.acknowledgedThrough["collector"] == 8)
-        try log.flushAcknowledgementsBlocking()
-        try log.closeBlocking()
-        let own = try WriteAheadLogReader(at: ownRoot)
-        #expect(own.registrations == ["collector": number])
-    }
-
-    /// Where damage took the word that somebody subscribes from the shared journal only, it is who it was.
-    @Test func whoWasLostInTheSharedJournalKeepsItsCursors() throws {
-        var log = try open()
-        try log.placeBlocking(moved, .dedicated())
-        var ledger = Ledger()
-        try ledger.append(to: log, "alpha")
-        try log.register(subscriber: "collector")
-        try log.flushAcknowledgementsBlocking()
-        for _ in 0..<2 { try ledger.append(to: log, moved) }
-        log.acknowledge(through: 8, of: moved, subscriber: "collector")
-        try log.flushAcknowledgementsBlocking()
-        for _ in 0..<3 { try ledger.append(to: log, "alpha") }
-        try log.closeBlocking()
-        var file = try #require(try JournalImage.live(in: directory.path).last)
-        let bytes = try Data(contentsOf: URL(fileURLWithPath: file.path))
-        let hit = try #require(
-            file.commits.first { bytes[$0.range].range(of: Data("collector".utf8)) != nil })
-        file.zero(hit.range)
-        try file.save()
-        log = try openPatiently(at: directory.path, options: options(), plan: plan)
-        try #require(!log.subscribers.contains("collector"))
-        try log.register(subscriber: "collector")
-        #expect(log.tenants.first { $0.name == moved }?.acknowledgedThrough["collector"] == 8)
+        log.journals.vacate()
+        #expect(log.residences(of: moved).count == 1)
         try log.closeBlocking()
     }
 
@@ -318,47 +279,6 @@ import WALStorage
         log = try open()
         check(try deliver(log, to: "late").records, ledger.records)
         try log.closeBlocking()
-    }
-
-    /// Who left and came again while a journal was away has nothing of what it had there.
-    @Test(arguments: [false, true]) func cursorsOfAnEarlierRegistrationAreNone(isRepaired: Bool) throws {
-        var ledger = Ledger()
-        var log = try open()
-        try log.register(subscriber: "collector")
-        // Keeps all that there is.
-        try log.register(subscriber: "keeper")
-        try log.placeBlocking(moved, .dedicated())
-        for _ in 0..<8 { try ledger.append(to: log, moved) }
-        log.acknowledge(through: 20, of: moved, subscriber: "collector")
-        try log.flushAcknowledgementsBlocking()
-        try log.closeBlocking()
-        try FileManager.default.moveItem(atPath: ownRoot, toPath: ownRoot + "-away")
-        log = try open()
-        log.unregister(subscriber: "collector")
-        try log.register(subscriber: "collector")
-        try log.flushAcknowledgementsBlocking()
-        try log.closeBlocking()
-        try FileManager.default.moveItem(atPath: ownRoot + "-away", toPath: ownRoot)
-        func cursor(_ tenants: [TenantStatus]) -> UInt64? {
-            tenants.first { $0.name == moved }?.acknowledgedThrough["collector"] ?? 0
-        }
-        #expect(cursor(try WriteAheadLogReader(at: directory.path).tenants) == 0)
-        if isRepaired {
-            // It begins the journal anew, with who is subscribed.
-            var format = try Data(contentsOf: URL(fileURLWithPath: ownRoot + "/FORMAT"))
-            format[20] ^= 1
-            try format.write(to: URL(fileURLWithPath: ownRoot + "/FORMAT"))
-            let repair = LogRepair(storage: FaultyStorage(at: directory.path, plan: plan), options: options())
-            let own = try #require(try repair.ownJournals().first)
-            _ = try own.repair.get().run(forgetsSubscribers: false)
-        }
-        log = try open()
-        #expect(cursor(log.tenants) == 0)
-        check(try deliver(log, to: "collector").records, ledger.records)
-        try log.flushAcknowledgementsBlocking()
-        #expect(cursor(log.tenants) == ledger.highest[moved])
-        try log.closeBlocking()
-        #expect(cursor(try WriteAheadLogReader(at: directory.path).tenants) == ledger.highest[moved])
     }
 
     /// The bytes of an erased tenant are damage to nobody, although the journal that tells of the erasure is gone when a

@@ -31,11 +31,7 @@ extension LogCore {
 
     /// Whether a life in a file shows that the file had left before the log was opened: none that was begun since.
     func isTornBeginning(_ life: JournalFileLife, in sequence: UInt64) -> Bool {
-        lock.withLock {
-            let isOfBefore =
-                life.fileSequence > machine.lastFileSequence || files.contains { $0.sequence == life.fileSequence }
-            return isOfBefore && life.isTornBeginning(in: sequence, of: files)
-        }
+        lock.withLock { life.isTornBeginning(in: sequence, of: files, newest: machine.lastFileSequence) }
     }
 
     /// What there is behind a place in the journal, and in segments that came since a generation of them. Under the
@@ -150,22 +146,18 @@ extension LogCore {
     /// Makes a subscriber known, so that it holds back what it has not acknowledged. `registration`: the number of that in
     /// another journal of the log; nil: there is none. Under the lock.
     func register(_ subscriber: TenantName, registration: UInt32? = nil) throws(WALError) {
-        if let registration, registration != 0, let known = state.registrations[subscriber], known != registration {
-            if known == 0 {
-                let record = ControlRecord.subscriber(name: subscriber, isRegistered: true, registration: registration)
-                state.apply(record)
-                pendingSubscribers.append(record)
-                wakeCommitter()
-            } else {
-                // It has left in between, and has nothing of what it had.
-                unregister(subscriber)
-            }
+        let known = state.registrations[subscriber]
+        if let known, registration ?? 0 == 0 || known == registration { return }
+        if let known, Subscriptions.differ(known, registration ?? 0) {
+            // It has left in between, and has nothing of what it had.
+            unregister(subscriber)
+        } else if known == nil {
+            let length = state.tenants.count * 64 + 1024
+            guard checkpointFits(growingBy: length) else { throw .tooManySubscribers(limit: state.cursors.count) }
         }
-        guard state.cursors[subscriber] == nil else { return }
-        let length = state.tenants.count * 64 + 1024
-        guard checkpointFits(growingBy: length) else { throw .tooManySubscribers(limit: state.cursors.count) }
         while isNamingSegments { roomCondition.wait(lock) }
-        guard state.cursors[subscriber] == nil else { return }
+        // Another thread may have been first.
+        if known == nil, state.cursors[subscriber] != nil { return }
         registrations += 1
         var generator = KernelRandomness()
         let record = ControlRecord.subscriber(

@@ -15,20 +15,6 @@ struct TenantExtent: Equatable {
     }
 }
 
-/// What tells the lives of a journal file apart, which is begun anew when it has left the log.
-struct JournalFileLife {
-    var fileSequence: UInt64 = 0
-    var epoch: UInt64 = 0
-
-    /// Whether its commits in a file of the log show that the file had left, and was begun anew with a write that failed in
-    /// parts: its number was not given before it to any of the log's files, or to another life since. (A beginning that the
-    /// device put elsewhere has a number that is passed over.) Without files nothing can be told.
-    func isTornBeginning(in sequence: UInt64, of files: [LiveFile]) -> Bool {
-        guard fileSequence > sequence, let newest = files.last?.sequence else { return false }
-        return fileSequence > newest || files.contains { $0.sequence == fileSequence && $0.header.epoch != epoch }
-    }
-}
-
 /// A journal file that is part of the log: its place in it, how far it goes, and whose records it holds.
 struct LiveFile {
     var name: String

@@ -8,15 +8,10 @@ extension Journals {
     /// holds where they are. When the log is opened.
     func spreadErasures() {
         for tenant in residencesByTenant.keys.sorted() {
-            let cores = openCores(with: tenant)
-            let stays = cores.map { stay(of: tenant, in: $0) }
-            let here = zip(cores, stays).map { core, stay in
-                min(stay.last, core.lock.withLock { core.state.erasedThrough(of: tenant) })
-            }
-            // Those of journals that were removed, too.
-            let elsewhere = table.accounts.filter { $0.tenant == tenant && $0.cause == nil }.map(\.through)
-            let through = (here + elsewhere).max() ?? 0
-            for (core, stay) in zip(cores, stays) where through > 0 && stay.first <= through {
+            let through = erasedThrough(of: tenant)
+            for core in openCores(with: tenant) {
+                let stay = stay(of: tenant, in: core)
+                if through == 0 || stay.first > through { continue }
                 let isToDo = core.lock.withLock { core.lacksErasure(of: tenant, through: through, last: stay.last) }
                 if !isToDo { continue }
                 do throws(WALError) {
@@ -30,6 +25,15 @@ extension Journals {
                 }
             }
         }
+    }
+
+    /// Through which number any journal says that a tenant is erased, those that were removed included.
+    func erasedThrough(of tenant: TenantName) -> UInt64 {
+        let here = openCores(with: tenant).map { core in
+            min(stay(of: tenant, in: core).last, core.lock.withLock { core.state.erasedThrough(of: tenant) })
+        }
+        let elsewhere = table.accounts.filter { $0.tenant == tenant && $0.cause == nil }.map(\.through)
+        return (here + elsewhere).max() ?? 0
     }
 
     /// The first and the last number of a tenant that a journal can have: what it says of others, as after damage, when it

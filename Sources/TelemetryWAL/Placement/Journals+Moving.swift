@@ -167,10 +167,7 @@ extension Journals {
         var table = self.table
         for tenant in Set(table.residences.map(\.tenant)).sorted() {
             let own = table.residences(of: tenant)
-            let erased =
-                openCores(with: tenant).map { core in
-                    core.lock.withLock { core.state.erasedThrough(of: tenant) }
-                }.max() ?? 0
+            let erased = erasedThrough(of: tenant)
             for (residence, next) in zip(own, own.dropFirst()) {
                 guard let core = lock.withLock({ journal(of: residence).core }),
                     core.hasReleased(tenant, before: next.firstSequence),

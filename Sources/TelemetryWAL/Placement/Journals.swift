@@ -162,37 +162,29 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     func takeSubscribers(_ core: LogCore<Storage>) throws(WALError) {
         try subscribersLock.withLock { () throws(WALError) in
             try settleSubscribers()
-            try core.adoptSubscribers(
-                shared.lock.withLock { shared.state.registrations }, forgetsOthers: !shared.mayLackSubscribers)
+            try core.adopt(subscriptions)
         }
+    }
+
+    var subscriptions: Subscriptions {
+        Subscriptions(
+            registrations: shared.lock.withLock { shared.state.registrations },
+            mayLackSome: shared.mayLackSubscribers)
     }
 
     /// Whoever has a record has all before it, in whatever journal that was noted.
     func joinCursors(of tenant: TenantName, in cores: [LogCore<Storage>]) {
         guard cores.count > 1 else { return }
         // Nobody comes or leaves meanwhile.
-        subscribersLock.withLock { joinCursorsOfPresent(of: tenant, in: cores) }
-    }
-
-    private func joinCursorsOfPresent(of tenant: TenantName, in cores: [LogCore<Storage>]) {
-        let registrations = shared.lock.withLock { shared.state.registrations }
-        // Where somebody is known by an earlier registration, what is noted there is of before.
-        func isPresent(_ subscriber: TenantName, in core: LogCore<Storage>) -> Bool {
-            guard let there = registrations[subscriber] else { return shared.mayLackSubscribers }
-            let here = core.state.registrations[subscriber] ?? 0
-            return here == there || here == 0 || there == 0
-        }
-        var through: [TenantName: UInt64] = [:]
-        for core in cores {
-            let cursors = core.cursors(of: tenant)
-            let present = core.lock.withLock { cursors.filter { isPresent($0.key, in: core) } }
-            through.merge(present) { max($0, $1) }
-        }
-        for core in cores {
-            core.lock.withLock {
-                for (subscriber, sequence) in through.sorted(by: { $0.key < $1.key })
-                where isPresent(subscriber, in: core) {
-                    core.acknowledge(subscriber, tenant: tenant, through: sequence)
+        subscribersLock.withLock {
+            let subscriptions = subscriptions
+            var through: [TenantName: UInt64] = [:]
+            for core in cores { through.merge(core.cursors(of: tenant, subscriptions)) { max($0, $1) } }
+            for core in cores {
+                core.lock.withLock {
+                    for (subscriber, sequence) in through.sorted(by: { $0.key < $1.key }) {
+                        core.acknowledge(subscriber, tenant: tenant, through: sequence)
+                    }
                 }
             }
         }

@@ -60,25 +60,25 @@ extension LogCore {
         }
     }
 
-    /// Registers the subscribers of another journal of the log, by the numbers of their registrations, and forgets others
-    /// unless some may be missing there.
-    func adoptSubscribers(_ registrations: [TenantName: UInt32], forgetsOthers: Bool) throws(WALError) {
+    /// Registers who subscribes to the log, and forgets others unless some may be missing there: writes down what
+    /// `LogState.adopt` does.
+    func adopt(_ subscriptions: Subscriptions) throws(WALError) {
         try lock.withLock { () throws(WALError) in
-            for (name, registration) in registrations.sorted(by: { $0.key < $1.key }) {
+            for (name, registration) in subscriptions.registrations.sorted(by: { $0.key < $1.key }) {
                 try register(name, registration: registration)
             }
-            guard forgetsOthers else { return }
-            for name in state.subscribers where registrations[name] == nil { unregister(name) }
+            if subscriptions.mayLackSome { return }
+            for name in state.subscribers where subscriptions.registrations[name] == nil { unregister(name) }
         }
     }
 
     /// By subscriber, through which number it has a tenant's records, as far as that is durable.
-    func cursors(of tenant: TenantName) -> [TenantName: UInt64] {
-        lock.withLock {
-            guard let index = state.index(of: tenant) else { return [:] }
-            return Dictionary(
-                uniqueKeysWithValues: state.subscribers.map { ($0, state.acknowledgedThrough($0, tenant: index)) })
-        }
+    func cursors(of tenant: TenantName, _ subscriptions: Subscriptions) -> [TenantName: UInt64] {
+        var state = lock.withLock { self.state }
+        guard let index = state.index(of: tenant) else { return [:] }
+        state.adopt(subscriptions)
+        return Dictionary(
+            uniqueKeysWithValues: state.subscribers.map { ($0, state.acknowledgedThrough($0, tenant: index)) })
     }
 
     private var hasQuarantine: Bool {

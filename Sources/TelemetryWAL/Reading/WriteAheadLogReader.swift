@@ -20,17 +20,19 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     let recovered: Contents
     /// Where tenants are, as the log said before any of its journals was looked at.
     let placements: PlacementTable
-    /// The journals of tenants' own, in the order of `placements`.
     /// By tenant, the first number that it has in a residence that came when the view was being opened: what follows is not
     /// shown, since what lies between may be where nobody looked.
     let unseen: [TenantName: UInt64]
     /// The log's root, where this is a view of a tenant's own journal.
     let parent: PlacementRoot<Storage>?
+    /// The journals of tenants' own, in the order of `placements`.
     private let dedicated: [(residence: PlacementTable.Residence, view: Result<WriteAheadLogReader, WALError>)]
 
     /// What recovery found, unchanged from then on.
     struct Contents: Sendable {
         let state: LogState
+        /// Damage may have swallowed the names of subscribers.
+        let mayLackSubscribers: Bool
         let files: [LiveFile]
         let segments: SegmentCatalog
 
@@ -144,7 +146,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             #endif
             lastCommit = hasWriter ? recovered.durableThrough : recovered.lastCommit
             self.recovered = Contents(
-                state: recovered.state, files: recovered.files, segments: recovered.segments)
+                state: recovered.state, mayLackSubscribers: recovered.mayLackSubscribers, files: recovered.files,
+                segments: recovered.segments)
             return
         }
     }
@@ -152,11 +155,16 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     /// Tenants in the order in which they came, those behind the others that came to a journal of their own.
     public var tenants: [TenantStatus] {
         TenantStatus.joining(
-            tenantsHere, placements.residences.map { ($0, try? dedicatedView(of: $0).get().tenantsHere) },
-            placements.accounts, registrations: registrations)
+            tenants(in: recovered.state),
+            placements.residences.map { residence in
+                guard let own = try? dedicatedView(of: residence).get() else { return (residence, nil) }
+                var state = own.recovered.state
+                state.adopt(subscriptions)
+                return (residence, own.tenants(in: state))
+            }, placements.accounts)
     }
-    private var tenantsHere: [TenantStatus] {
-        TenantStatus.all(in: recovered.state, files: recovered.files, segments: recovered.segments)
+    private func tenants(in state: LogState) -> [TenantStatus] {
+        TenantStatus.all(in: state, files: recovered.files, segments: recovered.segments)
     }
     var dedicatedJournals: [JournalView<Storage>] {
         let root = PlacementRoot(storage: storage, format: format)
@@ -176,8 +184,10 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
 
     /// Subscribers, by name.
     public var subscribers: [TenantName] { recovered.state.subscribers }
-    /// Of each the number of its registration.
-    var registrations: [TenantName: UInt32] { recovered.state.registrations }
+    var subscriptions: Subscriptions {
+        Subscriptions(
+            registrations: recovered.state.registrations, mayLackSome: recovered.mayLackSubscribers)
+    }
     /// The log's journal files, oldest first.
     public var journalFiles: [JournalFileStatus] { recovered.files.map(JournalFileStatus.init) }
 
@@ -226,7 +236,9 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 return segments.entry(of: tenant, above: sequence)?.name
             },
             floor: { max(sequence - 1, contents.state.erasedThrough(of: $0)) }, wants: wants, boundaries: boundaries,
-            isTornBeginning: { $0.isTornBeginning(in: $1, of: contents.files) },
+            isTornBeginning: {
+                $0.isTornBeginning(in: $1, of: contents.files, newest: contents.files.last?.sequence)
+            },
             mayBeReplaced: parent != nil, hasLeftByNow: { byNow.hasLeft($0.header) },
             erasedThrough: { byNow.erasedThrough($0, $1) })
         return RecordWalk(storage: storage, format: format, keys: keys, tenant: tenant, source: source)

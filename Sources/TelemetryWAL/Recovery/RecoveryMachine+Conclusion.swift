@@ -68,7 +68,8 @@ extension RecoveryMachine {
         let accepted = files.filter(\.hasAcceptedCommit)
         for index in files.indices
         where files[index].holdsLoss
-            && (files[index].latestLife.isTornBeginning(in: files[index].sequence, of: accepted)
+            && (files[index].latestLife.isTornBeginning(
+                in: files[index].sequence, of: accepted, newest: accepted.last?.sequence)
                 || isSettled(before: index + 1))
         {
             let sequence = files[index].sequence

@@ -159,7 +159,9 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
                 let root = try WriteAheadLogReader(
                     storage: logRoot, dedicated: nil, scope: .sinceCheckpoint, opensBodies: false, keyProvider: nil,
                     progress: nil, readsOthers: false)
-                try core.adoptSubscribers(root.registrations, forgetsOthers: false)
+                var subscriptions = root.subscriptions
+                subscriptions.mayLackSome = true
+                try core.adopt(subscriptions)
             }
             try core.prepareRepair(found: found, &report)
         }

@@ -191,9 +191,8 @@ package struct LogState: Sendable {
             tenants[index].nextSequence = max(tenants[index].nextSequence, nextSequence)
         case .subscriber(let name, let isRegistered, let registration):
             releaseBacklogs()
-            let before = registrations[name] ?? 0
             // It left in between, and damage took what said so.
-            let isAnother = before != 0 && registration != 0 && before != registration
+            let isAnother = Subscriptions.differ(registrations[name] ?? 0, registration)
             registrations[name] = isRegistered ? registration : nil
             if !isRegistered { cursors[name] = nil } else if cursors[name] == nil || isAnother { cursors[name] = [] }
         case .checkpoint(_, _, _, let floor):
