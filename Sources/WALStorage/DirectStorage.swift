@@ -187,17 +187,19 @@ public struct DirectStorage: JournalStorage {
     public func createTemporary(_ name: String) throws(StorageError) -> DirectFile {
         let final = path(name)
         let temporary = final + Self.temporarySuffix
-        SystemCalls.unlink(temporary)
         let flags = CWAL_OPEN_READ | CWAL_OPEN_WRITE | CWAL_OPEN_CREATE | CWAL_OPEN_EXCLUSIVE
+        let file: DirectFile
+        // There is hardly ever anything in the way: asked for only where there is.
         do throws(StorageError) {
-            let file = try DirectFile(path: temporary, flags: flags, direct: direct, lastingPath: final)
-            try checkDirectIO(of: file)
-            return file
+            file = try DirectFile(path: temporary, flags: flags, direct: direct, lastingPath: final)
         } catch {
-            guard error.code == .notFound else { throw error }
+            switch error.code {
+            case .notFound: try makeDirectories(to: FilePath(path(directory(of: name))))
+            case .alreadyExists: SystemCalls.unlink(temporary)
+            default: throw error
+            }
+            file = try DirectFile(path: temporary, flags: flags, direct: direct, lastingPath: final)
         }
-        try makeDirectories(to: FilePath(path(directory(of: name))))
-        let file = try DirectFile(path: temporary, flags: flags, direct: direct, lastingPath: final)
         try checkDirectIO(of: file)
         return file
     }

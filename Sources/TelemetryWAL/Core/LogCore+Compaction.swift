@@ -171,7 +171,9 @@ extension LogCore {
         var cursor = JournalCursor(
             storage: storage, format: format, keys: FrameKeys(options.keyProvider),
             files: [readable(file, range: range, next: next)], throughCommit: .max,
-            isTornBeginning: { [self] in isTornBeginning($0, in: $1) }, isGentle: true,
+            isTornBeginning: { [self] in isTornBeginning($0, in: $1) },
+            // Whoever waits for it waits less where threads read ahead.
+            isGentle: mayRestFromCompaction,
             hasLeft: { [self] readable in
                 lock.withLock { !files.contains { $0.sequence == readable.header.fileSequence } }
             },
