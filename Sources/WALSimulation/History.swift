@@ -221,7 +221,9 @@ public final class History {
             judge.noteMediaFaults()
             if let before { judge.settle(before) }
             judge.checkPlacements { log.placement(of: $0) }
-            judge.checkCursors(log.subscribers) { [tenants = log.tenants] subscriber, tenant in
+            let unavailable = log.residences().filter { $0.fault != nil }.map(\.tenant)
+            judge.checkCursors(log.subscribers, unavailable: Set(unavailable)) {
+                [tenants = log.tenants] subscriber, tenant in
                 tenants.first { $0.name == tenant }?.acknowledgedThrough[subscriber] ?? 0
             }
             if log.recoveryReport.hasLoss, !judge.mediaFaults, !readErrors(since: faults) {

@@ -447,8 +447,11 @@ final class Judge {
         }
     }
 
-    /// Holds the subscribers and cursors of a log just opened against what was acknowledged.
-    func checkCursors(_ names: [TenantName], _ cursor: (TenantName, TenantName) -> UInt64) {
+    /// Holds the subscribers and cursors of a log just opened against what was acknowledged. `unavailable`: tenants with a
+    /// journal that could not be opened, and with it what it knows of cursors.
+    func checkCursors(
+        _ names: [TenantName], unavailable: Set<TenantName>, _ cursor: (TenantName, TenantName) -> UInt64
+    ) {
         for (name, subscriber) in subscribers.sorted(by: { $0.key < $1.key }) {
             let isThere = names.contains(name)
             if !isThere, subscriber.isDurable, !subscriber.mayBeGone, !mediaFaults {
@@ -466,6 +469,7 @@ final class Judge {
                 // Damage may bring back a subscriber that had left.
                 let limit = (mediaFaults ? subscriber.ever : subscriber.acknowledged)[tenant] ?? 0
                 if place > limit { fail("\(name)'s cursor of \(tenant) is \(place): past \(limit)") }
+                if unavailable.contains(tenant) { continue }
                 if place < subscriber.durable[tenant] ?? 0, !mediaFaults, !subscriber.mayBeGone {
                     fail("\(name)'s cursor of \(tenant) is \(place): back from \(subscriber.durable[tenant] ?? 0)")
                 }

@@ -119,6 +119,32 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// The same of a tenant that never had a record, whether the log knows it by its attempts or not at all.
+    @Test(arguments: [false, true]) func bytesOfWhoNeverHadARecordGo(isKnown: Bool) throws {
+        var (ledger, failed) = (Ledger(), Secrets())
+        var log = try open()
+        try ledger.append(to: log, "alpha", count: 2, length: 1500)
+        plan.setWrite { _, range in
+            if range.lowerBound > 0, range.count < 8192 { return nil }
+            return .failsHolding([(range.lowerBound == 0 ? 20480 : 4096)..<1 << 20])
+        }
+        #expect(throws: WALError.self) { try failed.append(to: log, erased, count: 8) }
+        plan.setWrite(nil)
+        try? log.closeBlocking()
+        log = try open()
+        if isKnown { log.core.lock.withLock { _ = log.core.addTenant(erased) } }
+        #expect(
+            try !PayloadScan(failed.payloads).places(below: directory.path).isEmpty, "there is something to be found")
+        if isKnown {
+            #expect(try log.eraseBlocking(erased).through == 0)
+        } else {
+            #expect(throws: WALError.self) { try log.eraseBlocking(erased) }
+        }
+        try failed.expectNone(below: directory.path)
+        check(try deliver(log, to: "collector").records, ledger.records)
+        try log.closeBlocking()
+    }
+
     /// Others append all the while, through file after file.
     @Test(arguments: [WritePath.automatic, .plain]) func othersGoOn(writePath: WritePath) throws {
         var (ledger, secrets) = (Ledger(), Secrets())

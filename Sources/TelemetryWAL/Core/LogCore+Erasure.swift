@@ -36,12 +36,13 @@ extension LogCore {
     }
 
     /// Has an erasure durable, so that nobody is shown the records any more. Holds no lock. `endWaiting` is to follow.
-    /// `limit`: no number above it is erased. `isHeld`: no byte is overwritten before `release`.
+    /// `limit`: no number above it is erased. `isHeld`: no byte is overwritten before `release`. `makesKnown`: of a tenant that
+    /// is not known, whatever attempts to append may have left goes, too.
     func beginErasure(
-        of tenant: TenantName, through limit: UInt64 = .max, isHeld: Bool = false
+        of tenant: TenantName, through limit: UInt64 = .max, isHeld: Bool = false, makesKnown: Bool = false
     ) throws(WALError) -> BegunErasure {
         lock.lock()
-        guard let index = state.index(of: tenant) else {
+        guard let index = state.index(of: tenant) ?? (makesKnown ? addTenant(tenant) : nil) else {
             lock.unlock()
             throw .unknownTenant(tenant)
         }
@@ -59,7 +60,6 @@ extension LogCore {
             }
             var erasure = BegunErasure(
                 index: index, report: report, request: 0, isRepeated: false, isHeld: isHeld)
-            if report.through == 0 { return erasure }
             lock.withLock {
                 erasureRequests[index, default: 0] += 1
                 erasure.request = erasureRequests[index] ?? 0
@@ -103,7 +103,6 @@ extension LogCore {
     /// Waits until what an erasure said is done. Holds no lock.
     func finish(_ erasure: BegunErasure) throws(WALError) -> ErasureReport {
         let (index, through) = (erasure.index, erasure.report.through)
-        if through == 0 { return erasure.report }
         lock.lock()
         defer { lock.unlock() }
         if erasure.isRepeated { erasureFailures[index] = nil }
@@ -224,7 +223,8 @@ extension LogCore {
         let now = MonotonicTime.now
         let due = erasuresToDo.filter { heldErasures[$0] == nil && erasureRetries[$0].map { $0 <= now } ?? true }
         guard refusal == nil, !isClosing, let index = due.min() else { return false }
-        guard let erasure = state.tenants[index].erasure else { return false }
+        // Of a tenant that never had a record there may be appends that failed: bytes without a number.
+        let erasure = state.tenants[index].erasure ?? TenantErasure(through: 0, requested: 0, isComplete: true)
         let (tenant, through) = (state.tenants[index].name, erasure.through)
         // Of any tenant: what an attempt leaves half done may be another's as well.
         let isAgain = !erasuresBegunBefore.isEmpty

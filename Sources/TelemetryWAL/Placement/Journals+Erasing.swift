@@ -98,7 +98,15 @@ extension Journals {
                 }
             }
         }
-        guard let first = begun.first else { throw .unknownTenant(tenant) }
+        guard let first = begun.first else {
+            // Appends that failed in a process before this one may have left bytes, and nothing that tells whose.
+            for core in cores {
+                let erasure = try core.beginErasure(of: tenant, makesKnown: true)
+                begun.append((core, erasure))
+                _ = try core.finish(erasure)
+            }
+            throw .unknownTenant(tenant)
+        }
         var whole = ErasureReport(tenant: tenant, through: first.erasure.report.through, undelivered: 0)
         for (core, erasure) in begun {
             let report = try core.finish(erasure)
