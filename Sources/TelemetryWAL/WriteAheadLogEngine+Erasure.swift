@@ -13,7 +13,8 @@ extension WriteAheadLogEngine {
     /// done: whoever opens the log next goes on with it, and so does this one from time to time.
     ///
     /// Appends that fail leave bytes behind although they are no records: each call overwrites anew, whether there is more to
-    /// be erased or not, and whether the log knows the tenant or not.
+    /// be erased or not, and whether the log knows the tenant or not. (Where there is nothing to be erased but these, nobody
+    /// goes on after a crash or an error: call it again.)
     ///
     /// What stays is the tenant's name, how many records it had, and that it was erased. Out of reach is what the file
     /// system or the device keep beside: snapshots, blocks that were given back before, or with a compaction or merge that

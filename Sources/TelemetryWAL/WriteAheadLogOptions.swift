@@ -19,6 +19,8 @@ public struct WriteAheadLogOptions: Sendable {
     public var journalLimit: UInt64 = 8 << 30
     /// Bytes of journal files that wait for subscribers before the oldest of them move into tenant segments. Half the
     /// `journalLimit` at most; so much is kept in any case. While subscribers are less behind, nothing is written twice.
+    /// Where more waits, the compactor rests the less the more it is, and not at all when half of the room between this and
+    /// `journalLimit` is used up.
     public var compactionThreshold: UInt64 = 1 << 30
     /// Most bytes that tenant segments may take: at this length none is added, and then the journal fills up to its
     /// own limit; from there on policies drop (`RetentionPolicy.WhenFull.dropOldest`) or appends are refused. 0: records stay in the journal until every subscriber has them.

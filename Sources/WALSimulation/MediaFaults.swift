@@ -23,7 +23,9 @@ struct MediaFaults {
         }
         if kernel.happens(.staleFile) {
             let (path, inode) = random.pick(journal)
-            let copy = SimulatedDisk.parent(of: path) + "/00ab\(random.below(9000) + 1000).journal"
+            let name = "00ab\(random.below(9000) + 1000).journal"
+            let copy = SimulatedDisk.parent(of: path) + "/" + name
+            kernel.staleCopies.append(name)
             // As it was some commits ago: those behind are zeros.
             var bytes = inode.content
             let ends = registry.commits.filter { $0.inode === inode && $0.isIntact }.map(\.range.upperBound).sorted()

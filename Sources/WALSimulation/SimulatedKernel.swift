@@ -24,6 +24,8 @@ final class SimulatedKernel {
         var offset: Int
     }
 
+    /// Names of files that are stale copies of others.
+    var staleCopies: [String] = []
     /// How often reading failed lately, by who read where.
     var readFailures: [ReadPlace: Int] = [:]
     /// Calls that did I/O.

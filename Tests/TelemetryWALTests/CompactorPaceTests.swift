@@ -37,9 +37,9 @@ import Testing
 
     @Test func theMoreWaitsTheLessItRests() {
         let pace = begun()
-        #expect(milliseconds(pace.rest(at: moment(4), waiting: 1500)) == 6)
-        #expect(milliseconds(pace.rest(at: moment(4), waiting: 1750)) == 3)
-        #expect(pace.rest(at: moment(4), waiting: 2000) == 0)
+        #expect(milliseconds(pace.rest(at: moment(4), waiting: 2750)) == 6)
+        #expect(milliseconds(pace.rest(at: moment(4), waiting: 3625)) == 3)
+        #expect(pace.rest(at: moment(4), waiting: 4500) == 0)
         #expect(pace.rest(at: moment(4), waiting: .max) == 0)
     }
 

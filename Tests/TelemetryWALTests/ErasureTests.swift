@@ -139,8 +139,38 @@ import WALStorage
             #expect(try log.eraseBlocking(erased).through == 0)
         } else {
             #expect(throws: WALError.self) { try log.eraseBlocking(erased) }
+            #expect(log.tenants.map(\.name) == ["alpha"], "nobody becomes known by it")
         }
         try failed.expectNone(below: directory.path)
+        #expect(log.core.lock.withLock { log.core.sweeps.isEmpty && !log.core.erasesAnybody })
+        check(try deliver(log, to: "collector").records, ledger.records)
+        try log.closeBlocking()
+    }
+
+    /// A sweep that fails is told, and not tried again by itself; the next one does not trust what it reads.
+    @Test func aSweepThatFailsIsTold() throws {
+        var ledger = Ledger()
+        let log = try open()
+        try ledger.append(to: log, "alpha", count: 2, length: 1500)
+        plan.setRead { _, _ in true }
+        #expect {
+            try log.eraseBlocking("nobody")
+        } throws: { error in
+            if case .storage? = error as? WALError { true } else { false }
+        }
+        plan.setRead(nil)
+        #expect(log.core.lock.withLock { log.core.sweeps.isEmpty && log.core.hasSweepFailed })
+        let writes = Counter(0)
+        plan.setWrite { _, _ in
+            _ = writes.next()
+            return nil
+        }
+        #expect {
+            try log.eraseBlocking("nobody")
+        } throws: { error in
+            if case .unknownTenant("nobody")? = error as? WALError { true } else { false }
+        }
+        #expect(writes.next() < -1, "zeros were written again")
         check(try deliver(log, to: "collector").records, ledger.records)
         try log.closeBlocking()
     }

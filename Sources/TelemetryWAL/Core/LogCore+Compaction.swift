@@ -38,6 +38,7 @@ extension LogCore {
         defer { lock.unlock() }
         while !isStopped {
             if eraseNext(partition) { continue }
+            if sweepNext() { continue }
             // Before all else: room that is there for the taking must not wait for writes that find none.
             if removeSegments() { continue }
             if let retry = compactorRetry {
@@ -98,6 +99,7 @@ extension LogCore {
     /// Whether nobody waits for the compactor. Under the lock.
     var mayRestFromCompaction: Bool {
         !isStopped && !isClosing && !isPressed && compactCallers == 0 && erasuresToDo.isEmpty && erasureCallers.isEmpty
+            && sweeps.isEmpty
             && nextRetention.map { $0 > .now } ?? true
     }
 

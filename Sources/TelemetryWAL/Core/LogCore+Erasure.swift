@@ -36,13 +36,12 @@ extension LogCore {
     }
 
     /// Has an erasure durable, so that nobody is shown the records any more. Holds no lock. `endWaiting` is to follow.
-    /// `limit`: no number above it is erased. `isHeld`: no byte is overwritten before `release`. `makesKnown`: of a tenant that
-    /// is not known, whatever attempts to append may have left goes, too.
+    /// `limit`: no number above it is erased. `isHeld`: no byte is overwritten before `release`.
     func beginErasure(
-        of tenant: TenantName, through limit: UInt64 = .max, isHeld: Bool = false, makesKnown: Bool = false
+        of tenant: TenantName, through limit: UInt64 = .max, isHeld: Bool = false
     ) throws(WALError) -> BegunErasure {
         lock.lock()
-        guard let index = state.index(of: tenant) ?? (makesKnown ? addTenant(tenant) : nil) else {
+        guard let index = state.index(of: tenant) else {
             lock.unlock()
             throw .unknownTenant(tenant)
         }
@@ -60,6 +59,7 @@ extension LogCore {
             }
             var erasure = BegunErasure(
                 index: index, report: report, request: 0, isRepeated: false, isHeld: isHeld)
+            if report.through == 0 { return erasure }
             lock.withLock {
                 erasureRequests[index, default: 0] += 1
                 erasure.request = erasureRequests[index] ?? 0
@@ -103,6 +103,7 @@ extension LogCore {
     /// Waits until what an erasure said is done. Holds no lock.
     func finish(_ erasure: BegunErasure) throws(WALError) -> ErasureReport {
         let (index, through) = (erasure.index, erasure.report.through)
+        if through == 0 { return try sweep(erasure.report.tenant) }
         lock.lock()
         defer { lock.unlock() }
         if erasure.isRepeated { erasureFailures[index] = nil }
@@ -195,7 +196,9 @@ extension LogCore {
     }
 
     /// Whether any tenant is being erased, or about to be. Under the lock.
-    var erasesAnybody: Bool { !erasuresToDo.isEmpty || state.tenants.indices.contains { isBeingErased(tenant: $0) } }
+    var erasesAnybody: Bool {
+        !erasuresToDo.isEmpty || hasSweeps || state.tenants.indices.contains { isBeingErased(tenant: $0) }
+    }
 
     /// An erasure's record is durable. Under the lock.
     func noteErasure(_ record: ControlRecord) {
@@ -223,18 +226,18 @@ extension LogCore {
         let now = MonotonicTime.now
         let due = erasuresToDo.filter { heldErasures[$0] == nil && erasureRetries[$0].map { $0 <= now } ?? true }
         guard refusal == nil, !isClosing, let index = due.min() else { return false }
-        // Of a tenant that never had a record there may be appends that failed: bytes without a number.
-        let erasure = state.tenants[index].erasure ?? TenantErasure(through: 0, requested: 0, isComplete: true)
+        guard let erasure = state.tenants[index].erasure else { return false }
         let (tenant, through) = (state.tenants[index].name, erasure.through)
         // Of any tenant: what an attempt leaves half done may be another's as well.
-        let isAgain = !erasuresBegunBefore.isEmpty
+        let isAgain = !erasuresBegunBefore.isEmpty || hasSweepFailed
         let requests = erasureRequests[index] ?? 0
         // It may hold some of the tenant's.
         partition.removeAll()
         compactor.forgetGathered()
         // With what attempts before have done.
         var report = ErasureReport(
-            tenant: tenant, through: through, undelivered: erasureUndelivered[index] ?? 0)
+            tenant: tenant, through: through,
+            undelivered: erasure.isComplete ? 0 : erasureUndelivered[index] ?? 0)
         if erasuresBegunBefore.contains(index), let before = erasureReports[index] { report.files = before.files }
         lock.unlock()
         var failure: WALError?
@@ -272,7 +275,8 @@ extension LogCore {
         } else {
             erasuresBegunBefore.remove(index)
             erasureRetries[index] = nil
-            erasureUndelivered[index] = nil
+            // One more of what was erased before says nothing of what goes with the next.
+            if !erasure.isComplete { erasureUndelivered[index] = nil }
             erasuresServed[index] = requests
             if erasureRequests[index] ?? 0 > requests {
                 erasuresToDo.insert(index)

@@ -81,6 +81,10 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     var erasureCallers: [Int: Int] = [:]
     /// What a tenant's erasure has done, as long as it is not complete or somebody waits for it.
     var erasureReports: [Int: ErasureReport] = [:]
+    /// What is being overwritten that no record accounts for, by tenant.
+    var sweeps: [TenantName: Sweep] = [:]
+    /// One has failed: zeros that are read since need not be durable.
+    var hasSweepFailed = false
     /// A spare that is being overwritten, and a file that must not leave the log meanwhile.
     var heldSpare: SpareFile?
     var pinnedFile: String?

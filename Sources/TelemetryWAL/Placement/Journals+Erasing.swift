@@ -77,6 +77,8 @@ extension Journals {
             }
         }
         var begun: [(core: LogCore<Storage>, erasure: LogCore<Storage>.BegunErasure)] = []
+        // Journals that do not know the tenant.
+        var strangers: [LogCore<Storage>] = []
         // Whatever comes, nobody waits for those that were begun.
         defer { for (core, erasure) in begun { core.endWaiting(for: erasure) } }
         // The one that takes its records first: what is erased there is above all numbers elsewhere, and says whoever opens the
@@ -93,25 +95,22 @@ extension Journals {
                     begun.append(
                         (core, try core.beginErasure(of: tenant, through: through, isHeld: cores.count > 1)))
                 } catch {
-                    if case .unknownTenant = error { continue }
-                    throw error
+                    guard case .unknownTenant = error else { throw error }
+                    strangers.append(core)
                 }
             }
         }
-        guard let first = begun.first else {
-            // Appends that failed in a process before this one may have left bytes, and nothing that tells whose.
-            for core in cores {
-                let erasure = try core.beginErasure(of: tenant, makesKnown: true)
-                begun.append((core, erasure))
-                _ = try core.finish(erasure)
-            }
-            throw .unknownTenant(tenant)
-        }
-        var whole = ErasureReport(tenant: tenant, through: first.erasure.report.through, undelivered: 0)
+        var whole = ErasureReport(tenant: tenant, through: begun.first?.erasure.report.through ?? 0, undelivered: 0)
         for (core, erasure) in begun {
             let report = try core.finish(erasure)
             whole = whole.joined(by: report, in: core === shared ? nil : core.storage.rootDescription)
         }
+        // Appends that failed in a process before this one may have left bytes where nothing tells whose they are.
+        for core in strangers {
+            let report = try core.sweep(tenant)
+            whole = whole.joined(by: report, in: core === shared ? nil : core.storage.rootDescription)
+        }
+        if begun.isEmpty { throw .unknownTenant(tenant) }
         return whole
     }
 }

@@ -28,7 +28,7 @@ struct CompactorPace {
     init(threshold: UInt64, limit: UInt64) {
         self.threshold = threshold
         let room = limit - min(limit, threshold)
-        fullSpeed = threshold + min(threshold, room / 2)
+        fullSpeed = threshold + room / 2
     }
 
     /// Whether it has worked for long enough to ask for a rest. Called often, without a lock.
