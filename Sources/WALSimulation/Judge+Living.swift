@@ -23,7 +23,8 @@ extension Judge {
         if mediaFaults { return }
         // A stale copy of a file with damage in it stands for it once it is set aside, until a checkpoint does without both.
         let losses = told.split(separator: "; ").filter { !$0.hasPrefix(RecoveryCase.fileDuplicated.rawValue) }
-        let isMistaken = !losses.isEmpty && losses.allSatisfy { loss in kernel.staleCopies.contains { loss.contains($0) } }
+        let isMistaken =
+            !losses.isEmpty && losses.allSatisfy { loss in kernel.staleCopies.contains { loss.contains($0) } }
         if tellsLoss, !isMistaken { fail("a look beside the writer tells a loss that there is none: \(told)") }
         var seen: Set<Int> = []
         for (tenant, records) in contents.sorted(by: { $0.key < $1.key }) {

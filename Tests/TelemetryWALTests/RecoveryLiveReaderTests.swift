@@ -53,6 +53,35 @@ import WALStorage
         withExtendedLifetime(log) {}
     }
 
+    /// A commit whose write failed may stand whole where a view has seen it, and be overwritten when it has its place in the
+    /// next file.
+    @Test func commitsThatWereGivenUpMayGoUnderAView() throws {
+        let plan = FaultPlan()
+        let log = try openPatiently(at: directory.path, plan: plan)
+        var ledger = Ledger()
+        for _ in 0..<3 { try ledger.append(to: log, "alpha") }
+        let writes = Counter(2)
+        let seen = Shared<WriteAheadLogReader<DirectStorage>?>(nil)
+        let path = directory.path
+        plan.setWrite { _, _ in
+            switch writes.next() {
+            case 1: return .failsHolding([0..<1 << 20])
+            case 0: seen.value = try? WriteAheadLogReader(at: path, scope: .wholeJournal)
+            default: break
+            }
+            return nil
+        }
+        try ledger.append(to: log, "alpha")
+        plan.setWrite(nil)
+        let view = try #require(seen.value)
+        // Nothing accounts for it any more.
+        #expect(throws: WALError.self) { try log.eraseBlocking("nobody") }
+        let read = ReadBack(view)
+        #expect(read.damaged.isEmpty && read.failures.isEmpty, "\(read.damaged) \(read.failures)")
+        #expect(read.records.allSatisfy { ledger.records[$0.key] == $0.value })
+        try log.closeBlocking()
+    }
+
     /// What is at another place at each look is the writer's doing; what stays where it is is damage.
     @Test(arguments: [false, true]) func lossesThatComeAndGoBesideAWriterAreNone(stays: Bool) throws {
         let log = try openPatiently(at: directory.path)
