@@ -13,14 +13,15 @@ extension WriteAheadLogEngine {
     /// done: whoever opens the log next goes on with it, and so does this one from time to time.
     ///
     /// Appends that fail leave bytes behind although they are no records: each call overwrites anew, whether there is more to
-    /// be erased or not, and whether the log knows the tenant or not. (Where there is nothing to be erased but these, nobody
-    /// goes on after a crash or an error: call it again.)
+    /// be erased or not. (Where there is nothing to be erased but these, nobody goes on after a crash or an error: call it
+    /// again.) Of a tenant that the log does not know, since all that was appended of it failed in processes before
+    /// this one, they stay until their place is used again, or anybody is erased.
     ///
     /// What stays is the tenant's name, how many records it had, and that it was erased. Out of reach is what the file
     /// system or the device keep beside: snapshots, blocks that were given back before, or with a compaction or merge that
     /// was under way and ended without an outcome, cells of a flash memory that were written anew elsewhere. What a subscriber's reading has taken in already it may still give.
     ///
-    /// Throws `.unknownTenant`, when whatever else there may have been is overwritten; `.journalFull` where there is no room for its record, and it is done when there is;
+    /// Throws `.unknownTenant`; `.journalFull` where there is no room for its record, and it is done when there is;
     /// `.storage` where a file cannot be overwritten, `.failed`, `.closed`, `.invalidOption`.
     @discardableResult
     public func eraseBlocking(_ tenant: TenantName) throws(WALError) -> ErasureReport {

@@ -30,10 +30,7 @@ final class Eraser {
                 judge.erasureMarks[tenant] = judge.attempts.count
                 guard actors.goesOn else { return }
                 switch error {
-                case .unknownTenant:
-                    // There may have been attempts all the same.
-                    judge.erased(tenant, through: 0, on: history.disk)
-                    judge.erasureMarks[tenant] = before
+                case .unknownTenant: judge.erasureMarks[tenant] = before
                 case .journalFull, .closed, .failed: break
                 case .storage, .journalUnavailable:
                     judge.noteMediaFaults()

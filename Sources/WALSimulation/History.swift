@@ -221,7 +221,7 @@ public final class History {
             judge.noteMediaFaults()
             if let before { judge.settle(before) }
             judge.checkPlacements { log.placement(of: $0) }
-            let unavailable = log.residences().filter { $0.fault != nil }.map(\.tenant)
+            let unavailable = anyFaultHappened ? log.residences().filter { $0.fault != nil }.map(\.tenant) : []
             judge.checkCursors(log.subscribers, unavailable: Set(unavailable)) {
                 [tenants = log.tenants] subscriber, tenant in
                 tenants.first { $0.name == tenant }?.acknowledgedThrough[subscriber] ?? 0

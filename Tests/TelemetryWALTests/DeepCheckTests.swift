@@ -40,6 +40,34 @@ import WALStorage
         return reader
     }
 
+    /// However many tenants stand side by side in the journal; and where there is memory for next to none, it only takes longer.
+    @Test(arguments: [1, 16 << 10, 96 << 20]) func segmentsFramesAreReadOnce(capacity: Int) throws {
+        let tenants = try (0..<100).map { try TenantName("tenant-\($0)") }
+        var ledger = Ledger()
+        let log = try open()
+        try log.register(subscriber: "collector")
+        for _ in 0..<4 { for tenant in tenants { try ledger.append(to: log, tenant, count: 2) } }
+        try log.compactBlocking()
+        try log.closeBlocking()
+        let reader = try reader()
+        var moved = SegmentRecords(
+            storage: reader.storage, format: reader.format, keys: reader.keys, segments: reader.recovered.segments,
+            capacity: capacity)
+        for round in 0..<4 as Range<UInt64> {
+            for tenant in tenants {
+                let wanted = 2 * round + 1...2 * round + 2
+                let found = try moved.records(of: tenant, in: wanted)
+                #expect(found.map(\.sequence) == Array(wanted))
+                #expect(found.allSatisfy { ledger.records[RecordName(tenant, $0.sequence)] == Array($0.payload) })
+            }
+        }
+        if capacity > 1 << 20 { #expect(moved.framesRead == reader.segments.count) }
+        let (beyond, nobodys) = (
+            try moved.records(of: tenants[0], in: 7...30), try moved.records(of: "nobody", in: 1...9)
+        )
+        #expect(beyond.map(\.sequence) == [7, 8] && nobodys.isEmpty)
+    }
+
     private func lines(_ report: DeepReport) -> [String] {
         report.findings.map { "\($0.what) \($0.path) \($0.offset) \($0.tenant?.description ?? "-"): \($0.detail)" }
     }

@@ -13,8 +13,7 @@ struct EraseCommand: ParsableCommand {
             The command ends with 0 when none of its records' bytes is left in ROOT, and with 1 where there are
             files besides that say that they are another log's or tenant's, or nothing of themselves. A crash leaves it half done, and
             the next writer goes on. What goes cannot be had back. The tenant's name, how many records it had and that it
-            was erased stay in the log. Of a tenant that the log does not know, only what appends that failed may have
-            left is overwritten, and the command ends with 2.
+            was erased stay in the log.
 
             Takes the log's lock: where a service has it, have the service call eraseBlocking. Asks before it
             begins, unless with --yes; --dry-run only says what the log has of the tenant. Snapshots and backups
@@ -64,19 +63,14 @@ struct EraseCommand: ParsableCommand {
 
     func run() throws {
         let name = try tenantName(tenant, option: "TENANT")
-        if let plan = try plan(for: name) {
-            if dryRun { return try print(plan) }
-            try confirm(plan)
-        } else if dryRun {
-            throw CommandFailure(.unknownTenant(name))
+        let plan = try plan(for: name)
+        if dryRun {
+            try print(plan)
+            return
         }
-        // Of a tenant that the log does not know, too: appends that failed may have left something.
+        try confirm(plan)
         let log = try writer.open(root.root)
-        let report: ErasureReport
-        do { report = try failing { () throws(WALError) in try log.eraseBlocking(name) } } catch {
-            try? log.closeBlocking()
-            throw error
-        }
+        let report = try failing { () throws(WALError) in try log.eraseBlocking(name) }
         let line = Line(
             tenant: readable(name: name), erasedThrough: report.through, undelivered: report.undelivered,
             files: report.files.map {
@@ -87,10 +81,11 @@ struct EraseCommand: ParsableCommand {
         if !line.leftAlone.isEmpty || !line.notOverwritten.isEmpty { throw ExitStatus.findings }
     }
 
-    /// Nil of a tenant that the log does not know.
-    private func plan(for name: TenantName) throws -> Plan? {
+    private func plan(for name: TenantName) throws -> Plan {
         let reader = try failing { () throws(WALError) in try WriteAheadLogReader(at: root.root) }
-        guard let status = reader.tenants.first(where: { $0.name == name }) else { return nil }
+        guard let status = reader.tenants.first(where: { $0.name == name }) else {
+            throw CommandFailure(.unknownTenant(name))
+        }
         return Plan(
             tenant: readable(name: name), appended: status.nextSequence - 1, undelivered: status.backlog,
             undeliveredBytes: status.backlogLength, segments: reader.allSegments(of: name).count)

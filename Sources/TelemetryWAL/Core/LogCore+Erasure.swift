@@ -210,7 +210,7 @@ extension LogCore {
             erasuresToDo.insert(index)
         } else if isComplete {
             erasuresToDo.remove(index)
-            if erasuresToDo.isEmpty { removedUnwritten = [] }
+            if erasuresToDo.isEmpty, !hasSweeps { removedUnwritten = [] }
         }
         tenantStaging[index].lengthLimit = 0
         wakeCompactor()
@@ -274,6 +274,7 @@ extension LogCore {
             }
         } else {
             erasuresBegunBefore.remove(index)
+            if isAgain { hasSweepFailed = false }
             erasureRetries[index] = nil
             // One more of what was erased before says nothing of what goes with the next.
             if !erasure.isComplete { erasureUndelivered[index] = nil }
@@ -283,7 +284,7 @@ extension LogCore {
             } else if !state.isBeingErased(tenant: index) {
                 // Unless another was begun meanwhile. Who asked for this one may have put it in again just before.
                 erasuresToDo.remove(index)
-                if erasuresToDo.isEmpty { removedUnwritten = [] }
+                if erasuresToDo.isEmpty, !hasSweeps { removedUnwritten = [] }
             }
             tell(report)
             forgetErasure(tenant: index)

@@ -4,8 +4,8 @@ import WALStorage
 
 /// Overwriting what appends that failed may have left of a tenant that has no record to be erased.
 ///
-/// Nothing is said of it in the log: there is no number that it could name, and a tenant that the log does not know stays
-/// unknown. So nobody goes on with a sweep that was not finished; whoever asked for it is told, and asks again.
+/// Nothing is said of it in the log: there is no number that it could name, and a journal that does not know the tenant does
+/// not get to know it. So nobody goes on with a sweep that was not finished; whoever asked for it is told, and asks again.
 extension LogCore {
     /// Sweeps that somebody waits for, of one tenant.
     struct Sweep {
@@ -56,7 +56,12 @@ extension LogCore {
         lock.lock()
         report.notOverwritten = removedUnwritten
         // What it has left half done may be anybody's.
-        if failure != nil { hasSweepFailed = true }
+        hasSweepFailed = failure != nil || (hasSweepFailed && !isAgain)
+        // Who waits is told that the log has ended.
+        if failure != nil, isStopped || isClosing || refusal != nil {
+            roomCondition.broadcast()
+            return true
+        }
         sweeps[tenant]?.served = sweep.requested
         sweeps[tenant]?.outcome = failure.map { .failure($0) } ?? .success(report)
         if erasuresToDo.isEmpty, !hasSweeps { removedUnwritten = [] }

@@ -21,6 +21,9 @@ struct LiveFile {
     var header: JournalFileHeader
     /// Offset behind the last durable commit.
     var endOffset: UInt64
+    /// Offset behind the last commit that is vouched for, where there are others behind it: as long as the log has a writer,
+    /// these may be given up, and overwritten where they are.
+    var vouchedEnd: UInt64 = .max
     var extents = TenantExtents()
     /// Whether any commit of it is part of the log.
     var hasAcceptedCommit = false

@@ -100,7 +100,8 @@ extension Journals {
                 }
             }
         }
-        var whole = ErasureReport(tenant: tenant, through: begun.first?.erasure.report.through ?? 0, undelivered: 0)
+        guard let first = begun.first else { throw .unknownTenant(tenant) }
+        var whole = ErasureReport(tenant: tenant, through: first.erasure.report.through, undelivered: 0)
         for (core, erasure) in begun {
             let report = try core.finish(erasure)
             whole = whole.joined(by: report, in: core === shared ? nil : core.storage.rootDescription)
@@ -110,7 +111,6 @@ extension Journals {
             let report = try core.sweep(tenant)
             whole = whole.joined(by: report, in: core === shared ? nil : core.storage.rootDescription)
         }
-        if begun.isEmpty { throw .unknownTenant(tenant) }
         return whole
     }
 }

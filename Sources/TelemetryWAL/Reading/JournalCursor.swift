@@ -72,8 +72,6 @@ struct JournalCursor<Storage: JournalStorage> {
     private(set) var position: (fileSequence: UInt64, offset: UInt64) = (0, 0)
     /// Where the commit stands whose batches were given last.
     private(set) var commitOffset: UInt64 = 0
-    /// The number of the last commit that was passed, wanted or not.
-    private var lastCommit: UInt64 = 0
 
     init(
         storage: Storage, format: RootFormat, keys: FrameKeys, files: [ReadableFile], throughCommit: UInt64,
@@ -166,8 +164,6 @@ struct JournalCursor<Storage: JournalStorage> {
                 header.epoch == current.header.epoch, header.fileSequence == current.header.fileSequence,
                 header.offset == position.offset
             else {
-                // Whatever stood there when the log was looked at was no part of it yet, and may have been given up since.
-                if isThrough(current) { return nil }
                 try handleUnexpected(current, Self.nothingBegins)
                 continue
             }
@@ -193,7 +189,6 @@ struct JournalCursor<Storage: JournalStorage> {
             }
             if hasMissedFile { return nil }
             commitOffset = header.offset
-            lastCommit = header.commitNumber
             position.offset += UInt64(header.commitLength)
             if pending.isEmpty, !batches.isEmpty { return batches }
         }
@@ -218,11 +213,6 @@ struct JournalCursor<Storage: JournalStorage> {
             case .keyForgotten: .keyForgotten(tenant: tenant, sequences: sequences, identifier: keyIdentifier)
             }
         }
-    }
-
-    /// Whether the last commit that may be shown was passed, and nothing says that the file has more.
-    private func isThrough(_ current: ReadableFile) -> Bool {
-        current.commitsEnd == .max && max(lastCommit + 1, current.header.firstCommit) > throughCommit
     }
 
     private func path(of file: ReadableFile) -> String { "\(storage.rootDescription)/journal/\(file.name)" }

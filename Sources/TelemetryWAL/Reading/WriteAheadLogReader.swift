@@ -145,8 +145,14 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                 if DeliberateBug.isActive(.showCommitsUnderWay) { hasWriter = false }
             #endif
             lastCommit = hasWriter ? recovered.durableThrough : recovered.lastCommit
+            var files = recovered.files
+            if hasWriter {
+                for index in files.indices {
+                    files[index].endOffset = min(files[index].endOffset, files[index].vouchedEnd)
+                }
+            }
             self.recovered = Contents(
-                state: recovered.state, mayLackSubscribers: recovered.mayLackSubscribers, files: recovered.files,
+                state: recovered.state, mayLackSubscribers: recovered.mayLackSubscribers, files: files,
                 segments: recovered.segments)
             return
         }

@@ -105,8 +105,17 @@ struct RecoveryMachine {
             file.holdsLoss = true
         }
         durableThrough = max(durableThrough, vouched)
+        file.vouchedEnd = Self.vouchedEnd(of: scanner.events, vouched)
         if file.holdsLoss || file.endOffset > file.header.commitsStart { lacksCheckpoint = !hasCheckpoint }
         files.append(file)
+    }
+
+    /// Where the first commit stands that nothing vouches for.
+    private static func vouchedEnd(of events: [ScanEvent], _ vouched: UInt64) -> UInt64 {
+        for case .commit(let commit) in events where commit.header.commitNumber > vouched {
+            return commit.header.offset
+        }
+        return .max
     }
 
     /// Before a file's commits: what its header says about those before it.

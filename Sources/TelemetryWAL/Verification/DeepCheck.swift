@@ -7,7 +7,7 @@ extension WriteAheadLogReader {
     /// for nothing; it is called for each place where a record can be read, which may be two. What fails its checks is
     /// passed over: `report` and `report(on:opensFrames:)` tell of it. Changes nothing, and works beside a living writer:
     /// files that this begins anew or removes meanwhile are passed over and counted. Blocks the calling thread, with a
-    /// commit's frames in memory at a time, and a frame and the index of up to 64 tenants' segments. Throws `.storage`.
+    /// commit's frames in memory at a time, and up to 96 MiB of segments' frames. Throws `.storage`.
     public func deepReport(
         payloadFault: ((RecordBatch.Record) -> String?)? = nil, progress: ((UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) -> DeepReport {
@@ -33,22 +33,15 @@ private struct DeepCheck<Storage: JournalStorage> {
     let reader: WriteAheadLogReader<Storage>
     let payloadFault: ((RecordBatch.Record) -> String?)?
     var report = DeepReport()
-    /// What records of the journal were last compared with, of some tenants: neighbours in the journal are other
-    /// tenants', and each one's next records are behind its last ones.
-    private var compared: [TenantName: Compared] = [:]
-    private static var mostCompared: Int { 64 }
-
-    /// A segment and one of its frames.
-    private struct Compared {
-        var segment: SegmentFile<Storage>
-        var number: Int?
-        var batch: RecordBatch?
-    }
+    /// What the journal's records are compared with.
+    private var moved: SegmentRecords<Storage>
 
     init(reader: WriteAheadLogReader<Storage>, payloadFault: ((RecordBatch.Record) -> String?)?) {
         self.reader = reader
         self.payloadFault = payloadFault
         byNow = LogByNow(of: reader)
+        moved = SegmentRecords(
+            storage: reader.storage, format: reader.format, keys: reader.keys, segments: reader.recovered.segments)
     }
 
     private var storage: Storage { reader.storage }
@@ -184,30 +177,10 @@ private struct DeepCheck<Storage: JournalStorage> {
     private mutating func compareWithSegments(
         _ batch: RecordBatch, in path: String, at offset: UInt64
     ) throws(WALError) {
-        let segments = reader.recovered.segments
-        guard batch.sequences.lowerBound <= segments.coveredThrough(batch.tenant) else { return }
-        var others: [UInt64: RecordBatch.Record] = [:]
-        var next = batch.sequences.lowerBound
-        while let entry = segments.entry(of: batch.tenant, above: next - 1),
-            entry.covered.lowerBound <= batch.sequences.upperBound
-        {
-            if let segment = try file(of: entry, tenant: batch.tenant) {
-                let frames = segment.index.frames
-                var number = Self.firstFrame(of: frames, through: next)
-                while number < frames.count, frames[number].firstSequence <= batch.sequences.upperBound {
-                    for record in try records(ofFrame: number, of: segment)
-                    where batch.sequences.contains(record.sequence) {
-                        others[record.sequence] = record
-                    }
-                    number += 1
-                }
-            }
-            next = entry.covered.upperBound + 1
-            if next > batch.sequences.upperBound { break }
-        }
+        var others = try moved.records(of: batch.tenant, in: batch.sequences)[...]
         if others.isEmpty { return }
-        for record in batch.records {
-            guard let other = others[record.sequence] else { continue }
+        for record in batch.records where others.first?.sequence == record.sequence {
+            let other = others.removeFirst()
             report.recordsCompared += 1
             if other.kind == record.kind, other.timestamp == record.timestamp, other.payload == record.payload {
                 continue
@@ -217,42 +190,6 @@ private struct DeepCheck<Storage: JournalStorage> {
                 sequences: record.sequence...record.sequence,
                 "its segment has another record of that number")
         }
-    }
-
-    private mutating func file(
-        of entry: SegmentCatalog.Entry, tenant: TenantName
-    ) throws(WALError) -> SegmentFile<Storage>? {
-        if let known = compared[tenant], known.segment.covered == entry.covered { return known.segment }
-        let reader = reader
-        let segment = try readable { () throws(WALError) in
-            try SegmentFile(
-                entry.name, of: tenant, in: reader.storage, format: reader.format, keys: reader.keys)
-        }
-        if compared.count >= Self.mostCompared { compared = [:] }
-        compared[tenant] = segment.map { Compared(segment: $0) }
-        return segment
-    }
-
-    /// The records of a frame that can be read.
-    private mutating func records(
-        ofFrame number: Int, of segment: SegmentFile<Storage>
-    ) throws(WALError) -> [RecordBatch.Record] {
-        if let known = compared[segment.tenant], known.segment === segment, known.number == number {
-            return known.batch.map { Array($0.records) } ?? []
-        }
-        let batch = try readable { () throws(WALError) in try segment.batch(ofFrame: number) }
-        compared[segment.tenant] = Compared(segment: segment, number: number, batch: batch)
-        return batch.map { Array($0.records) } ?? []
-    }
-
-    /// The first frame that reaches to a number.
-    private static func firstFrame(of frames: [SegmentIndex.Frame], through sequence: UInt64) -> Int {
-        var (low, high) = (0, frames.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if frames[middle].lastSequence < sequence { low = middle + 1 } else { high = middle }
-        }
-        return low
     }
 
     /// nil where it is damaged, gone, or not to be opened.
