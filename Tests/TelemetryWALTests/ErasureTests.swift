@@ -170,6 +170,29 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// A copy of a file of the log may be taken for it when the log is opened: it keeps what the file keeps.
+    @Test func copiesKeepWhatTheirFileKeeps() throws {
+        var (ledger, secrets, later) = (Ledger(), Secrets(), Secrets())
+        let log = try open()
+        try ledger.append(to: log, "alpha", count: 2, length: 1500)
+        try secrets.append(to: log, erased)
+        try later.append(to: log, erased)
+        let end = try #require(log.core.lock.withLock { log.core.files.last?.endOffset })
+        let journal = directory.path + "/journal/"
+        try FileManager.default.copyItem(atPath: journal + "00000000.journal", toPath: journal + "00000077.journal")
+        let erasure = try log.core.beginErasure(of: erased, through: 4)
+        #expect(try log.core.finish(erasure).through == 4)
+        log.core.endWaiting(for: erasure)
+        try secrets.expectNone(below: directory.path)
+        let places = try PayloadScan(later.payloads).places(below: directory.path)
+        #expect(places.count == 2, "\(places.keys)")
+        let files = try ["00000000", "00000077"].map {
+            try FileHandle(forReadingFrom: URL(filePath: journal + $0 + ".journal")).read(upToCount: Int(end))
+        }
+        #expect(files[0] == files[1])
+        try log.closeBlocking()
+    }
+
     /// Others append all the while, through file after file.
     @Test(arguments: [WritePath.automatic, .plain]) func othersGoOn(writePath: WritePath) throws {
         var (ledger, secrets) = (Ledger(), Secrets())

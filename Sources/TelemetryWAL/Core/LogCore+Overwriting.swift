@@ -180,7 +180,7 @@ extension LogCore {
                 report.leftAlone.append("journal/" + name)
             } else {
                 // After a crash a file that left may have to be read again, until the next one is begun.
-                let own = header.map { life($0, end: keptEnd) }
+                let own = header.map { copiedLife($0) ?? life($0, end: keptEnd) }
                 try scrub.scrubJournal(file, upTo: file.size(), promised ?? own)
             }
         }
@@ -228,6 +228,16 @@ extension LogCore {
     /// The life that a file's header names.
     private func life(_ header: JournalFileHeader, end: UInt64?) -> FileScrub<Storage>.Life {
         .init(epoch: header.epoch, fileSequence: header.fileSequence, end: end)
+    }
+
+    /// The life that a file's header names, if the log has it in a file of another name: who opens the log next takes
+    /// either of them.
+    private func copiedLife(_ header: JournalFileHeader) -> FileScrub<Storage>.Life? {
+        lock.withLock {
+            files.first { $0.sequence == header.fileSequence && $0.header.epoch == header.epoch }.map {
+                .init(epoch: header.epoch, fileSequence: header.fileSequence, end: $0.endOffset, isCopy: true)
+            }
+        }
     }
 
     // MARK: - The present file's free end

@@ -18,6 +18,9 @@ struct FileScrub<Storage: JournalStorage> {
         var fileSequence: UInt64
         /// Where its commits end, if the log counts on them; nil: nobody is promised anything in the file.
         var end: UInt64?
+        /// The log has that life in another file, whose place this one may take: it keeps what that one keeps, and what
+        /// cannot be read of it is no loss.
+        var isCopy = false
 
         func owns(_ commit: CommitHeader, at place: UInt64) -> Bool {
             commit.epoch == epoch && commit.fileSequence == fileSequence && commit.offset == place
@@ -69,7 +72,8 @@ struct FileScrub<Storage: JournalStorage> {
         _ file: Storage.File, upTo end: UInt64, _ life: Life?
     ) throws(StorageError) {
         try twice(file, 0..<end) { (scrub: inout Self) throws(StorageError) in
-            try scrub.pass(file, 0..<end, isCountedOn: life?.end != nil) { $0.claims(in: $1, at: $2, of: life) }
+            let isCountedOn = life.map { $0.end != nil && !$0.isCopy } ?? false
+            return try scrub.pass(file, 0..<end, isCountedOn: isCountedOn) { $0.claims(in: $1, at: $2, of: life) }
         }
     }
 
@@ -136,7 +140,7 @@ struct FileScrub<Storage: JournalStorage> {
                         claims.needed = header.commitLength
                         return claims
                     }
-                    claims.zeros += zeros(in: header, bytes, at: position, isCountedOn: life.end != nil)
+                    claims.zeros += zeros(in: header, bytes, at: position, keepsLater: life.end != nil)
                     claims.length += header.commitLength
                 } else {
                     claims.zeros.append(
@@ -149,7 +153,7 @@ struct FileScrub<Storage: JournalStorage> {
     }
 
     private func zeros(
-        in header: CommitHeader, _ bytes: RawSpan, at position: Int, isCountedOn: Bool
+        in header: CommitHeader, _ bytes: RawSpan, at position: Int, keepsLater: Bool
     ) -> [Claims.Zeros] {
         let commit = bytes.extracting(position..<position + header.commitLength)
         guard let frames = try? CommitDecoder.frames(of: header, in: commit) else {
@@ -158,7 +162,7 @@ struct FileScrub<Storage: JournalStorage> {
         var zeros = frames.compactMap { frame -> Claims.Zeros? in
             guard !frame.header.isControl, tenant == nil || frame.header.tenant == tenant else { return nil }
             // No frame stands across an erasure's end: it is made of what is durable.
-            if isCountedOn, frame.header.lastSequence > through { return nil }
+            if keepsLater, frame.header.lastSequence > through { return nil }
             return .init(range: position + frame.body.lowerBound..<position + frame.body.upperBound)
         }
         let end = CommitHeader.length + header.frameHeadersLength + header.bodiesLength
