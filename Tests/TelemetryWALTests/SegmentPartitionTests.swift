@@ -71,12 +71,32 @@ import WALStorage
             if batch.tenant == "beta" { ends.append(batch.sequences.upperBound) }
         }
         let cut = ends[ends.count / 2]
-        let published = try #require(try partition.flush(created: 9, cut: { $0 == "beta" ? cut : 0 }))
+        let published = try #require(try partition.flush(created: 9, cuts: { $0 == "beta" ? [cut] : [] }))
         let last = try #require(ends.last)
         #expect(published.filter { $0.tenant == "beta" }.map(\.covered) == [1...cut, cut + 1...last])
         #expect(published.count == 4)
         let (found, _) = try read(published, view.format)
         #expect(found == log.ledger.records)
+    }
+
+    /// So do numbers that are lost, which no commit keeps apart.
+    @Test func whatIsLostEndsWhereAnErasureDoes() throws {
+        let log = try StandardLog(at: directory.path)
+        let view = try WriteAheadLogReader(at: directory.path)
+        let partition = partition(view.format, budget: 1 << 30)
+        var records = view.records()
+        while let batch = try records.next() { partition.add(batch, .init()) }
+        let last = try #require(log.ledger.highest["beta"])
+        partition.lose([last + 1...last + 20], of: "beta", .init())
+        let published = try #require(
+            try partition.flush(created: 9, cuts: { $0 == "beta" ? [last + 9, last + 7] : [] }))
+        #expect(
+            published.filter { $0.tenant == "beta" }.map(\.covered) == [
+                1...last + 7, last + 8...last + 9, last + 10...last + 20,
+            ])
+        let (found, lost) = try read(published, view.format)
+        #expect(found == log.ledger.records)
+        #expect(lost == Set((last + 1...last + 20).map { RecordName("beta", $0) }))
     }
 
     /// Whatever the budget: all records, each once, in segments that follow each other.

@@ -279,7 +279,7 @@ extension LogCore {
             published = try partition.flush(
                 most: partition.hasLosses ? .max : Self.mostPublishedAtATime, created: wallClockNanoseconds(),
                 received: { (tenant, covered) in lock.withLock { timesReceived(covered, of: tenant) } },
-                cut: { tenant in lock.withLock { decidedErasure(of: tenant) } },
+                cuts: { tenant in lock.withLock { erasureEnds(of: tenant) } },
                 lossCause: lock.withLock { givesUpLosses } ? .givenUp : .damaged
             ) { isNaming in
                 lock.withLock { mayGoOn(since: gatheredRegistrations, isNaming: isNaming) }

@@ -156,6 +156,7 @@ extension LogCore {
         let drop = retention.drop(tenant: index, through: through, cause: .erasure, in: state)
         if let drop { retention.note(drop, tenant: index) }
         retention.noteErasure(through: through, tenant: index)
+        erasureEnds[index, default: []].append(through)
         addPendingErasure(
             TenantErasure(through: through, requested: wallClockNanoseconds(), isComplete: false), ofTenant: index)
         admission.fileStart = fileStartBound()
@@ -185,6 +186,13 @@ extension LogCore {
         state.index(of: tenant).map { retention.entries[$0].erasedThrough } ?? 0
     }
 
+    /// Through which numbers a tenant is erased, or may be when the log is opened again. Under the lock.
+    func erasureEnds(of tenant: TenantName) -> [UInt64] {
+        guard let index = state.index(of: tenant) else { return [] }
+        let durable = state.tenants[index].erasedThrough
+        return (erasureEnds[index] ?? []) + (durable > 0 ? [durable] : [])
+    }
+
     /// Whether an erasure of a tenant was decided that is not complete. Under the lock.
     func isBeingErased(_ tenant: TenantName) -> Bool {
         state.index(of: tenant).map(isBeingErased(tenant:)) ?? false
@@ -206,6 +214,7 @@ extension LogCore {
         guard case .erasure(let tenant, let through, _, let isComplete) = record, let index = state.index(of: tenant)
         else { return }
         retention.noteErasure(through: through, tenant: index)
+        if isComplete { erasureEnds[index] = erasureEnds[index]?.filter { $0 > through } }
         if state.isBeingErased(tenant: index) {
             erasuresToDo.insert(index)
         } else if isComplete {

@@ -95,7 +95,8 @@ extension LogCore {
             // It names another log, tenant or range, and is no part of this one.
             return try setAsideStray(segment.path, &report)
         }
-        if isBeingErased(segment.tenant) { return }
+        // It goes. Of one that reaches further nothing is kept of what goes.
+        if isBeingErased(segment.tenant), segment.covered.upperBound <= decidedErasure(of: segment.tenant) { return }
         // A copy, and the new one.
         if let shortage = shortageOfSpace(for: entry.length.addingSaturated(entry.length)) { throw shortage }
         let acknowledged = mayLackSubscribers ? 0 : state.index(of: segment.tenant).map(state.releasedThrough) ?? 0

@@ -66,6 +66,9 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     var heldErasures: [Int: Int] = [:]
     /// Of these, those that were begun before, by an attempt that failed or by another process.
     var erasuresBegunBefore: Set<Int> = []
+    /// By the tenant's index: through which numbers erasures were decided that are not complete. Which of them is durable when
+    /// the log is opened again is not known.
+    var erasureEnds: [Int: [UInt64]] = [:]
     /// When one that failed is tried again, and why it did.
     var erasureRetries: [Int: MonotonicTime] = [:]
     var erasureFailures: [Int: WALError] = [:]

@@ -54,6 +54,15 @@ final class SegmentPartition<Storage: JournalStorage> {
             case .lost(let sequences, _): sequences
             }
         }
+
+        /// No run of records stands across an erasure's end, and what is lost may.
+        func parts(cutBehind cuts: [UInt64]) -> [Item] {
+            guard case .lost(let sequences, let cause) = self,
+                let cut = cuts.filter({ sequences.lowerBound <= $0 && $0 < sequences.upperBound }).min()
+            else { return [self] }
+            let rest = Item.lost(cut + 1...sequences.upperBound, cause: cause)
+            return [.lost(sequences.lowerBound...cut, cause: cause)] + rest.parts(cutBehind: cuts)
+        }
     }
 
     /// A segment that has its name.
@@ -219,13 +228,13 @@ final class SegmentPartition<Storage: JournalStorage> {
 
     /// Writes a segment, or several where one is not enough, for each tenant that has records waiting, or for the first
     /// of these, and gives them their names. When it throws, any of them may have its name, and what waits stays. `received` says when the log had
-    /// taken a tenant's records, `cut` through which number a tenant's go: a segment ends there. `lossCause` is what lost
+    /// taken a tenant's records, `cuts` through which numbers a tenant's go, or may: a segment ends there. `lossCause` is what lost
     /// ranges are said to be. `goesOn` is asked before each segment, with true before they are given their names; nil
     /// if it said no.
     func flush(
         most: Int = .max, created: UInt64,
         received: (TenantName, ClosedRange<UInt64>) -> ClosedRange<UInt64> = { _, _ in 0...0 },
-        cut: (TenantName) -> UInt64 = { _ in 0 }, lossCause: SegmentIndex.LostRange.Cause = .damaged,
+        cuts: (TenantName) -> [UInt64] = { _ in [] }, lossCause: SegmentIndex.LostRange.Cause = .damaged,
         while goesOn: (_ isNaming: Bool) -> Bool = { _ in true }
     ) throws(StorageError) -> [Published]? {
         var finished: [SegmentWriter<Storage>.Finished] = []
@@ -238,7 +247,7 @@ final class SegmentPartition<Storage: JournalStorage> {
                 }
                 guard let waiting = tenants[tenant] else { continue }
                 try write(
-                    waiting, of: tenant, created: created, received: { received(tenant, $0) }, cut: cut(tenant),
+                    waiting, of: tenant, created: created, received: { received(tenant, $0) }, cuts: cuts(tenant),
                     lossCause: lossCause, &finished)
             }
             guard goesOn(true) else {
@@ -293,7 +302,7 @@ final class SegmentPartition<Storage: JournalStorage> {
 
     private func write(
         _ waiting: Waiting, of tenant: TenantName, created: UInt64,
-        received: (ClosedRange<UInt64>) -> ClosedRange<UInt64>, cut: UInt64, lossCause: SegmentIndex.LostRange.Cause,
+        received: (ClosedRange<UInt64>) -> ClosedRange<UInt64>, cuts: [UInt64], lossCause: SegmentIndex.LostRange.Cause,
         _ finished: inout [SegmentWriter<Storage>.Finished]
     ) throws(StorageError) {
         func finish(_ covered: ClosedRange<UInt64>) throws(StorageError) {
@@ -302,8 +311,8 @@ final class SegmentPartition<Storage: JournalStorage> {
         var first = waiting.next
         var next = first
         writer.begin(tenant, from: first)
-        for item in waiting.items {
-            let isBehindCut = next - 1 <= cut && item.sequences.lowerBound > cut
+        for item in waiting.items.lazy.flatMap({ $0.parts(cutBehind: cuts) }) {
+            let isBehindCut = cuts.contains { next - 1 <= $0 && item.sequences.lowerBound > $0 }
             if !writer.hasRoom || isBehindCut, next > first {
                 try finish(first...next - 1)
                 first = next
