@@ -156,7 +156,7 @@ extension LogCore {
         let drop = retention.drop(tenant: index, through: through, cause: .erasure, in: state)
         if let drop { retention.note(drop, tenant: index) }
         retention.noteErasure(through: through, tenant: index)
-        erasureEnds[index, default: []].append(through)
+        if erasureEnds[index]?.contains(through) != true { erasureEnds[index, default: []].append(through) }
         addPendingErasure(
             TenantErasure(through: through, requested: wallClockNanoseconds(), isComplete: false), ofTenant: index)
         admission.fileStart = fileStartBound()
@@ -238,7 +238,7 @@ extension LogCore {
         guard let erasure = state.tenants[index].erasure else { return false }
         let (tenant, through) = (state.tenants[index].name, erasure.through)
         // Of any tenant: what an attempt leaves half done may be another's as well.
-        let isAgain = !erasuresBegunBefore.isEmpty || hasSweepFailed
+        let isAgain = !erasuresBegunBefore.isEmpty || !sweepsBegunBefore.isEmpty
         let requests = erasureRequests[index] ?? 0
         // It may hold some of the tenant's.
         partition.removeAll()
@@ -283,7 +283,7 @@ extension LogCore {
             }
         } else {
             erasuresBegunBefore.remove(index)
-            if isAgain { hasSweepFailed = false }
+            if isAgain { sweepsBegunBefore.remove(tenant) }
             erasureRetries[index] = nil
             // One more of what was erased before says nothing of what goes with the next.
             if !erasure.isComplete { erasureUndelivered[index] = nil }

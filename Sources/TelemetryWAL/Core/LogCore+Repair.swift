@@ -89,14 +89,23 @@ extension LogCore {
         } catch { throw .storage(error) }
     }
 
+    /// Whether a segment covers no more than what is erased of its tenant, or has records of it.
+    private func holdsErased(_ entry: SegmentCatalog.Entry, of tenant: TenantName) throws(WALError) -> Bool {
+        let through = decidedErasure(of: tenant)
+        if entry.covered.upperBound <= through { return true }
+        let file = try SegmentFile(
+            entry.name, of: tenant, in: storage, format: format, keys: FrameKeys(options.keyProvider))
+        return file.index.frames.contains { $0.firstSequence <= through }
+    }
+
     private func rewrite(_ segment: SegmentStatus, _ report: inout RepairReport) throws(WALError) {
         let entries = segments.entries(of: segment.tenant)
         guard let entry = entries.first(where: { $0.covered == segment.covered }) else {
             // It names another log, tenant or range, and is no part of this one.
             return try setAsideStray(segment.path, &report)
         }
-        // It goes. Of one that reaches further nothing is kept of what goes.
-        if isBeingErased(segment.tenant), segment.covered.upperBound <= decidedErasure(of: segment.tenant) { return }
+        // What goes is overwritten where it is.
+        if isBeingErased(segment.tenant), try holdsErased(entry, of: segment.tenant) { return }
         // A copy, and the new one.
         if let shortage = shortageOfSpace(for: entry.length.addingSaturated(entry.length)) { throw shortage }
         let acknowledged = mayLackSubscribers ? 0 : state.index(of: segment.tenant).map(state.releasedThrough) ?? 0

@@ -48,15 +48,14 @@ extension LogCore {
         if sweeps.isEmpty { return false }
         let due = sweeps.filter { $0.value.served < $0.value.requested }
         guard refusal == nil, !isClosing, let (tenant, sweep) = due.min(by: { $0.key < $1.key }) else { return false }
-        let isAgain = !erasuresBegunBefore.isEmpty || hasSweepFailed
+        let isAgain = !erasuresBegunBefore.isEmpty || !sweepsBegunBefore.isEmpty
         var report = ErasureReport(tenant: tenant, through: 0, undelivered: 0)
         lock.unlock()
         var failure: WALError?
         do throws(StorageError) { try overwrite(&report, isAgain: isAgain) } catch { failure = .storage(error) }
         lock.lock()
         report.notOverwritten = removedUnwritten
-        // What it has left half done may be anybody's.
-        hasSweepFailed = failure != nil || (hasSweepFailed && !isAgain)
+        if failure != nil { sweepsBegunBefore.insert(tenant) } else if isAgain { sweepsBegunBefore.remove(tenant) }
         // Who waits is told that the log has ended.
         if failure != nil, isStopped || isClosing || refusal != nil {
             roomCondition.broadcast()

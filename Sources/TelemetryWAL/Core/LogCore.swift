@@ -86,8 +86,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     var erasureReports: [Int: ErasureReport] = [:]
     /// What is being overwritten that no record accounts for, by tenant.
     var sweeps: [TenantName: Sweep] = [:]
-    /// One has failed: zeros that are read since need not be durable.
-    var hasSweepFailed = false
+    /// Tenants of whom one has failed: zeros that are read since need not be durable.
+    var sweepsBegunBefore: Set<TenantName> = []
     /// A spare that is being overwritten, and a file that must not leave the log meanwhile.
     var heldSpare: SpareFile?
     var pinnedFile: String?

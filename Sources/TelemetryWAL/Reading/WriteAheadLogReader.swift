@@ -146,8 +146,9 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             #endif
             lastCommit = hasWriter ? recovered.durableThrough : recovered.lastCommit
             var files = recovered.files
-            if hasWriter {
-                for index in files.indices {
+            // Those of files in front of others that were accepted are part of the log.
+            if hasWriter, let last = files.lastIndex(where: \.hasAcceptedCommit) {
+                for index in files[last...].indices {
                     files[index].endOffset = min(files[index].endOffset, files[index].vouchedEnd)
                 }
             }

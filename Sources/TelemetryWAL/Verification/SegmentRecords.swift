@@ -64,7 +64,7 @@ struct SegmentRecords<Storage: JournalStorage> {
                         now.records = try read(number, of: entry, tenant)
                         now.number = number
                     }
-                    found += Self.part(of: now.records, in: sequences)
+                    found += Self.part(of: now.records, in: next...sequences.upperBound)
                     number += 1
                 }
                 segment = now
