@@ -349,7 +349,11 @@ final class Judge {
                 // A stale copy whose headers are whole, or that reaches further, stands for a file of which the disk
                 // spoiled something; or another file's commits lie in it, and it is left alone. What it lacks is told.
                 let isMistaken = [FaultKind.staleFile, .misdirectedWrite].contains { kernel.plan.happened($0) > 0 }
-                if tellsLoss, place.isInDamagedFile, isMistaken {
+                // Nor is such a copy read while it is left alone, although an erasure may have written commits of it.
+                let isInCopy = kernel.staleCopies.contains {
+                    kernel.disk.entries[History.root + "/journal/" + $0] === place.inode
+                }
+                if tellsLoss, isMistaken, place.isInDamagedFile || isInCopy {
                     attempts[number].state = .lost
                     continue
                 }

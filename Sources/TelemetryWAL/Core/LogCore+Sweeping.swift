@@ -1,4 +1,3 @@
-import Logging
 import WALFormat
 import WALStorage
 
