@@ -18,7 +18,7 @@ struct ProveCommand: ParsableCommand {
 
     /// Bugs that few histories show, and a seed from which on one of the next does: looking for it takes minutes.
     private static let beginnings: [String: UInt64] = [
-        "dropBeforeCommit": 3701, "showCommitsUnderWay": 2101, "forgetLossInSegments": 501, "dropChainCheck": 201,
+        "dropBeforeCommit": 1001, "showCommitsUnderWay": 2101, "forgetLossInSegments": 501, "dropChainCheck": 201,
         "vouchForCommitsUnderWay": 201,
     ]
 
