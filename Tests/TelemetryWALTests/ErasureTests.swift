@@ -170,6 +170,29 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// Which of several erasures that were decided is durable when the log is opened again is not known: segments end at each.
+    @Test func eachErasureDecidedIsAnEnd() throws {
+        var (ledger, secrets) = (Ledger(), Secrets())
+        let log = try open()
+        try ledger.append(to: log, "alpha")
+        var begun: [LogCore<FaultyStorage>.BegunErasure] = []
+        for _ in 0..<2 {
+            try secrets.append(to: log, erased)
+            begun.append(try log.core.beginErasure(of: erased, isHeld: true))
+        }
+        #expect(begun.map(\.report.through) == [4, 8])
+        let ends = log.core.lock.withLock { log.core.erasureEnds(of: erased) }
+        #expect(Set(ends) == [4, 8])
+        for erasure in begun { log.core.release(erasure) }
+        for erasure in begun {
+            _ = try log.core.finish(erasure)
+            log.core.endWaiting(for: erasure)
+        }
+        #expect(log.core.lock.withLock { log.core.erasureEnds(of: erased) } == [8])
+        try secrets.expectNone(below: directory.path)
+        try log.closeBlocking()
+    }
+
     /// A copy of a file of the log may be taken for it when the log is opened: it keeps what the file keeps.
     @Test func copiesKeepWhatTheirFileKeeps() throws {
         var (ledger, secrets, later) = (Ledger(), Secrets(), Secrets())

@@ -16,6 +16,33 @@ import WALStorage
         for _ in 0..<count { try ledger.append(to: log, moved, count: 1, length: 3000) }
     }
 
+    /// Appends that failed in the shared journal left their bytes there, of a tenant that it does not know: they go with the
+    /// tenant's erasure in its own.
+    @Test func journalsThatDoNotKnowTheTenantAreSwept() throws {
+        var (ledger, secrets) = (Ledger(), [[UInt8]]())
+        var log = try open()
+        try ledger.append(to: log, "alpha", count: 2, length: 1500)
+        plan.setWrite { _, range in
+            if range.lowerBound > 0, range.count < 8192 { return nil }
+            return .failsHolding([(range.lowerBound == 0 ? 20480 : 4096)..<1 << 20])
+        }
+        let payload = (0..<3000).map { _ in UInt8.random(in: 0...255) }
+        let records = (0..<4).map { _ in TelemetryRecord(kind: .opaque, payload: payload) }
+        #expect(throws: WALError.self) { try log.appendBlocking(contentsOf: records, tenant: moved) }
+        plan.setWrite(nil)
+        try? log.closeBlocking()
+        log = try open()
+        #expect(!log.tenants.contains { $0.name == moved })
+        try log.placeBlocking(moved, .dedicated())
+        try fillWithSecrets(log, &secrets)
+        #expect(try !PayloadScan([payload]).places(below: directory.path + "/journal").isEmpty, "there is something")
+        #expect(try log.eraseBlocking(moved).through == 6)
+        let places = try PayloadScan(secrets + [payload]).places(below: directory.path)
+        #expect(places.isEmpty, "\(places)")
+        check(try read(log).records, ledger.records)
+        try log.closeBlocking()
+    }
+
     /// A journal that cannot be read, so that it knows of no tenant, is none that nobody needs.
     @Test(arguments: [false, true]) func unreadableJournalsAreKept(isOwn: Bool) throws {
         var ledger = Ledger()

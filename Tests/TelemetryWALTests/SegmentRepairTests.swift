@@ -56,6 +56,30 @@ import WALStorage
         #expect(givenUp == Set(hit.records) && others.isEmpty)
     }
 
+    /// What an erasure that is not complete leaves is written anew, and what goes is left to the erasure.
+    @Test(arguments: Wound.allCases) func beyondAnErasureThatGoesOn(_ harm: Wound) throws {
+        var ledger = Ledger()
+        let log = try open()
+        let tenant = Self.tenants[0]
+        try fill(log, &ledger, batches: 12)
+        let erasure = try log.core.beginErasure(of: tenant, isHeld: true)
+        try fill(log, &ledger, batches: 12)
+        try log.compactBlocking()
+        try log.closeBlocking()
+        log.core.endWaiting(for: erasure)
+        let through = erasure.report.through
+        let path = try #require(
+            segmentPaths.first { path in
+                let name = String(path.split(separator: "/").last ?? "")
+                return path.contains(SegmentName.directory(of: tenant) + "/")
+                    && SegmentName.sequences(of: name).map { $0.lowerBound > through } ?? false
+            })
+        try wound(path, harm)
+        let erased = Set((1...through).map { RecordName(tenant, $0) })
+        #expect(try repairAndCheck(ledger, acknowledged: erased).segmentsRewritten == 1)
+        try checkThatItGoesOn(&ledger)
+    }
+
     /// What everybody has is not carried on, nor given up.
     @Test func whatIsDeliveredIsNoLoss() throws {
         var ledger = Ledger()

@@ -23,6 +23,19 @@ import Testing
         #expect(status.st_blocks * 512 >= 300 << 10)
     }
 
+    /// What a process before left under a temporary name is no part of what is begun under it.
+    @Test func temporaryFilesBeginEmpty() throws {
+        try storage.prepareDirectories()
+        let buffer = AlignedBuffer(capacity: 8192)
+        for count in [8192, 4096] {
+            let file = try storage.createTemporary("tenants/a/1")
+            #expect(try file.size() == 0)
+            try file.write(buffer, at: 0, length: count, to: 0, durability: .processCrash)
+        }
+        try storage.publish([("tenants/a/1", "tenants/a/1.segment")])
+        #expect(try storage.open("tenants/a/1.segment", forWriting: false).size() == 4096)
+    }
+
     @Test func writesAndReadsGoPastThePageCache() throws {
         try storage.prepareDirectories()
         let file = try storage.create("journal/a.journal", size: 64 << 10) { _ in }

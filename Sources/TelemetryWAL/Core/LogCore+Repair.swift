@@ -89,13 +89,15 @@ extension LogCore {
         } catch { throw .storage(error) }
     }
 
-    /// Whether a segment covers no more than what is erased of its tenant, or has records of it.
+    /// Whether a segment covers no more than what is erased of its tenant, or may have records of it.
     private func holdsErased(_ entry: SegmentCatalog.Entry, of tenant: TenantName) throws(WALError) -> Bool {
         let through = decidedErasure(of: tenant)
+        if entry.covered.lowerBound > through { return false }
         if entry.covered.upperBound <= through { return true }
-        let file = try SegmentFile(
-            entry.name, of: tenant, in: storage, format: format, keys: FrameKeys(options.keyProvider))
-        return file.index.frames.contains { $0.firstSequence <= through }
+        let file = try SegmentFile<Storage>.readable { () throws(WALError) in
+            try SegmentFile(entry.name, of: tenant, in: storage, format: format, keys: FrameKeys(options.keyProvider))
+        }
+        return file?.index.frames.contains { $0.firstSequence <= through } ?? true
     }
 
     private func rewrite(_ segment: SegmentStatus, _ report: inout RepairReport) throws(WALError) {

@@ -179,8 +179,9 @@ private struct DeepCheck<Storage: JournalStorage> {
     ) throws(WALError) {
         var others = try moved.records(of: batch.tenant, in: batch.sequences)[...]
         if others.isEmpty { return }
-        for record in batch.records where others.first?.sequence == record.sequence {
-            let other = others.removeFirst()
+        for record in batch.records {
+            others = others.drop { $0.sequence < record.sequence }
+            guard let other = others.first, other.sequence == record.sequence else { continue }
             report.recordsCompared += 1
             if other.kind == record.kind, other.timestamp == record.timestamp, other.payload == record.payload {
                 continue
@@ -189,17 +190,6 @@ private struct DeepCheck<Storage: JournalStorage> {
                 .recordsDiffer, path, at: offset, tenant: batch.tenant,
                 sequences: record.sequence...record.sequence,
                 "its segment has another record of that number")
-        }
-    }
-
-    /// nil where it is damaged, gone, or not to be opened.
-    private func readable<Value>(_ body: () throws(WALError) -> Value) throws(WALError) -> Value? {
-        do throws(WALError) { return try body() } catch {
-            switch error {
-            case .damaged, .keyUnavailable, .keyForgotten: return nil
-            case .storage(let cause) where cause.code == .notFound: return nil
-            default: throw error
-            }
         }
     }
 
@@ -230,7 +220,7 @@ private struct DeepCheck<Storage: JournalStorage> {
             return
         }
         guard
-            let file = try readable({ () throws(WALError) in
+            let file = try SegmentFile<Storage>.readable({ () throws(WALError) in
                 try SegmentFile(
                     SegmentName.name(covering: status.covered), of: status.tenant, in: reader.storage,
                     format: reader.format, keys: reader.keys)

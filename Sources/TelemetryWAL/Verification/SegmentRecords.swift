@@ -22,11 +22,11 @@ struct SegmentRecords<Storage: JournalStorage> {
     /// A segment, and what can be read of one of its frames.
     private struct Kept {
         var covered: ClosedRange<UInt64>
-        var frames: [SegmentIndex.Frame]
+        var index: SegmentIndex
         var number = -1
         var records: [RecordBatch.Record] = []
         var byteCount: Int {
-            256 + 96 * frames.count + 64 * records.count + (number < 0 ? 0 : frames[number].rawLength)
+            256 + 96 * index.frames.count + 64 * records.count + (number < 0 ? 0 : index.frames[number].rawLength)
         }
     }
 
@@ -53,15 +53,17 @@ struct SegmentRecords<Storage: JournalStorage> {
             var segment = kept.removeValue(forKey: tenant)
             byteCount -= segment?.byteCount ?? 0
             defer { keep(segment, of: tenant) }
+            var file: SegmentFile<Storage>?
             if segment?.covered != entry.covered {
-                let file = try open(entry, of: tenant)
-                segment = Kept(covered: entry.covered, frames: file?.index.frames ?? [])
+                file = try open(entry, of: tenant)
+                segment = Kept(covered: entry.covered, index: file?.index ?? SegmentIndex())
             }
             if var now = segment {
-                var number = Self.firstFrame(of: now.frames, through: next)
-                while number < now.frames.count, now.frames[number].firstSequence <= sequences.upperBound {
+                var number = now.index.firstFrame(from: next)
+                while number < now.index.frames.count, now.index.frames[number].firstSequence <= sequences.upperBound {
                     if now.number != number {
-                        now.records = try read(number, of: entry, tenant)
+                        if file == nil { file = try open(entry, of: tenant) }
+                        now.records = try file.map { (file) throws(WALError) in try read(number, of: file) } ?? []
                         now.number = number
                     }
                     found += Self.part(of: now.records, in: next...sequences.upperBound)
@@ -86,17 +88,18 @@ struct SegmentRecords<Storage: JournalStorage> {
     }
 
     private func open(_ entry: SegmentCatalog.Entry, of tenant: TenantName) throws(WALError) -> SegmentFile<Storage>? {
-        try readable { () throws(WALError) in
+        try SegmentFile<Storage>.readable { () throws(WALError) in
             try SegmentFile(entry.name, of: tenant, in: storage, format: format, keys: keys)
         }
     }
 
     private mutating func read(
-        _ number: Int, of entry: SegmentCatalog.Entry, _ tenant: TenantName
+        _ number: Int, of file: SegmentFile<Storage>
     ) throws(WALError) -> [RecordBatch.Record] {
         framesRead += 1
-        guard let file = try open(entry, of: tenant), number < file.index.frames.count else { return [] }
-        let batch = try readable { () throws(WALError) in try file.batch(ofFrame: number) }
+        // It may have been replaced since its index was read.
+        guard number < file.index.frames.count else { return [] }
+        let batch = try SegmentFile<Storage>.readable { () throws(WALError) in try file.batch(ofFrame: number) }
         return batch.map { Array($0.records) } ?? []
     }
 
@@ -108,19 +111,11 @@ struct SegmentRecords<Storage: JournalStorage> {
         let (low, high) = (max(first, sequences.lowerBound), min(last, sequences.upperBound))
         return low <= high ? records[Int(low - first)...Int(high - first)] : []
     }
+}
 
-    /// The first frame that reaches to a number.
-    private static func firstFrame(of frames: [SegmentIndex.Frame], through sequence: UInt64) -> Int {
-        var (low, high) = (0, frames.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if frames[middle].lastSequence < sequence { low = middle + 1 } else { high = middle }
-        }
-        return low
-    }
-
-    /// nil where it is damaged, gone, or not to be opened.
-    private func readable<Value>(_ body: () throws(WALError) -> Value) throws(WALError) -> Value? {
+extension SegmentFile {
+    /// What a look at a segment gives; nil where it is damaged, gone, or not to be opened.
+    static func readable<Value>(_ body: () throws(WALError) -> Value) throws(WALError) -> Value? {
         do throws(WALError) { return try body() } catch {
             switch error {
             case .damaged, .keyUnavailable, .keyForgotten: return nil
