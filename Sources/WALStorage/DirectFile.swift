@@ -63,7 +63,14 @@ public final class DirectFile: StorageFile {
             if result == 0 { break }
             if result > 0 {
                 done += result
-                continue
+                let excess = done & (buffer.alignment - 1)
+                if done == length || excess == 0 { continue }
+                // The file's end. A direct read from there on would not be aligned.
+                if offset + UInt64(done) >= (try size()) { break }
+                done -= excess
+                failures += 1
+                if failures < 3 { continue }
+                throw StorageError(.ioFailure, operation: "read \(length) bytes at \(offset)", path: path)
             }
             if result == -Int(Errno.interrupted.rawValue) { continue }
             #if Simulation

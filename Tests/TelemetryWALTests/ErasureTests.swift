@@ -216,6 +216,33 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// Where a commit of others was written in parts, in a file that nobody is promised anything in, what stood there before
+    /// goes; what is whole stays.
+    @Test func whatStandsBetweenACommitsPartsGoes() throws {
+        var (ledger, secrets) = (Ledger(), Secrets())
+        let log = try open()
+        try log.register(subscriber: "collector")
+        while log.liveFileCount < 2 { try mixed(log, &ledger, &secrets, rounds: 5) }
+        let name = try #require(log.core.lock.withLock { log.core.files.first?.name })
+        var image = try #require(JournalImage(name: name, in: directory.path))
+        let bodies = image.commits.flatMap { commit in
+            commit.frames.filter { $0.header.tenant == "alpha" }.map { commit.body($0) }
+        }
+        #expect(bodies.count > 2 && bodies[0].count > 1200)
+        image.put(Array(secrets.payloads[0].prefix(1000)), at: bodies[0].lowerBound + 100)
+        _ = try deliver(log, to: "collector")
+        try log.flushAcknowledgementsBlocking()
+        try wait("the file leaves") { log.core.lock.withLock { !log.core.files.contains { $0.name == name } } }
+        let path = directory.path + "/journal/00000077.journal"
+        try Data(image.bytes).write(to: URL(filePath: path))
+        try log.eraseBlocking(erased)
+        try secrets.expectNone(below: directory.path)
+        let left = try #require(JournalImage(name: "00000077.journal", in: directory.path))
+        #expect(left.bytes[bodies[0]].allSatisfy { $0 == 0 })
+        for body in bodies.dropFirst() { #expect(left.bytes[body] == image.bytes[body]) }
+        try log.closeBlocking()
+    }
+
     /// Others append all the while, through file after file.
     @Test(arguments: [WritePath.automatic, .plain]) func othersGoOn(writePath: WritePath) throws {
         var (ledger, secrets) = (Ledger(), Secrets())

@@ -31,6 +31,26 @@ import WALStorage
         ledger.records.filter { $0.key.tenant != status.name || $0.key.sequence > status.droppedThrough }
     }
 
+    /// Damage in a file of which all was dropped is nothing to tell, although nobody subscribes.
+    @Test func damageInWhatWasDroppedIsNotTold() throws {
+        var ledger = Ledger()
+        let log = try open()
+        while log.liveFileCount < 3 { try ledger.append(to: log, flooded, count: 8, length: 1000) }
+        let file = try #require(JournalImage.live(in: directory.path).first)
+        let last = try #require(file.commits.last?.frames.last?.header.lastSequence)
+        try log.setRetention(RetentionPolicy(budget: 20_000, whenFull: .dropOldest), of: flooded)
+        try wait("the oldest are dropped") { try status(log).droppedThrough > last }
+        var spoiled = file
+        let body = try #require(file.commits[1].frames.last)
+        spoiled.flip(at: file.commits[1].body(body).lowerBound + 40)
+        try spoiled.save()
+        let view = try WriteAheadLogReader(at: directory.path)
+        #expect(view.journalFiles.contains { $0.header.fileSequence == file.sequence }, "the newest header counts it")
+        let read = ReadBack(view)
+        #expect(read.damaged.isEmpty && read.failures.isEmpty, "\(read.damaged) \(read.failures)")
+        try log.closeBlocking()
+    }
+
     // MARK: - Budgets
 
     /// Back-pressure: the tenant's appends are refused at its budget, others' are not; acknowledging makes room.

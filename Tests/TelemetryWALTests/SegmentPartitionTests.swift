@@ -14,7 +14,40 @@ import WALStorage
     private var storage: FaultyStorage { FaultyStorage(at: directory.path, plan: plan) }
 
     private func partition(_ format: RootFormat, budget: Int) -> SegmentPartition<FaultyStorage> {
-        SegmentPartition(storage: storage, format: format, budget: budget)
+        SegmentPartition(storage: storage, format: format, budget: budget...budget)
+    }
+
+    /// Where many tenants share it, each gets as much as is worth a segment, up to a bound; what was taken for that is given
+    /// back.
+    @Test func theBudgetGrowsWithTheTenants() throws {
+        let names = try (0..<4).map { try TenantName("tenant-\($0)") }
+        let log = try openPatiently(at: directory.path)
+        for _ in 0..<30 {
+            for name in names { try log.appendBlocking(numberedRecord(1, length: 10_000), tenant: name) }
+        }
+        try log.closeBlocking()
+        let view = try WriteAheadLogReader(at: directory.path)
+        func heldWhenFull(_ tenants: Int) throws -> Int {
+            let partition = SegmentPartition(
+                storage: storage, format: view.format, budget: 100_000...400_000)
+            var iterators = names.prefix(tenants).map { view.records(of: $0) }
+            while !partition.isFull {
+                for index in iterators.indices {
+                    guard let batch = try iterators[index].next() else { return -1 }
+                    partition.add(batch, .init())
+                }
+            }
+            let held = partition.byteCount
+            _ = try partition.flush(created: 9)
+            #expect(partition.byteCount == 0 && partition.keepsMemory)
+            partition.releaseMemory()
+            #expect(!partition.keepsMemory)
+            try FileManager.default.removeItem(atPath: directory.path + "/tenants")
+            return held
+        }
+        #expect((128 << 10...160_000).contains(try heldWhenFull(1)))
+        #expect((256 << 10...300_000).contains(try heldWhenFull(2)))
+        #expect((400_000...480_000).contains(try heldWhenFull(4)))
     }
 
     /// Adds all that a log holds; flushes whenever the budget is reached, and at the end.

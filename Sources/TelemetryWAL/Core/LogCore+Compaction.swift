@@ -12,10 +12,10 @@ import WALStorage
 /// each record in at least one place, and sequence numbers tell where it is in two.
 extension LogCore {
     #if Simulation
-        static var partitionBudget: Int { 96 << 10 }
+        static var partitionBudget: ClosedRange<Int> { 64 << 10...96 << 10 }
     #else
-        /// Bytes of records that wait to become segments.
-        static var partitionBudget: Int { 64 << 20 }
+        /// Bytes of records that wait to become segments: of few tenants, and of a thousand.
+        static var partitionBudget: ClosedRange<Int> { 64 << 20...128 << 20 }
     #endif
     #if Simulation
         private static var mostPublishedAtATime: Int { 2 }
@@ -56,6 +56,12 @@ extension LogCore {
             case .publish: publish(partition)
             case .rest:
                 dropIfOutOfRoom()
+                if partition.keepsMemory {
+                    lock.unlock()
+                    partition.releaseMemory()
+                    lock.lock()
+                    continue
+                }
                 if mergeSegments() { continue }
                 compactorRests = true
                 compactorIsCalled = false

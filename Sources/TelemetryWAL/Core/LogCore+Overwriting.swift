@@ -323,7 +323,9 @@ extension LogCore {
                 report.leftAlone.append(path)
                 continue
             }
-            try scrub.scrubJournal(file, upTo: file.size(), header.map { life($0, end: nil) })
+            var own = header.map { life($0, end: nil) }
+            own?.isInQuarantine = true
+            try scrub.scrubJournal(file, upTo: file.size(), own)
             report.note(path, overwritten: scrub.overwritten - before)
         }
     }

@@ -98,7 +98,7 @@ extension LogCore {
             name: file.name, header: file.header, range: range, damage: file.damage,
             isDamageNews: file.isDamageNews, excusedFrames: file.excusedFrames,
             // Of a file that was read what can be read is delivered; of one that was not, all.
-            isDelivered: file.isSummarised && file.sequence != files.last?.sequence && !state.cursors.isEmpty
+            isDelivered: file.isSummarised && file.sequence != files.last?.sequence && state.releasesRecords
                 && file.isDelivered(in: state))
         readable.isFollowed(by: next)
         return readable

@@ -5,7 +5,8 @@ import WALStorage
 /// it does.
 ///
 /// In a journal file what stays is what a commit of the file's own life says is somebody else's: headers of the file, of
-/// commits and of frames, control records, and bodies of other tenants' frames, whole or not. All else becomes zeros: the
+/// commits and of frames, control records, and bodies of other tenants' frames; those that fail their checks only where
+/// somebody may want them still. All else becomes zeros: the
 /// tenant's bodies, and whatever no commit of that life accounts for, which may be a piece of one: earlier lives, torn
 /// commits, damage. Where the log still counts on a file, what is to go for want of such a commit is read twice first.
 ///
@@ -21,6 +22,12 @@ struct FileScrub<Storage: JournalStorage> {
         /// The log has that life in another file, whose place this one may take: it keeps what that one keeps, and what
         /// cannot be read of it is no loss.
         var isCopy = false
+        /// It was set aside to be looked at.
+        var isInQuarantine = false
+
+        /// Whether what is damaged of others' stays. Where nobody is promised anything it may be a commit that was
+        /// written in parts, and between them stands what stood there before.
+        var keepsDamage: Bool { end != nil || isInQuarantine }
 
         func owns(_ commit: CommitHeader, at place: UInt64) -> Bool {
             commit.epoch == epoch && commit.fileSequence == fileSequence && commit.offset == place
@@ -140,7 +147,7 @@ struct FileScrub<Storage: JournalStorage> {
                         claims.needed = header.commitLength
                         return claims
                     }
-                    claims.zeros += zeros(in: header, bytes, at: position, keepsLater: life.end != nil)
+                    claims.zeros += zeros(in: header, bytes, at: position, of: life)
                     claims.length += header.commitLength
                 } else {
                     claims.zeros.append(
@@ -153,16 +160,17 @@ struct FileScrub<Storage: JournalStorage> {
     }
 
     private func zeros(
-        in header: CommitHeader, _ bytes: RawSpan, at position: Int, keepsLater: Bool
+        in header: CommitHeader, _ bytes: RawSpan, at position: Int, of life: Life
     ) -> [Claims.Zeros] {
         let commit = bytes.extracting(position..<position + header.commitLength)
         guard let frames = try? CommitDecoder.frames(of: header, in: commit) else {
             return [.init(range: position + CommitHeader.length..<position + header.commitLength, isUnproved: true)]
         }
         var zeros = frames.compactMap { frame -> Claims.Zeros? in
-            guard !frame.header.isControl, tenant == nil || frame.header.tenant == tenant else { return nil }
+            let isOthers = frame.header.isControl || (tenant != nil && frame.header.tenant != tenant)
             // No frame stands across an erasure's end: it is made of what is durable.
-            if keepsLater, frame.header.lastSequence > through { return nil }
+            let isLater = life.end != nil && frame.header.lastSequence > through
+            if isOthers ? life.keepsDamage || frame.isIntact : isLater { return nil }
             return .init(range: position + frame.body.lowerBound..<position + frame.body.upperBound)
         }
         let end = CommitHeader.length + header.frameHeadersLength + header.bodiesLength

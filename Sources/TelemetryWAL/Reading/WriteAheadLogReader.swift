@@ -56,7 +56,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
                     name: file.name, header: file.header, range: start..<file.endOffset, damage: file.damage,
                     excusedFrames: file.excusedFrames,
                     // Of a file that was read what can be read is delivered; of one that was not, all.
-                    isDelivered: file.isSummarised && number + 1 < files.count && !state.cursors.isEmpty
+                    isDelivered: file.isSummarised && number + 1 < files.count && state.releasesRecords
                         && file.isDelivered(in: state))
                 readable.isFollowed(by: number + 1 < files.count ? files[number + 1] : nil)
                 return readable

@@ -11,17 +11,21 @@ import WALStorage
 final class SegmentPartition<Storage: JournalStorage> {
     private let storage: Storage
     private let writer: SegmentWriter<Storage>
-    /// Bytes of memory that what waits may take.
-    private let budget: Int
+    /// Bytes of memory that what waits may take: the lower bound, and more, up to the upper one, where so many tenants
+    /// share it that segments would come to be short.
+    private let budget: ClosedRange<Int>
     private var tenants: [TenantName: Waiting] = [:]
     /// In the order in which they came, so that the same journal gives the same segments.
     private var order: [TenantName] = []
     private(set) var byteCount = 0
-    /// Memory that is kept for what comes next. Pieces of one length: what grew in steps, of a thousand tenants by turns,
-    /// would leave more holes than it fills.
-    private var freeChunks: [[UInt8]] = []
-    private static var chunkLength: Int { 16 << 10 }
-    private var mostFreeChunks: Int { budget / Self.chunkLength + 64 }
+    /// Memory that is kept for what comes next.
+    private var freeChunks: [RecordChunk] = []
+    #if Simulation
+        private static var wantedLength: Int { 24 << 10 }
+    #else
+        /// Bytes of a tenant's that are worth a segment, whose file, flush and names cost as much as 50 KiB of records.
+        private static var wantedLength: Int { 128 << 10 }
+    #endif
     /// Numbers that are missing in a damaged file, or next behind one, are lost; others were never given to a record.
     private var isDamaged = false
     private var damageCount = 0
@@ -37,7 +41,7 @@ final class SegmentPartition<Storage: JournalStorage> {
         var damageCount = 0
         var items: [Item] = []
         /// The records, one behind the other, no run across two chunks.
-        var chunks: [[UInt8]] = []
+        var chunks: [RecordChunk] = []
         /// What these count as of the budget.
         var byteCount = 0
     }
@@ -88,14 +92,16 @@ final class SegmentPartition<Storage: JournalStorage> {
     }
 
     /// `pause` is called between pieces of work.
-    init(storage: Storage, format: RootFormat, budget: Int, pause: @escaping () -> Void = {}) {
+    init(storage: Storage, format: RootFormat, budget: ClosedRange<Int>, pause: @escaping () -> Void = {}) {
         self.storage = storage
         self.budget = budget
         writer = SegmentWriter(storage: storage, format: format, pause: pause)
     }
 
     /// Whether what waits should be written before more is added.
-    var isFull: Bool { byteCount >= budget }
+    var isFull: Bool {
+        byteCount >= min(budget.upperBound, max(budget.lowerBound, order.count * Self.wantedLength))
+    }
     var isEmpty: Bool { order.isEmpty }
 
     /// Damage was met in the journal file that is being read.
@@ -182,27 +188,35 @@ final class SegmentPartition<Storage: JournalStorage> {
 
     /// Returns where the records are.
     private func copy(_ records: RawSpan, to waiting: inout Waiting) -> (chunk: Int, bytes: Range<Int>) {
-        let last = waiting.chunks.count - 1
-        if last < 0 || waiting.chunks[last].count + records.byteCount > Self.chunkLength {
-            waiting.chunks.append(freeChunks.popLast() ?? [])
-            let length = max(Self.chunkLength, records.byteCount)
-            if waiting.chunks[last + 1].capacity < length { waiting.chunks[last + 1].reserveCapacity(length) }
-            waiting.byteCount += length
-            byteCount += length
+        if waiting.chunks.last.map({ $0.room < records.byteCount }) ?? true {
+            let chunk = takeChunk(records.byteCount)
+            waiting.chunks.append(chunk)
+            waiting.byteCount += chunk.capacity
+            byteCount += chunk.capacity
         }
-        let chunk = waiting.chunks.count - 1
-        let start = waiting.chunks[chunk].count
-        records.append(to: &waiting.chunks[chunk])
-        return (chunk, start..<start + records.byteCount)
+        let last = waiting.chunks.count - 1
+        return (last, waiting.chunks[last].append(records))
     }
 
-    /// Keeps memory for what comes next. What is longer than a chunk goes.
-    private func recycle(_ chunks: [[UInt8]]) {
-        for var chunk in chunks where chunk.capacity <= 2 * Self.chunkLength && freeChunks.count < mostFreeChunks {
-            chunk.removeAll(keepingCapacity: true)
+    private func takeChunk(_ length: Int) -> RecordChunk {
+        if length > RecordChunk.length { return RecordChunk(length: length) }
+        if freeChunks.isEmpty { freeChunks = RecordChunk.several() }
+        return freeChunks.removeLast()
+    }
+
+    /// Keeps memory for what comes next. Long pieces go.
+    private func recycle(_ chunks: [RecordChunk]) {
+        for chunk in chunks where chunk.capacity == RecordChunk.length {
+            chunk.removeAll()
             freeChunks.append(chunk)
         }
     }
+
+    /// Whether memory is kept that nothing needs now.
+    var keepsMemory: Bool { !freeChunks.isEmpty }
+
+    /// Gives that back, which takes some milliseconds.
+    func releaseMemory() { freeChunks = [] }
 
     private func newWaiting(_ bounds: Bounds) -> Waiting {
         // Segments of a tenant cover its numbers without a gap, whether anybody still lacks the records or not.
@@ -321,8 +335,8 @@ final class SegmentPartition<Storage: JournalStorage> {
             switch item {
             case .lost(let sequences, let cause): writer.addLost(sequences, cause: cause ?? lossCause)
             case .run(let run, let chunk, let bytes):
-                try waiting.chunks[chunk].withRawSpan { (records: RawSpan) throws(StorageError) in
-                    try writer.add(records.extracting(bytes), run)
+                try waiting.chunks[chunk].withBytes(bytes) { (records: RawSpan) throws(StorageError) in
+                    try writer.add(records, run)
                 }
             }
             next = item.sequences.upperBound + 1

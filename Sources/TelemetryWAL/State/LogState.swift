@@ -102,6 +102,9 @@ package struct LogState: Sendable {
         tenants[index].backlog.length(above: releasedThrough(tenant: index))
     }
 
+    /// Whether any record may be one that nobody is promised.
+    var releasesRecords: Bool { !cursors.isEmpty || hasDrops }
+
     /// Whether anything in the journal may have been settled without a subscriber.
     var hasDrops: Bool { tenants.contains { $0.droppedThrough > 0 } }
 
