@@ -51,6 +51,8 @@ extension WriteAheadLogEngine {
     ) throws(WALError) -> (LogCore<Storage>, RecoveryReport) {
         let (format, lock) = try LogRoot(storage: storage, logger: options.logger, dedicated: dedicated)
             .openForWriting()
+        var options = options
+        options.isEncrypted = options.isEncrypted || format.isEncrypted
         let recovered = try Recovery(
             storage: storage, format: format, scope: options.recoveryScope, isForWriter: true, progress: progress
         ).run()

@@ -51,7 +51,7 @@ public struct WriteAheadLogOptions: Sendable {
     /// Where keys come from for tenants whose records are encrypted on the disk (AES-256-GCM). nil: nobody's are. Encrypted
     /// are records, compressed or not, in journal and segments; not encrypted are tenants' names, sequence numbers, kinds,
     /// times and lengths. A log with encrypted records can be opened, verified, acknowledged and erased without keys, but
-    /// not read or compacted.
+    /// not read, compacted or appended to.
     public var keyProvider: (any KeyProvider)?
     /// Most file descriptors that the log takes, its subscribers' readers included, however many tenants there are. Readers
     /// that find none left open their files anew for each batch. At least 60 + `spareFiles`.
@@ -71,6 +71,8 @@ public struct WriteAheadLogOptions: Sendable {
     /// How long after opening policies are first enforced without being asked, in nanoseconds: who opens a log to have
     /// them applied wants to be told what goes.
     package var firstRetentionPass: UInt64 = 1_000_000_000
+    /// Records of the log have been encrypted, as its `FORMAT` says.
+    var isEncrypted = false
 
     /// The defaults.
     public init() {}

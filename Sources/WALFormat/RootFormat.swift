@@ -7,7 +7,7 @@
 /// 12  u32  format version
 /// 16  16   log UUID
 /// 32  u32  block size of journal files, bytes
-/// 36  u32  zero
+/// 36  u32  flags: 1: records of the log have been encrypted
 /// 40  u64  created, nanoseconds since 1970 (UTC)
 /// 48  u16  length of a tenant's name; 0: this is a log. Otherwise it is that tenant's own journal, a part of the log
 ///          whose UUID it has: see `PlacementTable`
@@ -18,18 +18,25 @@ public struct RootFormat: Equatable, Sendable {
     /// Bytes of one copy and of the whole file.
     public static let copyLength = 4096
     public static let fileLength = FormatLimits.headerCopies * copyLength
+    private static let encryptedFlag: UInt32 = 1
     private static let magic: UInt64 = 0x3154_4D46_4C41_5754  // "TWALFMT1" read as little-endian
 
     public var logIdentifier: LogIdentifier
     public var blockSize: Int
     public var created: UInt64
+    /// Whether records of the log have been encrypted: without keys nobody appends to it, in the open as that would be.
+    public var isEncrypted = false
     /// Whose own journal this is; nil: it is a log.
     public var tenant: TenantName?
 
-    public init(logIdentifier: LogIdentifier, blockSize: Int, created: UInt64, tenant: TenantName? = nil) {
+    public init(
+        logIdentifier: LogIdentifier, blockSize: Int, created: UInt64, isEncrypted: Bool = false,
+        tenant: TenantName? = nil
+    ) {
         self.logIdentifier = logIdentifier
         self.blockSize = blockSize
         self.created = created
+        self.isEncrypted = isEncrypted
         self.tenant = tenant
     }
 
@@ -47,6 +54,7 @@ public struct RootFormat: Equatable, Sendable {
         bytes.store(littleEndian: FormatLimits.formatVersion, at: base + 12)
         logIdentifier.encode(into: &bytes, at: base + 16)
         bytes.store(littleEndian: UInt32(blockSize), at: base + 32)
+        bytes.store(littleEndian: isEncrypted ? Self.encryptedFlag : 0, at: base + 36)
         bytes.store(littleEndian: created, at: base + 40)
         if let tenant {
             bytes.store(littleEndian: UInt16(tenant.utf8.count), at: base + 48)
@@ -93,7 +101,9 @@ public struct RootFormat: Equatable, Sendable {
         else { throw FormatError(.field, "its block size \(blockSize) is out of bounds") }
         return RootFormat(
             logIdentifier: LogIdentifier(decoding: bytes, at: base + 16), blockSize: blockSize,
-            created: bytes.littleEndian(at: base + 40), tenant: try tenant(bytes, at: base + 48))
+            created: bytes.littleEndian(at: base + 40),
+            isEncrypted: bytes.littleEndian(UInt32.self, at: base + 36) & encryptedFlag != 0,
+            tenant: try tenant(bytes, at: base + 48))
     }
 
     private static func tenant(_ bytes: RawSpan, at base: Int) throws(FormatError) -> TenantName? {

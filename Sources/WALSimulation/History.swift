@@ -341,6 +341,7 @@ public final class History {
             let reader = try WriteAheadLogReader(at: Self.root, scope: scope, keyProvider: logOptions.keyProvider)
             look.tellsLoss = reader.hasLoss
             look.report = reader.report
+            if reader.report.cases[.headerLost] ?? 0 > 0 { judge.headersWereLost = true }
             look.told = reader.report.findings.map { "\($0.what.rawValue) \($0.file) \($0.byteRange)" }
                 .joined(separator: "; ")
             look.tenants = reader.tenants

@@ -121,6 +121,8 @@ final class Judge {
     private(set) var kept: (erased: [TenantName: UInt64], dropped: [TenantName: UInt64]) = ([:], [:])
     /// The same, as the last view has shown it.
     var seen: (erased: [TenantName: UInt64], dropped: [TenantName: UInt64]) = ([:], [:])
+    /// A look has found a file whose headers are lost.
+    var headersWereLost = false
     /// By tenant, through which number the log has said that it dropped records.
     var dropped: [TenantName: UInt64] = [:]
 
@@ -186,8 +188,9 @@ final class Judge {
             fail("\(tenant)/\(sequence) is a record of \(attempts[number].tenant)")
         }
         // Where a file could not be read and an earlier state of it stands beside it, what was given up can come back; and
-        // where a segment is set aside of which the disk spoiled a part, while the journal still has the records.
-        let mayComeBack = kernel.plan.happened(.staleFile) > 0 || registry.wasSpoiled(number)
+        // where a segment is set aside of which the disk spoiled a part, while the journal still has the records; and a commit
+        // whose write failed, where the headers of the next file are lost, which say that it is none.
+        let mayComeBack = kernel.plan.happened(.staleFile) > 0 || registry.wasSpoiled(number) || headersWereLost
         // A segment whose records were dropped may come back with a loss of power, before it is removed for good.
         let wasDropped = sequence <= dropped[tenant] ?? 0
         if attempts[number].state == .gone, !wasDropped, !mediaFaults || !mayComeBack {

@@ -33,6 +33,58 @@ import WALStorage
         #expect(try view().report.records == 0)
     }
 
+    /// From the first encrypted record on nobody appends without keys, in whatever journal; a provider without a key for
+    /// anybody ends that.
+    @Test(arguments: [false, true]) func nothingIsAppendedWithoutKeys(inOwnJournal: Bool) async throws {
+        func format() throws -> RootFormat {
+            try [UInt8](Data(contentsOf: URL(filePath: directory.path + "/FORMAT"))).withRawSpan {
+                try RootFormat.decode($0)
+            }
+        }
+        var log = try open(encrypted())
+        if inOwnJournal { try log.placeBlocking("alpha", .dedicated()) }
+        try log.appendBlocking(numberedRecord(1), tenant: "alpha")
+        #expect(try !format().isEncrypted)
+        keys.rotate("alpha")
+        try log.appendBlocking(numberedRecord(2), tenant: "alpha")
+        var expected = log.core.format
+        expected.isEncrypted = true
+        #expect(try format() == expected)
+        try log.closeBlocking()
+        log = try open()
+        func isRefused(_ append: () async throws -> Void) async -> Bool {
+            do { try await append() } catch {
+                if case .keyUnavailable(_, nil, let reason)? = error as? WALError {
+                    return reason.contains("without a key provider")
+                }
+            }
+            return false
+        }
+        for tenant in ["alpha", "beta"] as [TenantName] {
+            let log = log
+            #expect(await isRefused { try log.appendBlocking(numberedRecord(3), tenant: tenant) })
+            #expect(await isRefused { _ = try log.enqueue(numberedRecord(3), tenant: tenant) })
+            #expect(await isRefused { try await log.append(numberedRecord(3), tenant: tenant) })
+        }
+        try log.closeBlocking()
+        var options = options()
+        options.keyProvider = SimulatedKeys()
+        log = try open(options)
+        #expect(try log.appendBlocking(numberedRecord(3), tenant: "alpha").sequence == 3)
+        try log.closeBlocking()
+    }
+
+    /// That `FORMAT` cannot say it keeps no encrypted record from the log.
+    @Test func theMarkNeedNotBeWritten() throws {
+        let log = try open(encrypted())
+        keys.rotate("alpha")
+        plan.setReplace { _ in .noSpace }
+        try log.appendBlocking(numberedRecord(1), tenant: "alpha")
+        plan.setReplace(nil)
+        try log.closeBlocking()
+        #expect(try identifiers(of: "alpha").journal.count == 1)
+    }
+
     /// Records that wait for one commit and were appended under two keys: who forgets one of them loses no other.
     @Test func keysDoNotMixWithinACommit() throws {
         let first = keys.rotate("alpha")

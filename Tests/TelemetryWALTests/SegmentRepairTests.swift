@@ -33,6 +33,25 @@ import WALStorage
         #expect(try repairAndCheck(ledger).setAside == ["quarantine/" + relative + ".2"])
     }
 
+    /// What was done is told also where it ends half-way.
+    @Test func whatWasDoneIsToldWhereItFails() throws {
+        var ledger = Ledger()
+        try segmentedLog(&ledger)
+        let paths = segmentPaths.map { String($0.dropFirst(directory.path.count + 1)) }
+        let (first, second) = (try #require(paths.first), try #require(paths.last))
+        for path in [first, second] { try wound(directory.path + "/" + path, .frame) }
+        let steps = try repair.plan().steps.map(\.path)
+        #expect(Set(steps) == [first, second])
+        let last = steps[1].split(separator: "/").dropLast().joined(separator: "/")
+        plan.setCreate { $0.hasPrefix(last + "/") ? .ioFailure : nil }
+        var report = RepairReport()
+        #expect(throws: WALError.self) { try repair.run(&report, forgetsSubscribers: true) }
+        #expect(report.plan.steps.map(\.path) == steps && report.segmentsRewritten == 1)
+        #expect(report.setAside.contains("quarantine/" + steps[0] + ".1"), "\(report.setAside)")
+        plan.setCreate(nil)
+        #expect(try repairAndCheck(ledger).segmentsRewritten == 1)
+    }
+
     /// Losses that came into segments before there was a repair are given up, too; nothing goes to quarantine for that.
     @Test func lossesThatMovedBefore() throws {
         let (ledger, _, hit) = try damagedJournal()

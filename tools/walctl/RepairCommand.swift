@@ -88,6 +88,8 @@ struct RepairCommand: ParsableCommand {
         var mayLackSubscribers = false
         /// Tenants' own journals that cannot be looked at.
         var unavailable: [Unavailable] = []
+        /// Why it ended half-way; what it did until then is above.
+        var error: String?
 
         mutating func add(_ report: RepairReport, below prefix: String) {
             steps += report.plan.steps.map { Step($0, below: prefix) }
@@ -104,6 +106,7 @@ struct RepairCommand: ParsableCommand {
         let bar = ProgressBar(apply ? "repairing" : "looking")
         let repair = LogRepair(at: root.root, options: try writer.options())
         var line = Line(isApplied: apply)
+        var failure: WALError?
         let others = try failing { () throws(WALError) in try repair.ownJournals() }
         for (path, found) in [(nil, .success(repair))] + others.map({ ($0.path, $0.repair) }) {
             let prefix = path.map { $0 + "/" } ?? ""
@@ -115,10 +118,15 @@ struct RepairCommand: ParsableCommand {
                 continue
             }
             if apply {
-                let report = try failing { () throws(WALError) in
-                    try repair.run(forgetsSubscribers: forgetSubscribers) { bar.update($0, of: $1) }
-                }
+                var report = RepairReport()
+                do throws(WALError) {
+                    try repair.run(&report, forgetsSubscribers: forgetSubscribers) { bar.update($0, of: $1) }
+                } catch { failure = error }
                 line.add(report, below: prefix)
+                if let failure {
+                    line.error = "\(failure)"
+                    break
+                }
             } else {
                 let plan = try failing { () throws(WALError) in try repair.plan { bar.update($0, of: $1) } }
                 line.steps += plan.steps.map { Step($0, below: prefix) }
@@ -126,6 +134,7 @@ struct RepairCommand: ParsableCommand {
         }
         bar.finish()
         if output.format == .json { try printJSON(line) } else { print(line) }
+        if let failure { throw CommandFailure(failure) }
         if !(apply ? line.remaining : line.steps).isEmpty || !line.unavailable.isEmpty { throw ExitStatus.findings }
     }
 
@@ -133,7 +142,7 @@ struct RepairCommand: ParsableCommand {
         for journal in line.unavailable {
             Swift.print(Terminal.coloured("cannot be repaired", good: false) + ": \(journal.path): \(journal.reason)")
         }
-        if line.steps.isEmpty, !line.unavailable.isEmpty { return }
+        if line.steps.isEmpty, !line.unavailable.isEmpty || line.error != nil { return }
         guard !line.steps.isEmpty else {
             Swift.print(Terminal.coloured("clean", good: true) + ": there is nothing to repair")
             return
@@ -145,7 +154,8 @@ struct RepairCommand: ParsableCommand {
         }
         for path in line.setAside { Swift.print("now in \(path)") }
         Swift.print(
-            "repaired: \(line.recordsMoved) records moved into segments, \(line.segmentsRewritten) segments written "
+            (line.error == nil ? "repaired: " : "repaired until it failed: ")
+                + "\(line.recordsMoved) records moved into segments, \(line.segmentsRewritten) segments written "
                 + "anew, \(line.recordsGivenUp) records given up")
         if line.mayLackSubscribers {
             Swift.print(

@@ -1,3 +1,4 @@
+import Logging
 import WALFormat
 import WALStorage
 
@@ -177,6 +178,7 @@ extension LogCore {
                     placement: placement, beginning: beginsFile ? (current.header, state.checkpoint()) : nil,
                     compresses: compresses(lengths))
                 lock.unlock()
+                if turn.group?.isEncrypted ?? false { markEncrypted() }
                 assembler.assemble(slot, control: control, lengths: lengths, order)
                 lock.lock()
                 precondition(
@@ -199,6 +201,13 @@ extension LogCore {
                 return .encoded(slot)
             }
         }
+    }
+
+    private func markEncrypted() {
+        guard let error = encryptionMark.set() else { return }
+        logLater(
+            .warning, "FORMAT cannot say that the log is encrypted: who opens it without keys may append in the open",
+            ["error": "\(error)"])
     }
 
     /// Whether a commit is compressed. By itself in the shadow of another's I/O only, where the time it takes delays

@@ -154,6 +154,10 @@ extension LogCore {
         func countsWhatHasLeft(_ newest: JournalFileHeader) -> Bool {
             newest.oldestLiveFileSequence <= damaged && files[0].sequence > damaged
         }
+        func isAnyLeft() -> Bool {
+            hasFilesToSetAside || leavingFile != nil || files.first.map(isLeaving) ?? false
+                || files.last.map { countsWhatHasLeft($0.header) } ?? false
+        }
         var rounds = 2 * files.count + 2
         repeat {
             reclaim()
@@ -164,9 +168,8 @@ extension LogCore {
             if let setAsideFailure { throw .storage(setAsideFailure) }
             try beginFreshFile()
             rounds -= 1
-        } while rounds > 0
-            && (hasFilesToSetAside || leavingFile != nil || files.first.map(isLeaving) ?? false
-                || files.last.map { countsWhatHasLeft($0.header) } ?? false)
+        } while rounds > 0 && isAnyLeft()
+        if isAnyLeft() { logLater(.warning, "repair: damaged files have not left the journal; run it again", [:]) }
     }
 
     /// What the device fails to read is given up when it has failed often enough, file by file.

@@ -171,6 +171,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     // Guarded by `isEncoding`.
     var generator = KernelRandomness()
     let assembler: CommitAssembler
+    /// Of the whole log; another one is set before the journal's threads begin.
+    var encryptionMark: EncryptionMark<Storage>
 
     /// How the committer's thread writes; nil: as appenders do.
     let queue: Storage.Queue?
@@ -238,6 +240,7 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
             CommitSlot(tag: $0, alignment: max(4096, format.blockSize))
         }
         assembler = CommitAssembler(format: format)
+        encryptionMark = EncryptionMark(storage: storage, format: format)
         let capacity = Int(options.journalFileSize)
         var admission = AdmissionControl(
             usableEnd: (capacity - Self.reserve(ofFileSize: capacity)) & ~(format.blockSize - 1), fileStart: 0,

@@ -134,6 +134,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     func openJournal(_ key: Key, mayCreate: Bool) throws(WALError) -> Journal {
         var options = self.options
         options.maximumTenants = 1
+        options.isEncrypted = shared.options.isEncrypted
         options.descriptorLimit = ReaderFiles.leastLimit(spareFiles: options.spareFiles)
         options.retention = shared.lock.withLock { shared.retention.policy(of: key.tenant) }
         options.tenantRetention = [:]
@@ -147,6 +148,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
                     throw .notALog(
                         path: storage.rootDescription, reason: "it has records of others than tenant \(key.tenant)")
                 }
+                core.encryptionMark = shared.encryptionMark
                 // Before its threads begin: nothing is given up that a subscriber lacks of whom it did not know yet.
                 try takeSubscribers(core)
             })

@@ -87,9 +87,19 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
     public func run(
         forgetsSubscribers: Bool = false, progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
     ) throws(WALError) -> RepairReport {
+        var report = RepairReport()
+        try run(&report, forgetsSubscribers: forgetsSubscribers, progress: progress)
+        return report
+    }
+
+    /// The same; what was done is in `report` also where this throws.
+    public func run(
+        _ report: inout RepairReport, forgetsSubscribers: Bool = false,
+        progress: (@Sendable (UInt64, UInt64) -> Void)? = nil
+    ) throws(WALError) {
         let plan = try plan(progress: progress)
-        var report = RepairReport(plan: plan)
-        if plan.isEmpty { return report }
+        report = RepairReport(plan: plan)
+        if plan.isEmpty { return }
         if plan.lastFile > 0, options.segmentLimit == 0 {
             throw .invalidOption(
                 "segmentLimit 0: there is nowhere to move to what can be read of damaged journal files")
@@ -98,30 +108,29 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
         do throws(StorageError) { lock = try logRoot?.lockForWriting() } catch { throw .storage(error) }
         defer { withExtendedLifetime(lock) {} }
         let before = try namesInQuarantine()
-        let statistics = try carryOut(&report, forgetsSubscribers: forgetsSubscribers)
-        report.recordsMoved = statistics.records
-        report.recordsGivenUp += statistics.recordsLost
-        report.setAside += try namesInQuarantine().subtracting(before)
-            .filter { !report.setAside.contains($0) }.sorted()
-        report.remaining = try self.plan()
-        return report
-    }
-
-    private func carryOut(
-        _ report: inout RepairReport, forgetsSubscribers: Bool
-    ) throws(WALError) -> CompactionStatistics {
-        var log = try open(report: &report)
-        report.mayLackSubscribers = log.core.mayLackSubscribers && !forgetsSubscribers
-        // However it ends, the log is another's to open when this returns.
-        do throws(WALError) {
-            try move(&log, report)
-            let statistics = log.compactionStatistics
-            try log.closeBlocking()
-            return statistics
-        } catch {
-            do throws(WALError) { try log.closeBlocking() } catch {}
+        do throws(WALError) { try carryOut(&report, forgetsSubscribers: forgetsSubscribers) } catch {
+            do throws(WALError) { try noteSetAside(since: before, &report) } catch {}
             throw error
         }
+        try noteSetAside(since: before, &report)
+        report.remaining = try self.plan()
+    }
+
+    private func noteSetAside(since before: Set<String>, _ report: inout RepairReport) throws(WALError) {
+        let known = report.setAside
+        report.setAside += try namesInQuarantine().subtracting(before).filter { !known.contains($0) }.sorted()
+    }
+
+    private func carryOut(_ report: inout RepairReport, forgetsSubscribers: Bool) throws(WALError) {
+        var log = try open(report: &report)
+        report.mayLackSubscribers = log.core.mayLackSubscribers && !forgetsSubscribers
+        var failure: WALError?
+        do throws(WALError) { try move(&log, report) } catch { failure = error }
+        report.recordsMoved += log.compactionStatistics.records
+        report.recordsGivenUp += log.compactionStatistics.recordsLost
+        // However it ends, the log is another's to open when this returns.
+        do throws(WALError) { try log.closeBlocking() } catch { failure = failure ?? error }
+        if let failure { throw failure }
     }
 
     /// Has what can be read of damaged journal files move, and the files leave. The log may be opened anew for that.

@@ -105,5 +105,8 @@ public struct RepairReport: Sendable, Equatable {
     /// opened the log, and registered again, a repair goes on.
     public internal(set) var mayLackSubscribers = false
 
+    /// Nothing was done.
+    public init() { plan = RepairPlan() }
+
     init(plan: RepairPlan) { self.plan = plan }
 }

@@ -21,7 +21,14 @@ extension LogFront {
     /// What a tenant's next records are encrypted with. Not under the lock: it asks whoever provides keys.
     @inline(__always)
     private final func currentKey(of tenant: TenantName) throws(WALError) -> (any FrameKey)? {
-        guard let provider = options.keyProvider else { return nil }
+        guard let provider = options.keyProvider else {
+            if options.isEncrypted {
+                throw .keyUnavailable(
+                    tenant: tenant, sequences: nil,
+                    reason: "records of this log are encrypted, and it was opened without a key provider")
+            }
+            return nil
+        }
         let key: (any FrameKey)?
         do throws(KeyProviderError) { key = try provider.currentKey(of: tenant) } catch {
             throw .keyUnavailable(tenant: tenant, sequences: nil, reason: error.description)

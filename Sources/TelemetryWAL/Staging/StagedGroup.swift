@@ -14,6 +14,8 @@ final class StagedGroup {
     /// The same of one frame.
     let sealOverhead: Int
     private(set) var recordCount = 0
+    /// Whether any record of it is to be encrypted.
+    private(set) var isEncrypted = false
     /// Appends in the group: how many callers it serves.
     private(set) var appendCount = 0
     /// Tasks that wait for the group.
@@ -51,6 +53,7 @@ final class StagedGroup {
     /// Begins a frame; returns its place in `frames`.
     func beginFrame(_ frame: StagedFrame) -> Int {
         frames.append(frame)
+        isEncrypted = isEncrypted || frame.key != nil
         frameHeadersLength += FrameHeader.length(tenantLength: frame.tenant.utf8.count)
         return frames.count - 1
     }
@@ -94,6 +97,7 @@ final class StagedGroup {
         frameHeadersLength = 0
         recordCount = 0
         appendCount = 0
+        isEncrypted = false
         hasSleepers = false
     }
 }

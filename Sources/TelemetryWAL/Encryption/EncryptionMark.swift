@@ -1,0 +1,35 @@
+import WALFormat
+import WALStorage
+
+/// Has a log's `FORMAT` say that records are encrypted, before the first one is written. From then on who opens the log
+/// without keys, by mistake more often than not, cannot append to it: records that their tenant believes to be encrypted
+/// would go to the disk in the open.
+///
+/// Safe to share although unchecked: `lock` guards what changes.
+final class EncryptionMark<Storage: JournalStorage>: @unchecked Sendable {
+    private let storage: Storage
+    private let format: RootFormat
+    private let lock = Lock()
+    /// Or it was tried.
+    private var isSet: Bool
+
+    /// `storage`: the log's root.
+    init(storage: Storage, format: RootFormat) {
+        self.storage = storage
+        self.format = format
+        isSet = format.isEncrypted
+    }
+
+    /// Sets the mark, durably, where it is not set; blocks meanwhile. Tried once: that it cannot be written is no reason to
+    /// refuse records that are encrypted, and is tried again when the log is opened anew. Returns what went wrong.
+    func set() -> StorageError? {
+        lock.withLock {
+            if isSet { return nil }
+            isSet = true
+            var format = format
+            format.isEncrypted = true
+            do throws(StorageError) { try storage.replace("FORMAT", with: format.encoded()) } catch { return error }
+            return nil
+        }
+    }
+}
