@@ -256,6 +256,23 @@ final class CommitRegistry {
         }
     }
 
+    /// Names of files that had left the log and were begun anew by a write of which no commit stands: nothing in them says
+    /// so, and what everybody had looks damaged.
+    var namesOfFilesBegunInParts: Set<String> {
+        guard let log else { return [] }
+        var last: [ObjectIdentifier: Place] = [:]
+        for place in commits where place.isInLog && place.header?.flags.contains(.checkpoint) ?? false {
+            last[ObjectIdentifier(place.inode)] = place
+        }
+        let torn = last.values.filter { beginning in
+            !beginning.isWritten
+                && !commits.contains {
+                    $0.inode === beginning.inode && $0.header?.epoch == beginning.header?.epoch && stands($0, log)
+                }
+        }
+        return Set(torn.map { String($0.inode.path.split(separator: "/").last ?? "") })
+    }
+
     /// The highest commit that any whole commit on the disk vouches for.
     var vouchedThrough: UInt64 {
         commits.lazy.filter(\.isIntact).compactMap { $0.header?.durableThrough }.max() ?? 0
