@@ -224,7 +224,8 @@ final class Actors {
                 kernel.note("reading: \(error)")
                 switch error {
                 case .journalUnavailable where history.hasMover && history.anyFaultHappened: break
-                case .damaged where judge.mediaFaults || judge.isBegunInParts("\(error)"), .closed, .failed, .storage, .journalFull: break
+                case .damaged where judge.mediaFaults || judge.isBegunInParts("\(error)"): break
+                case .closed, .failed, .storage, .journalFull: break
                 default: if goesOn { judge.fail("\(name) cannot read: \(error)") }
                 }
             }

@@ -25,7 +25,9 @@ extension Judge {
         let losses = told.split(separator: "; ").filter { !$0.hasPrefix(RecoveryCase.fileDuplicated.rawValue) }
         let isMistaken =
             !losses.isEmpty && losses.allSatisfy { loss in kernel.staleCopies.contains { loss.contains($0) } }
-        if tellsLoss, !isMistaken, !isBegunInParts(told) { fail("a look beside the writer tells a loss that there is none: \(told)") }
+        if tellsLoss, !isMistaken, !isBegunInParts(told) {
+            fail("a look beside the writer tells a loss that there is none: \(told)")
+        }
         var seen: Set<Int> = []
         for (tenant, records) in contents.sorted(by: { $0.key < $1.key }) {
             let reclaimed = acknowledgedByAll(tenant)
