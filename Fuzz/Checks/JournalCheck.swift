@@ -13,6 +13,14 @@ import TelemetryWAL
 import WALFormat
 import WALStorage
 
+/// Nobody's records are encrypted, and none that are can be read.
+private struct NoKeys: KeyProvider {
+    func currentKey(of tenant: TenantName) throws(KeyProviderError) -> (any FrameKey)? { nil }
+    func key(_ identifier: UInt64, of tenant: TenantName) throws(KeyProviderError) -> KeyLookup {
+        throw KeyProviderError("the fuzzer has no keys")
+    }
+}
+
 extension FuzzChecker {
     /// Most steps of a recipe: more only cost time.
     private static let stepLimit = 40
@@ -273,6 +281,8 @@ private struct JournalCheck {
         options.journalLimit = 1 << 50
         options.writePath = .plain
         options.commitsUnderWay = 1
+        // Without, nothing is appended to an encrypted log.
+        options.keyProvider = NoKeys()
         options.logger = Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() }
         let log: WriteAheadLogEngine<MemoryStorage>
         do throws(WALError) { log = try WriteAheadLogEngine.open(storage: written, options: options) } catch {

@@ -51,8 +51,6 @@ extension WriteAheadLogEngine {
     ) throws(WALError) -> (LogCore<Storage>, RecoveryReport) {
         let (format, lock) = try LogRoot(storage: storage, logger: options.logger, dedicated: dedicated)
             .openForWriting()
-        var options = options
-        options.isEncrypted = options.isEncrypted || format.isEncrypted
         let recovered = try Recovery(
             storage: storage, format: format, scope: options.recoveryScope, isForWriter: true, progress: progress
         ).run()
@@ -71,6 +69,8 @@ extension WriteAheadLogEngine {
                     "the device fails to read its header, and no other file is the log's; try again, or have walctl repair "
                     + "set it aside")
         }
+        var options = options
+        options.isEncrypted = options.isEncrypted || format.isEncrypted || recovered.report.readEncrypted
         let file: Storage.File?
         do throws(StorageError) {
             for name in try storage.entries(of: "journal") where name.hasSuffix(".tmp") {

@@ -32,7 +32,7 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
 
     /// Appends a record and returns when it is durable. Throws `.recordTooLarge`, `.tooManyTenants`, `.journalFull` and
     /// `.tenantFull` (back-pressure), `.dropped` (by the tenant's policy), `.keyUnavailable` where the tenant is to be
-    /// encrypted, `.failed`, `.closed`. Waits where staging is full.
+    /// encrypted, or the log is encrypted and has no key provider, `.failed`, `.closed`. Waits where staging is full.
     @discardableResult
     public func append(_ record: TelemetryRecord, tenant: TenantName) async throws(WALError) -> Receipt {
         let length = try core.checkedLength(record)

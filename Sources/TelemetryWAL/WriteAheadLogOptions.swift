@@ -71,7 +71,7 @@ public struct WriteAheadLogOptions: Sendable {
     /// How long after opening policies are first enforced without being asked, in nanoseconds: who opens a log to have
     /// them applied wants to be told what goes.
     package var firstRetentionPass: UInt64 = 1_000_000_000
-    /// Records of the log have been encrypted, as its `FORMAT` says.
+    /// Records of the log have been encrypted, as its `FORMAT` says, or the commits that were read.
     var isEncrypted = false
 
     /// The defaults.

@@ -25,7 +25,12 @@ public struct RootFormat: Equatable, Sendable {
     public var blockSize: Int
     public var created: UInt64
     /// Whether records of the log have been encrypted: without keys nobody appends to it, in the open as that would be.
-    public var isEncrypted = false
+    public var isEncrypted: Bool {
+        get { flags & Self.encryptedFlag != 0 }
+        set { flags = newValue ? flags | Self.encryptedFlag : flags & ~Self.encryptedFlag }
+    }
+    /// Bits that are not known are kept.
+    private var flags: UInt32 = 0
     /// Whose own journal this is; nil: it is a log.
     public var tenant: TenantName?
 
@@ -36,8 +41,8 @@ public struct RootFormat: Equatable, Sendable {
         self.logIdentifier = logIdentifier
         self.blockSize = blockSize
         self.created = created
-        self.isEncrypted = isEncrypted
         self.tenant = tenant
+        self.isEncrypted = isEncrypted
     }
 
     /// The file's bytes.
@@ -54,7 +59,7 @@ public struct RootFormat: Equatable, Sendable {
         bytes.store(littleEndian: FormatLimits.formatVersion, at: base + 12)
         logIdentifier.encode(into: &bytes, at: base + 16)
         bytes.store(littleEndian: UInt32(blockSize), at: base + 32)
-        bytes.store(littleEndian: isEncrypted ? Self.encryptedFlag : 0, at: base + 36)
+        bytes.store(littleEndian: flags, at: base + 36)
         bytes.store(littleEndian: created, at: base + 40)
         if let tenant {
             bytes.store(littleEndian: UInt16(tenant.utf8.count), at: base + 48)
@@ -99,11 +104,11 @@ public struct RootFormat: Equatable, Sendable {
         guard blockSize >= FormatLimits.defaultBlockSize, blockSize <= FormatLimits.maximumBlockSize,
             blockSize & (blockSize - 1) == 0
         else { throw FormatError(.field, "its block size \(blockSize) is out of bounds") }
-        return RootFormat(
+        var format = RootFormat(
             logIdentifier: LogIdentifier(decoding: bytes, at: base + 16), blockSize: blockSize,
-            created: bytes.littleEndian(at: base + 40),
-            isEncrypted: bytes.littleEndian(UInt32.self, at: base + 36) & encryptedFlag != 0,
-            tenant: try tenant(bytes, at: base + 48))
+            created: bytes.littleEndian(at: base + 40), tenant: try tenant(bytes, at: base + 48))
+        format.flags = bytes.littleEndian(at: base + 36)
+        return format
     }
 
     private static func tenant(_ bytes: RawSpan, at base: Int) throws(FormatError) -> TenantName? {

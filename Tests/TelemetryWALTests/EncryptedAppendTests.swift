@@ -74,15 +74,31 @@ import WALStorage
         try log.closeBlocking()
     }
 
-    /// That `FORMAT` cannot say it keeps no encrypted record from the log.
-    @Test func theMarkNeedNotBeWritten() throws {
-        let log = try open(encrypted())
+    /// That `FORMAT` cannot say it keeps no encrypted record from the log, which says it itself; so it does where `FORMAT` was
+    /// made anew.
+    @Test(arguments: [false, true]) func theMarkNeedNotBeWritten(isLost: Bool) throws {
+        var log = try open(encrypted())
         keys.rotate("alpha")
-        plan.setReplace { _ in .noSpace }
+        if !isLost { plan.setReplace { _ in .noSpace } }
         try log.appendBlocking(numberedRecord(1), tenant: "alpha")
         plan.setReplace(nil)
         try log.closeBlocking()
         #expect(try identifiers(of: "alpha").journal.count == 1)
+        if isLost { try FileManager.default.removeItem(atPath: directory.path + "/FORMAT") }
+        log = try open()
+        #expect {
+            try log.appendBlocking(numberedRecord(2), tenant: "alpha")
+        } throws: { error in
+            if case .keyUnavailable("alpha", nil, _)? = error as? WALError { true } else { false }
+        }
+        try log.closeBlocking()
+        log = try open(encrypted())
+        #expect(!log.core.format.isEncrypted)
+        try log.appendBlocking(numberedRecord(2), tenant: "alpha")
+        try log.closeBlocking()
+        log = try open(encrypted())
+        #expect(log.core.format.isEncrypted)
+        try log.closeBlocking()
     }
 
     /// Records that wait for one commit and were appended under two keys: who forgets one of them loses no other.

@@ -27,7 +27,7 @@ struct RepairCommand: ParsableCommand {
 
             --apply takes the log's lock and moves undelivered records, for which the disk needs room. A crash on the way
             loses nothing; run it again. Ends with 1 where there is something to repair, and after --apply where something
-            is left.
+            is left; with the failure's own status where it ends half-way, having said what it did until then.
 
             EXAMPLES
               walctl repair wal
@@ -82,8 +82,8 @@ struct RepairCommand: ParsableCommand {
         var recordsMoved: UInt64 = 0
         var segmentsRewritten = 0
         var recordsGivenUp: UInt64 = 0
-        /// What would have to be done still.
-        var remaining: [Step] = []
+        /// What would have to be done still; not looked for where it ended half-way.
+        var remaining: [Step]? = []
         /// A subscriber may be missing; nothing left the journal for that.
         var mayLackSubscribers = false
         /// Tenants' own journals that cannot be looked at.
@@ -97,7 +97,7 @@ struct RepairCommand: ParsableCommand {
             recordsMoved += report.recordsMoved
             segmentsRewritten += report.segmentsRewritten
             recordsGivenUp += report.recordsGivenUp
-            remaining += report.remaining.steps.map { Step($0, below: prefix) }
+            remaining? += report.remaining.steps.map { Step($0, below: prefix) }
             mayLackSubscribers = mayLackSubscribers || report.mayLackSubscribers
         }
     }
@@ -125,6 +125,7 @@ struct RepairCommand: ParsableCommand {
                 line.add(report, below: prefix)
                 if let failure {
                     line.error = "\(failure)"
+                    line.remaining = nil
                     break
                 }
             } else {
@@ -135,7 +136,9 @@ struct RepairCommand: ParsableCommand {
         bar.finish()
         if output.format == .json { try printJSON(line) } else { print(line) }
         if let failure { throw CommandFailure(failure) }
-        if !(apply ? line.remaining : line.steps).isEmpty || !line.unavailable.isEmpty { throw ExitStatus.findings }
+        if !(apply ? line.remaining ?? [] : line.steps).isEmpty || !line.unavailable.isEmpty {
+            throw ExitStatus.findings
+        }
     }
 
     private func print(_ line: Line) {
@@ -162,9 +165,9 @@ struct RepairCommand: ParsableCommand {
                 "damage may have swallowed that a subscriber came: have all that subscribe open the log and register, then run "
                     + "this again, or give --forget-subscribers")
         }
-        if line.remaining.isEmpty { return }
-        Swift.print(Terminal.coloured("left", good: false) + ": \(line.remaining.count) things; run it again")
-        for step in line.remaining { print(step) }
+        guard let remaining = line.remaining, !remaining.isEmpty else { return }
+        Swift.print(Terminal.coloured("left", good: false) + ": \(remaining.count) things; run it again")
+        for step in remaining { print(step) }
     }
 
     private func print(_ step: Step) {

@@ -206,7 +206,7 @@ extension LogCore {
     private func markEncrypted() {
         guard let error = encryptionMark.set() else { return }
         logLater(
-            .warning, "FORMAT cannot say that the log is encrypted: who opens it without keys may append in the open",
+            .error, "FORMAT cannot say that the log is encrypted: who opens it without keys may append in the open",
             ["error": "\(error)"])
     }
 

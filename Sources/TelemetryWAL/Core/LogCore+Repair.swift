@@ -114,11 +114,10 @@ extension LogCore {
         let salvage = SegmentSalvage(
             storage: storage, format: format, tenant: segment.tenant, acknowledged: acknowledged,
             created: wallClockNanoseconds())
-        let outcome = try salvage.run(entry)
+        let outcome = try salvage.run(entry) { report.setAside.append($0) }
         segments.replace([entry], of: segment.tenant, with: outcome.entries)
         report.segmentsRewritten += 1
         report.recordsGivenUp += outcome.recordsGivenUp
-        if let copy = outcome.copy { report.setAside.append(copy) }
         logger.warning(
             "repair: a segment was written anew",
             metadata: ["file": "\(segment.path)", "recordsGivenUp": "\(outcome.recordsGivenUp)"])

@@ -10,8 +10,11 @@ final class EncryptionMark<Storage: JournalStorage>: @unchecked Sendable {
     private let storage: Storage
     private let format: RootFormat
     private let lock = Lock()
-    /// Or it was tried.
     private var isSet: Bool
+    /// When it failed last.
+    private var lastFailure: MonotonicTime?
+    /// Nanoseconds until it is tried again.
+    private static var retryTime: UInt64 { 10_000_000_000 }
 
     /// `storage`: the log's root.
     init(storage: Storage, format: RootFormat) {
@@ -20,16 +23,23 @@ final class EncryptionMark<Storage: JournalStorage>: @unchecked Sendable {
         isSet = format.isEncrypted
     }
 
-    /// Sets the mark, durably, where it is not set; blocks meanwhile. Tried once: that it cannot be written is no reason to
-    /// refuse records that are encrypted, and is tried again when the log is opened anew. Returns what went wrong.
+    /// Sets the mark, durably, where it is not set; blocks meanwhile. That it cannot be written is no reason to refuse
+    /// records that are encrypted: it is tried again from time to time. Returns what went wrong.
     func set() -> StorageError? {
         lock.withLock {
             if isSet { return nil }
-            isSet = true
+            let now = MonotonicTime.now
+            if let lastFailure, now.since(lastFailure) < Self.retryTime { return nil }
             var format = format
             format.isEncrypted = true
-            do throws(StorageError) { try storage.replace("FORMAT", with: format.encoded()) } catch { return error }
-            return nil
+            do throws(StorageError) {
+                try storage.replace("FORMAT", with: format.encoded())
+                isSet = true
+                return nil
+            } catch {
+                lastFailure = now
+                return error
+            }
         }
     }
 }

@@ -16,6 +16,8 @@ struct ScannedCommit {
     var header: CommitHeader
     var frames: [Frame] = []
     var control: [ControlRecord] = []
+    /// Some of its records are encrypted.
+    var isEncrypted = false
     /// Why a control frame could not be used.
     var controlFault: FormatError?
     var end: UInt64 { header.offset + UInt64(header.commitLength) }
@@ -144,6 +146,7 @@ struct JournalFileScanner {
         commit.frames.reserveCapacity(frames.count)
         for frame in frames {
             if let tenant = frame.header.tenant {
+                commit.isEncrypted = commit.isEncrypted || frame.header.isSealed
                 var isIntact = frame.isIntact
                 if isIntact, opensBodies { isIntact = isWellFormed(frame, in: bytes) }
                 commit.frames.append(

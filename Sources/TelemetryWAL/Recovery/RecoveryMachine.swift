@@ -275,6 +275,7 @@ struct RecoveryMachine {
         } else {
             for record in commit.control { state.apply(record, at: header.timestamp) }
         }
+        report.readEncrypted = report.readEncrypted || commit.isEncrypted
         for frame in commit.frames {
             let index = state.makeIndex(of: frame.tenant)
             let next = state.tenants[index].nextSequence

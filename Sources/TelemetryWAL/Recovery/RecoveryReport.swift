@@ -57,6 +57,8 @@ public struct RecoveryReport: Sendable {
     /// The key of one of these is there and does not open it: another secret has its identifier, or somebody changed the
     /// frame on purpose.
     public internal(set) var hasAnotherSecret = false
+    /// Encrypted records were read.
+    var readEncrypted = false
     /// Whether the last writer closed the log.
     public internal(set) var wasClosed = false
     /// Journal files that are part of the log.

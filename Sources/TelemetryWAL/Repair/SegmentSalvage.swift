@@ -16,8 +16,6 @@ struct SegmentSalvage<Storage: JournalStorage> {
         /// What stands in the segment's place.
         var entries: [SegmentCatalog.Entry]
         var recordsGivenUp: UInt64 = 0
-        /// Where the segment as it was lies now; nil where all its bytes were whole.
-        var copy: String?
     }
 
     private enum Part {
@@ -26,8 +24,9 @@ struct SegmentSalvage<Storage: JournalStorage> {
     }
 
     /// Throws `.storage`, `.unsupportedFormat`, `.damaged` where a frame that was whole is not any more; then the segment is
-    /// as it was, or whole in its place already.
-    func run(_ entry: SegmentCatalog.Entry) throws(WALError) -> Outcome {
+    /// as it was, or whole in its place already. `copied` is told where the segment as it was lies, too, unless all its bytes
+    /// are whole.
+    func run(_ entry: SegmentCatalog.Entry, copied: (String) -> Void) throws(WALError) -> Outcome {
         let path = SegmentName.directory(of: tenant) + "/" + entry.name
         var file: SegmentFile<Storage>?
         do throws(WALError) {
@@ -37,7 +36,7 @@ struct SegmentSalvage<Storage: JournalStorage> {
         }
         let (parts, isWhole) = try parts(of: file, covered: entry.covered)
         var outcome = Outcome(entries: [])
-        if !isWhole || file == nil { outcome.copy = try copyToQuarantine(path) }
+        if !isWhole || file == nil { copied(try copyToQuarantine(path)) }
         let writer = SegmentWriter(storage: storage, format: format)
         var finished: [SegmentWriter<Storage>.Finished] = []
         do throws(WALError) {
