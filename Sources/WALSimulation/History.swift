@@ -249,8 +249,13 @@ public final class History {
     private func hasUnreadableHeaders(_ error: WALError) -> Bool {
         guard case .damaged(_, 0, let reason) = error, reason.contains("fails to read its header") else { return false }
         let blockSize = judge.registry.blockSize
+        // Each copy, or one of them and the other is damaged.
         func isUnreadable(_ inode: SimulatedDisk.Inode) -> Bool {
-            inode.isUnreadable(0..<blockSize) && inode.isUnreadable(blockSize..<2 * blockSize)
+            let copies = [0..<blockSize, blockSize..<2 * blockSize]
+            return copies.contains { inode.isUnreadable($0) }
+                && copies.allSatisfy { copy in
+                    inode.isUnreadable(copy) || inode.damage.contains { $0.overlaps(copy) }
+                }
         }
         let isAnyElsewhere = judge.owedPlaces.contains { place in
             place.isIntact && place.inode.path.hasPrefix(Self.root + "/journal/") && !isUnreadable(place.inode)
