@@ -12,8 +12,8 @@ struct ReadableFile: Sendable {
     var isDamageNews = false
     /// Bodies of damaged frames that everybody has: not worth an error.
     var excusedFrames: [Range<UInt64>] = []
-    /// Every subscriber has all that the file holds: what is damaged in it is not worth an error. Its new life's first
-    /// write may have failed in parts.
+    /// Every subscriber has all that the file holds, or it was dropped: what is damaged in it is not worth an error. Its
+    /// new life's first write may have failed in parts.
     var isDelivered = false
     /// The first commit of the file behind it, whose header says where this one ends: none of its commits has that number or
     /// a higher one, and all of them are durable. `.max` where no header says so.

@@ -204,16 +204,17 @@ final class SegmentPartition<Storage: JournalStorage> {
         return freeChunks.removeLast()
     }
 
-    /// Keeps memory for what comes next. Long pieces go.
+    /// Keeps memory for what comes next. Long pieces go, and what is more than the budget.
     private func recycle(_ chunks: [RecordChunk]) {
-        for chunk in chunks where chunk.capacity == RecordChunk.length {
+        let most = budget.upperBound / RecordChunk.length
+        for chunk in chunks where chunk.capacity == RecordChunk.length && freeChunks.count < most {
             chunk.removeAll()
             freeChunks.append(chunk)
         }
     }
 
-    /// Whether memory is kept that nothing needs now.
-    var keepsMemory: Bool { !freeChunks.isEmpty }
+    /// Whether memory is kept and nothing waits.
+    var keepsMemory: Bool { !freeChunks.isEmpty && isEmpty }
 
     /// Gives that back, which takes some milliseconds.
     func releaseMemory() { freeChunks = [] }
@@ -231,10 +232,10 @@ final class SegmentPartition<Storage: JournalStorage> {
         waiting.end = item.sequences.upperBound + 1
     }
 
-    /// Lets go of all that waits, and of the memory.
+    /// Lets go of all that waits. The memory is kept: to give it back takes longer than whoever holds a lock may wait.
     func removeAll() {
+        for waiting in tenants.values { recycle(waiting.chunks) }
         tenants = [:]
-        freeChunks = []
         order = []
         byteCount = 0
         hasLosses = false
