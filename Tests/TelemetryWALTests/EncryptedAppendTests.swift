@@ -74,6 +74,29 @@ import WALStorage
         try log.closeBlocking()
     }
 
+    /// `FORMAT` says it when the first encrypted commit is written, and not only then: a crash may come in between.
+    @Test func theMarkComesFirst() throws {
+        var options = encrypted()
+        // The watermark is written by itself otherwise.
+        options.idleMilliseconds = 3_600_000
+        let log = try open(options)
+        try log.appendBlocking(numberedRecord(1), tenant: "alpha")
+        keys.rotate("alpha")
+        let marked = Shared<[Bool]>([])
+        let path = directory.path + "/FORMAT"
+        plan.setWrite { file, _ in
+            guard file.hasSuffix(".journal") else { return nil }
+            let bytes = FileManager.default.contents(atPath: path).map { [UInt8]($0) } ?? []
+            let format = try? bytes.withRawSpan { try RootFormat.decode($0) }
+            marked.change { $0.append(format?.isEncrypted ?? false) }
+            return nil
+        }
+        try log.appendBlocking(numberedRecord(2), tenant: "alpha")
+        plan.setWrite(nil)
+        #expect(!marked.value.isEmpty && marked.value.allSatisfy { $0 }, "\(marked.value)")
+        try log.closeBlocking()
+    }
+
     /// That `FORMAT` cannot say it keeps no encrypted record from the log, which says it itself; so it does where `FORMAT` was
     /// made anew.
     @Test(arguments: [false, true]) func theMarkNeedNotBeWritten(isLost: Bool) throws {

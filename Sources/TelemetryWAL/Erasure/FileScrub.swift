@@ -6,9 +6,9 @@ import WALStorage
 ///
 /// In a journal file what stays is what a commit of the file's own life says is somebody else's: headers of the file, of
 /// commits and of frames, control records, and bodies of other tenants' frames; those that fail their checks only where
-/// somebody may want them still. All else becomes zeros: the
-/// tenant's bodies, and whatever no commit of that life accounts for, which may be a piece of one: earlier lives, torn
-/// commits, damage. Where the log still counts on a file, what is to go for want of such a commit is read twice first.
+/// somebody may want them still. All else becomes zeros: the tenant's bodies, and whatever no commit of that life accounts
+/// for, which may be a piece of one: earlier lives, torn commits, damage. Where the log still counts on a file, what is to
+/// go for want of such a commit is read twice first.
 ///
 /// That is safe under others' data: only blocks are written that change, and a sector that also holds something of
 /// theirs holds it before the write and after, so that it does not matter which of the two a loss of power leaves.
