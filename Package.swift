@@ -151,6 +151,7 @@ let package = Package(
             name: "walbench",
             dependencies: [
                 "TelemetryWAL", "WALFormat",
+                .target(name: "WALEncryption", condition: .when(traits: ["Encryption"])),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

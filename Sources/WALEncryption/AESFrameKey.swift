@@ -1,21 +1,40 @@
 import Crypto
 import Foundation
+import Synchronization
 import TelemetryWAL
 import WALFormat
 import WALKeys
 
-/// A key for AES-256-GCM, as SPEC.md ("Encryption") has it: each frame is encrypted with a key of its own, derived by
-/// HKDF-SHA256 (RFC 5869) from the secret and 12 random bytes, under a random nonce of 12. GCM with random nonces alone may
-/// serve 2^32 messages of a key (NIST SP 800-38D, 8.3); with a derived key and a nonce, 24 bytes would have to come twice.
-/// They depend on nothing that the log counts, so that no crash, no restored backup and no copy of the machine repeats
-/// them. The same construction: Gueron and Lindell, "Better Bounds for Block Cipher Modes of Operation via Nonce-Based Key
-/// Derivation", CCS 2017.
+/// A key for AES-256-GCM, as SPEC.md ("Encryption") has it: frames are encrypted under a random nonce of 12 bytes, with a
+/// key that HKDF-SHA256 (RFC 5869) derives from the secret and a salt of 12 random bytes. GCM with random nonces may serve
+/// 2^32 messages of a key (NIST SP 800-38D, 8.3), which a busy log uses up in days; here a key serves 2^16, so that a nonce
+/// comes twice with a probability of 2^-65 for each of them, and then another salt is drawn. Salts and nonces depend on
+/// nothing that the log counts, so that no crash, no restored backup and no copy of the machine repeats them. Deriving keys
+/// by nonces: Gueron and Lindell, "Better Bounds for Block Cipher Modes of Operation via Nonce-Based Key Derivation", CCS
+/// 2017.
 ///
-/// Costs some microseconds a frame beside AES itself. Safe to use from several threads at a time.
+/// Costs some microseconds a frame beside AES itself; deriving a key, 10 to 20 more. Safe to use from several threads at a
+/// time.
 public final class AESFrameKey: FrameKey {
     public let identifier: UInt64
     private let secret: SymmetricKey
+    private let state = Mutex(State())
 
+    private struct State {
+        /// What frames are sealed with, and how many more.
+        var sealing: DerivedKey?
+        var framesLeft = 0
+        /// What the last frame was opened with: its neighbours most likely have the same salt.
+        var opening: DerivedKey?
+    }
+
+    private struct DerivedKey {
+        var salt: [UInt8]
+        var key: SymmetricKey
+    }
+
+    /// Frames that are sealed with one derived key at most.
+    static let framesOfKey = 1 << 16
     private static let saltLength = 12
     private static let context = Data("telemetry-wal frame".utf8)
 
@@ -34,20 +53,17 @@ public final class AESFrameKey: FrameKey {
     public func seal(
         _ plain: RawSpan, binding associatedData: RawSpan, into target: inout MutableRawSpan, at offset: Int
     ) {
-        var generator = SystemRandomNumberGenerator()
-        var salt = [UInt8](repeating: 0, count: Self.saltLength)
-        for index in salt.indices { salt[index] = generator.next() }
-        let key = derivedKey(salt: salt)
+        let derived = sealingKey()
         let box: AES.GCM.SealedBox
         do {
             box = try unsafe plain.withUnsafeBytes { plain in
                 try unsafe associatedData.withUnsafeBytes { associatedData in
-                    unsafe try AES.GCM.seal(plain, using: key, authenticating: associatedData)
+                    unsafe try AES.GCM.seal(plain, using: derived.key, authenticating: associatedData)
                 }
             }
         } catch { preconditionFailure("AES-GCM encrypts whatever is shorter than 64 GiB: \(error)") }
         guard let combined = box.combined else { preconditionFailure("a nonce of 12 bytes was given") }
-        target.store(salt, at: offset)
+        target.store(derived.salt, at: offset)
         unsafe combined.withUnsafeBytes { bytes in
             unsafe target.store(RawSpan(_unsafeBytes: bytes), at: offset + Self.saltLength)
         }
@@ -57,7 +73,7 @@ public final class AESFrameKey: FrameKey {
         _ sealed: RawSpan, binding associatedData: RawSpan, into target: inout MutableRawSpan
     ) -> Bool {
         guard sealed.byteCount == target.byteCount + FrameSeal.overhead else { return false }
-        let key = derivedKey(salt: sealed.array(0..<Self.saltLength))
+        let key = openingKey(salt: sealed.array(0..<Self.saltLength))
         let combined = sealed.extracting(Self.saltLength..<sealed.byteCount)
         let plain = unsafe combined.withUnsafeBytes { combined -> Data? in
             unsafe associatedData.withUnsafeBytes { associatedData -> Data? in
@@ -68,6 +84,34 @@ public final class AESFrameKey: FrameKey {
         guard let plain else { return false }
         unsafe plain.withUnsafeBytes { bytes in unsafe target.store(RawSpan(_unsafeBytes: bytes), at: 0) }
         return true
+    }
+
+    private func sealingKey() -> DerivedKey {
+        state.withLock { state in
+            if let known = state.sealing, state.framesLeft > 0 {
+                state.framesLeft -= 1
+                return known
+            }
+            var generator = SystemRandomNumberGenerator()
+            let (low, high): (UInt64, UInt32) = (generator.next(), generator.next())
+            let salt =
+                (0..<8).map { UInt8(truncatingIfNeeded: low >> (8 * $0)) }
+                + (0..<4).map { UInt8(truncatingIfNeeded: high >> (8 * $0)) }
+            let derived = DerivedKey(salt: salt, key: derivedKey(salt: salt))
+            state.sealing = derived
+            state.framesLeft = Self.framesOfKey - 1
+            return derived
+        }
+    }
+
+    private func openingKey(salt: [UInt8]) -> SymmetricKey {
+        let known = state.withLock { state in
+            [state.opening, state.sealing].lazy.compactMap { $0 }.first { $0.salt == salt }?.key
+        }
+        if let known { return known }
+        let key = derivedKey(salt: salt)
+        state.withLock { $0.opening = DerivedKey(salt: salt, key: key) }
+        return key
     }
 
     private func derivedKey(salt: [UInt8]) -> SymmetricKey {

@@ -1,7 +1,7 @@
 #if Encryption
     import Foundation
     import Testing
-    import WALEncryption
+    @testable import WALEncryption
     import WALFormat
 
     @Suite struct AESFrameKeyTests {
@@ -55,11 +55,22 @@
 
         @Test func nonceIsNeverTheSame() throws {
             let key = try key()
-            let nonces = (0..<20_000).map { _ in Data(sealed([1], by: key, binding: [2]).prefix(24)) }
-            #expect(Set(nonces).count == nonces.count)
-            // Both halves of it.
-            #expect(Set(nonces.map { $0.prefix(12) }).count == nonces.count)
-            #expect(Set(nonces.map { $0.suffix(12) }).count == nonces.count)
+            let count = 2 * AESFrameKey.framesOfKey + 10
+            let seals = (0..<count).map { _ in Data(sealed([1], by: key, binding: [2]).prefix(24)) }
+            #expect(Set(seals.map { $0.suffix(12) }).count == count)
+            // No key is derived for more frames than it may serve, nor do two processes derive the same one.
+            let salts = Dictionary(grouping: seals) { $0.prefix(12) }
+            #expect(salts.values.map(\.count).sorted() == [10, AESFrameKey.framesOfKey, AESFrameKey.framesOfKey])
+            let other = sealed([1], by: try self.key(), binding: [2])
+            #expect(salts[Data(other.prefix(12))] == nil)
+        }
+
+        @Test func neighboursWithOtherSaltsAreOpened() throws {
+            let (one, other, reader) = (try key(), try key(), try key())
+            for number in 0..<20 {
+                let bytes = sealed([UInt8(number)], by: number.isMultiple(of: 3) ? one : other, binding: [3])
+                #expect(opened(bytes, by: reader, binding: [3]) == [UInt8(number)])
+            }
         }
 
         @Test func secretsAndIdentifiersAreChecked() {

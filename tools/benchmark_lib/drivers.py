@@ -20,7 +20,7 @@ class Drivers:
     def program(self, driver):
         return self.walbench if driver == workloads.OURS else self.build_folder / driver
 
-    def append(self, driver, mode, options, seconds, keep_as=None, is_pinned=False, is_compressed=False):
+    def append(self, driver, mode, options, seconds, keep_as=None, is_pinned=False, flags=()):
         """Runs one append measurement. The log stays as the folder `keep_as`, or is removed."""
         log = self.folder / (keep_as or "log")
         processes.discard(log)
@@ -31,7 +31,7 @@ class Drivers:
         if driver == workloads.OURS:
             command += ["--mode", mode, "--io", self.io]
             command += ["--keep"] if keep_as else []
-            command += ["--compression", "always"] if is_compressed else []
+            command += flags
             if mode == "enqueue":
                 command = ["env", f"LD_PRELOAD={(self.build_folder / 'counting_malloc.so').resolve()}", *command]
         if is_pinned:
@@ -46,12 +46,12 @@ class Drivers:
                 with processes.undisturbed():
                     processes.discard(log)
 
-    def scan(self, driver, kept):
+    def scan(self, driver, kept, flags=()):
         """Reads a kept log, from the device and not from memory."""
         os.sync()
         if self.drops_caches:
             pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
-        command = [self.program(driver), "scan", "--directory", self.folder / kept, "--records-only"]
+        command = [self.program(driver), "scan", "--directory", self.folder / kept, "--records-only", *flags]
         return {**self.answer(driver, command, timeout=300), "isCold": self.drops_caches}
 
     def micro(self):

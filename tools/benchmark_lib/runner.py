@@ -62,11 +62,10 @@ class Runner:
                     if index == 0:
                         steps.append((f"{prefix}the log for R1, {driver}", self.fill_step(measured, driver)))
                     here.append((f"{prefix}R1, {driver}", self.scan_step(measured, driver)))
-                if workloads.OURS in settings.drivers:
+                for key, variant in workloads.VARIANTS.items() if workloads.OURS in settings.drivers else ():
                     if index == 0:
-                        steps.append((
-                            f"{prefix}the log for R1, compressed", self.fill_step(measured, workloads.COMPRESSED)))
-                    here.append((f"{prefix}R1, compressed", self.scan_step(measured, workloads.COMPRESSED)))
+                        steps.append((f"{prefix}the log for R1, {variant.title}", self.fill_step(measured, key)))
+                    here.append((f"{prefix}R1, {variant.title}", self.scan_step(measured, key)))
             steps += workloads.rotated(here, index, settings.repetitions)
         return steps
 
@@ -87,7 +86,8 @@ class Runner:
     def append_step(self, measured, workload, driver):
         def work():
             result = self.drivers.append(
-                driver, workload.mode, options_of(workload), self.settings.seconds, is_pinned=workload.is_pinned)
+                driver, workload.mode, options_of(workload), self.settings.seconds, is_pinned=workload.is_pinned,
+                flags=workload.flags)
             measured["appends"].setdefault(workload.key, {})[driver] = result
         return work
 
@@ -100,8 +100,8 @@ class Runner:
         """Makes the log that R1 reads in every repetition. How long that takes is known from W3, or tried."""
         def work():
             fill = workloads.SCAN_FILL
-            is_compressed = driver == workloads.COMPRESSED
-            program = workloads.OURS if is_compressed else driver
+            variant = workloads.VARIANTS.get(driver)
+            program = workloads.OURS if variant else driver
             try:
                 known = measured["appends"]["W3"][program]
             except KeyError:
@@ -111,7 +111,7 @@ class Runner:
             seconds = min(1.1 * workloads.SCAN_BYTES / rate, 1 if self.settings.is_quick else 20)
             measured["fills"][driver] = self.drivers.append(
                 program, fill.mode, options_of(fill), round(max(seconds, 0.5), 1), keep_as=f"scan-{driver}",
-                is_compressed=is_compressed)
+                flags=variant.append_flags if variant else ())
         return work
 
     def scan_step(self, measured, driver):
@@ -119,15 +119,16 @@ class Runner:
             # Only the first repetition writes; without its log there is nothing to read.
             if driver not in self.repetitions[0]["fills"]:
                 raise processes.ProgramFailed("there is no log to read")
-            program = workloads.OURS if driver == workloads.COMPRESSED else driver
-            result = self.drivers.scan(program, f"scan-{driver}")
+            variant = workloads.VARIANTS.get(driver)
+            result = self.drivers.scan(
+                workloads.OURS if variant else driver, f"scan-{driver}", variant.scan_flags if variant else ())
             if result["records"] < self.repetitions[0]["fills"][driver]["records"]:
                 raise processes.ProgramFailed(f"only {result['records']} records came back")
             measured["scans"][driver] = result
         return work
 
     def remove_scan_logs(self):
-        for driver in (*self.settings.drivers, workloads.COMPRESSED):
+        for driver in (*self.settings.drivers, *workloads.VARIANTS):
             processes.discard(self.folder / f"scan-{driver}")
 
     def steps_of_sweeps(self):

@@ -40,10 +40,10 @@ class Repetition:
         """64 records of 512 B are a commit of 32 KiB; one such commit after the other."""
         return 64 * self.device("32k")["operationsPerSecond"]
 
-    def compressed_scan_rate(self, counter):
+    def variant_scan_rate(self, variant, counter):
         if self.driver != workloads.OURS:
             raise KeyError(self.driver)
-        return self.scan_rate(counter, workloads.COMPRESSED)
+        return self.scan_rate(counter, variant)
 
     def lone_ideal_rate(self):
         """The same for a lone writer, whose processor is the same."""
@@ -117,11 +117,18 @@ TARGETS = (
     Target("e1-allocations", "E1", "allocations a call", "≤", 0.01, "",
            lambda r: r.append("E1")["allocationsPerAppend"]),
     Target("r1-payload", "R1", "payload, LZ4 log, cold", "≥", 1.5, "GiB/s",
-           lambda r: r.compressed_scan_rate("payloadBytes") / (1 << 30)),
+           lambda r: r.variant_scan_rate(workloads.COMPRESSED, "payloadBytes") / (1 << 30)),
     Target("r1-plain", "R1", "payload, log as written by default, cold", "", 0, "GiB/s",
            lambda r: r.scan_rate("payloadBytes") / (1 << 30)),
     Target("r1-ratio", "R1", "disk bytes ÷ fio read, log as written by default", "≥", 0.9, "×",
            lambda r: r.scan_rate("diskBytes") / r.read_limit()),
+    Target("x1-ratio", "X1", "p50 ÷ own W1 p50", "", 0, "×",
+           lambda r: r.latency("X1", "p50") / r.latency("W1", "p50")),
+    Target("x2-ratio", "X2", "rec/s ÷ own W2", "", 0, "×", lambda r: r.rate("X2") / r.rate("W2")),
+    Target("x3-ratio", "X3", "rec/s ÷ own W3", "", 0, "×", lambda r: r.rate("X3") / r.rate("W3")),
+    Target("x4-ratio", "X4", "payload ÷ own W4", "", 0, "×", lambda r: r.bytes_rate("X4") / r.bytes_rate("W4")),
+    Target("r1-encrypted", "R1", "payload, encrypted ÷ log as written by default", "", 0, "×",
+           lambda r: r.variant_scan_rate(workloads.ENCRYPTED, "payloadBytes") / r.scan_rate("payloadBytes")),
     Target("w2-flushes", "W2", "appends a flush", "≥", 40, "",
            lambda r: r.append("W2")["appends"] / r.append("W2")["flushes"]),
 )

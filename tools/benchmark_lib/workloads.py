@@ -23,6 +23,8 @@ class Workload:
     # A lone writer runs on the processor nearest to the device, like fio beside it.
     is_pinned: bool = False
     is_quick: bool = True
+    # Given to our driver beside what the rest says.
+    flags: tuple = ()
 
 
 WORKLOADS = (
@@ -37,19 +39,39 @@ WORKLOADS = (
     Workload("W4", "W4", "one appender, 1 MiB an append", "blocking", DRIVERS, batch=2048),
     Workload("M1", "M1", "340 tenants, 64 appenders", "async", WITH_TENANTS, writers=64, tenants=340),
     Workload("E1", "E1", "enqueue alone", "enqueue", (OURS,)),
+    Workload("X1", "X1", "W1, encrypted", "blocking", (OURS,), is_pinned=True, flags=("--encrypt",)),
+    Workload("X2", "X2", "W2, encrypted", "async", (OURS,), writers=64, flags=("--encrypt",)),
+    Workload("X3", "X3", "W3, encrypted", "blocking", (OURS,), batch=64, is_pinned=True, flags=("--encrypt",)),
+    Workload("X4", "X4", "W4, encrypted", "blocking", (OURS,), batch=2048, flags=("--encrypt",)),
 )
 # Written for R1: batches of 64 records, as W3.
 SCAN_FILL = Workload("R1 fill", "R1", "the log that R1 reads", "blocking", DRIVERS, batch=64)
 SCAN_BYTES = 1 << 30
-# R1 reads two logs of ours: as it is written by default, a lone writer's commits stored as they are, and compressed.
+# R1 reads three logs of ours: as it is written by default, a lone writer's commits stored as they are; compressed; and
+# encrypted, by default otherwise.
 COMPRESSED = "telemetry-wal lz4"
+ENCRYPTED = "telemetry-wal aes"
 
-FAMILIES = ("W1", "W1a", "W2", "W2b", "W3", "W4", "M1", "E1", "R1", "micro")
+
+@dataclass(frozen=True)
+class Variant:
+    """Another log of ours that R1 reads: what it is called, and what our driver is given to write and to read it."""
+    title: str
+    append_flags: tuple = ()
+    scan_flags: tuple = ()
+
+
+VARIANTS = {
+    COMPRESSED: Variant("compressed", append_flags=("--compression", "always")),
+    ENCRYPTED: Variant("encrypted", append_flags=("--encrypt",), scan_flags=("--encrypt",)),
+}
+
+FAMILIES = ("W1", "W1a", "W2", "W2b", "W3", "W4", "M1", "E1", "X1", "X2", "X3", "X4", "R1", "micro")
 # A ratio needs both of its sides.
-NEEDS = {"M1": ("W2",), "W4": ("micro",)}
+NEEDS = {"M1": ("W2",), "W4": ("micro",), "X1": ("W1",), "X2": ("W2",), "X3": ("W3",), "X4": ("W4",)}
 
 # What is compared is measured close together: stages follow one another, within a stage the order rotates.
-STAGES = (("W1", "W1a"), ("W2", "W2b", "W3", "M1"), ("W4", "micro", "E1"), ("R1",))
+STAGES = (("W1", "W1a", "X1"), ("W2", "W2b", "W3", "M1", "X2", "X3"), ("W4", "micro", "E1", "X4"), ("R1",))
 
 
 @dataclass(frozen=True)

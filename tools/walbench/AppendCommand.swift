@@ -41,6 +41,7 @@ struct AppendCommand: AsyncParsableCommand {
     @Option(help: "When commits are compressed: automatic, always, never.")
     var compression = CompressionPolicy.automatic
     @Flag(help: "Keep all records instead of acknowledging them while appending.") var keep = false
+    @OptionGroup var encryption: EncryptionOption
 
     /// What a measurement says.
     struct Answer: Encodable {
@@ -53,6 +54,7 @@ struct AppendCommand: AsyncParsableCommand {
         var operation = "append"
         var mode: String
         var io: String
+        var isEncrypted: Bool
         var writers, batch, recordSize, tenants: Int
         var seconds: Double
         /// Only under `counting_malloc`.
@@ -80,6 +82,7 @@ struct AppendCommand: AsyncParsableCommand {
         options.journalLimit = 32 << 30
         // What is measured here is the journal.
         options.segmentLimit = 0
+        options.keyProvider = try encryption.keyProvider
         options.logger = Logger(label: "walbench") { _ in SwiftLogNoOpLogHandler() }
         let wal = try await WriteAheadLog.open(at: directory, options: options)
         let load = try Load(corpus: corpus, recordSize: recordSize, batch: batch, tenants: tenants, writers: writers)
@@ -102,8 +105,8 @@ struct AppendCommand: AsyncParsableCommand {
         let elapsed = Double(min(ended, clock.end) - clock.start) / 1e9
         try printLine(
             Answer(
-                mode: mode.rawValue, io: wal.writePath.rawValue, writers: writers, batch: batch,
-                recordSize: recordSize, tenants: tenants, seconds: elapsed,
+                mode: mode.rawValue, io: wal.writePath.rawValue, isEncrypted: encryption.encrypt,
+                writers: writers, batch: batch, recordSize: recordSize, tenants: tenants, seconds: elapsed,
                 allocationsPerAppend: after.allocations.flatMap { end in
                     before.allocations.map { Double(end - $0) / Double(max(1, total.count)) }
                 },

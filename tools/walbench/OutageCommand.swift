@@ -24,6 +24,7 @@ struct OutageCommand: AsyncParsableCommand {
     @Option(help: "Calls a second in all; 0: as many as go.") var rate = 0
     @Flag(help: "Close the log and open it again before anything is delivered.") var reopen = false
     @Option(help: "Bytes of the journal that wait before any move, in MiB.") var thresholdMib: UInt64 = 1024
+    @OptionGroup var encryption: EncryptionOption
 
     struct Answer: Encodable {
         struct Latency: Encodable {
@@ -59,6 +60,7 @@ struct OutageCommand: AsyncParsableCommand {
         var options = WriteAheadLogOptions()
         options.journalLimit = 8 << 30
         options.compactionThreshold = thresholdMib << 20
+        options.keyProvider = try encryption.keyProvider
         options.logger = Logger(label: "walbench") { _ in SwiftLogNoOpLogHandler() }
         let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: corpus)))
         guard bytes.count >= recordSize, recordSize >= 16 else { throw ValidationError("the corpus is too short") }

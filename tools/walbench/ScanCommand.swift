@@ -9,6 +9,7 @@ struct ScanCommand: ParsableCommand {
 
     @Option(help: "The log's directory.") var directory: String
     @Flag(help: "Leave out the time that opening takes.") var recordsOnly = false
+    @OptionGroup var encryption: EncryptionOption
 
     struct Answer: Encodable {
         var driver = "telemetry-wal"
@@ -20,7 +21,7 @@ struct ScanCommand: ParsableCommand {
 
     func run() throws {
         let start = now()
-        let reader = try WriteAheadLogReader(at: directory)
+        let reader = try WriteAheadLogReader(at: directory, keyProvider: encryption.keyProvider)
         let opened = now()
         var batches = reader.records()
         var records: UInt64 = 0
