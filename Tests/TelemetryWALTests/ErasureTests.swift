@@ -217,8 +217,8 @@ import WALStorage
     }
 
     /// Where a commit of others was written in parts, in a file that nobody is promised anything in, what stood there before
-    /// goes; what is whole stays.
-    @Test func whatStandsBetweenACommitsPartsGoes() throws {
+    /// goes; what is whole stays. In quarantine, what is damaged stays where another commit vouches for it.
+    @Test(arguments: [false, true]) func whatStandsBetweenACommitsPartsGoes(isInQuarantine: Bool) throws {
         var (ledger, secrets) = (Ledger(), Secrets())
         let log = try open()
         try log.register(subscriber: "collector")
@@ -229,17 +229,22 @@ import WALStorage
             commit.frames.filter { $0.header.tenant == "alpha" }.map { commit.body($0) }
         }
         #expect(bodies.count > 2 && bodies[0].count > 1200)
-        image.put(Array(secrets.payloads[0].prefix(1000)), at: bodies[0].lowerBound + 100)
+        let secret = Array(secrets.payloads[0].prefix(1000))
+        let parts = isInQuarantine ? try #require(bodies.last) : bodies[0]
+        image.put(isInQuarantine ? [UInt8](repeating: 0xDA, count: 1000) : secret, at: bodies[0].lowerBound + 100)
+        image.put(secret, at: parts.lowerBound + 100)
         _ = try deliver(log, to: "collector")
         try log.flushAcknowledgementsBlocking()
         try wait("the file leaves") { log.core.lock.withLock { !log.core.files.contains { $0.name == name } } }
-        let path = directory.path + "/journal/00000077.journal"
-        try Data(image.bytes).write(to: URL(filePath: path))
+        let place = isInQuarantine ? "quarantine/00000077.journal.3" : "journal/00000077.journal"
+        try FileManager.default.createDirectory(
+            atPath: directory.path + "/quarantine", withIntermediateDirectories: true)
+        try Data(image.bytes).write(to: URL(filePath: directory.path + "/" + place))
         try log.eraseBlocking(erased)
         try secrets.expectNone(below: directory.path)
-        let left = try #require(JournalImage(name: "00000077.journal", in: directory.path))
-        #expect(left.bytes[bodies[0]].allSatisfy { $0 == 0 })
-        for body in bodies.dropFirst() { #expect(left.bytes[body] == image.bytes[body]) }
+        let left = [UInt8](try Data(contentsOf: URL(filePath: directory.path + "/" + place)))
+        #expect(left[parts].allSatisfy { $0 == 0 })
+        for body in bodies where body != parts { #expect(left[body] == image.bytes[body]) }
         try log.closeBlocking()
     }
 

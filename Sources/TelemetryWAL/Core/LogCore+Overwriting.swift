@@ -323,9 +323,7 @@ extension LogCore {
                 report.leftAlone.append(path)
                 continue
             }
-            var own = header.map { life($0, end: nil) }
-            own?.isInQuarantine = true
-            try scrub.scrubJournal(file, upTo: file.size(), own)
+            try scrub.scrubQuarantined(file, header.map { life($0, end: nil) })
             report.note(path, overwritten: scrub.overwritten - before)
         }
     }

@@ -22,12 +22,15 @@ struct FileScrub<Storage: JournalStorage> {
         /// The log has that life in another file, whose place this one may take: it keeps what that one keeps, and what
         /// cannot be read of it is no loss.
         var isCopy = false
-        /// It was set aside to be looked at.
-        var isInQuarantine = false
+        /// Of a file that was set aside to be looked at: the last commit that another one in it vouches for, which was
+        /// durable. Damage up to there is evidence.
+        var evidenceThrough: UInt64?
 
-        /// Whether what is damaged of others' stays. Where nobody is promised anything it may be a commit that was
+        /// Whether what is damaged of others' stays in a commit. Where nobody is promised anything it may be one that was
         /// written in parts, and between them stands what stood there before.
-        var keepsDamage: Bool { end != nil || isInQuarantine }
+        func keepsDamage(in commit: CommitHeader) -> Bool {
+            end != nil || evidenceThrough.map { commit.commitNumber <= $0 } ?? false
+        }
 
         func owns(_ commit: CommitHeader, at place: UInt64) -> Bool {
             commit.epoch == epoch && commit.fileSequence == fileSequence && commit.offset == place
@@ -84,6 +87,23 @@ struct FileScrub<Storage: JournalStorage> {
         }
     }
 
+    /// Scrubs a file in quarantine, as `scrubJournal` does one that nobody is promised anything in, but leaves what is
+    /// evidence of damage.
+    mutating func scrubQuarantined(_ file: Storage.File, _ life: Life?) throws(StorageError) {
+        let end = try file.size()
+        guard var life else { return try scrubJournal(file, upTo: end, nil) }
+        isChecking = false
+        var vouchedThrough: UInt64 = 0
+        _ = try pass(file, 0..<end, isCountedOn: false) { (scrub, length, offset) in
+            var claims = scrub.claims(in: length, at: offset, of: life)
+            vouchedThrough = max(vouchedThrough, claims.vouchedThrough)
+            claims.zeros = []
+            return claims
+        }
+        life.evidenceThrough = vouchedThrough
+        try scrubJournal(file, upTo: end, life)
+    }
+
     /// Overwrites all of a range of a file that nothing of is wanted any more, and reads it again. Durable when it
     /// returns.
     mutating func zero(_ file: Storage.File, _ range: Range<UInt64>) throws(StorageError) {
@@ -122,6 +142,8 @@ struct FileScrub<Storage: JournalStorage> {
         }
 
         var zeros: [Zeros] = []
+        /// The highest number of a commit that those in it vouch for.
+        var vouchedThrough: UInt64 = 0
         /// Bytes that were gone through, from the piece's first on.
         var length = 0
         /// A commit begins there and is longer than the piece: so many bytes are needed.
@@ -147,6 +169,7 @@ struct FileScrub<Storage: JournalStorage> {
                         claims.needed = header.commitLength
                         return claims
                     }
+                    claims.vouchedThrough = max(claims.vouchedThrough, header.durableThrough)
                     claims.zeros += zeros(in: header, bytes, at: position, of: life)
                     claims.length += header.commitLength
                 } else {
@@ -166,11 +189,12 @@ struct FileScrub<Storage: JournalStorage> {
         guard let frames = try? CommitDecoder.frames(of: header, in: commit) else {
             return [.init(range: position + CommitHeader.length..<position + header.commitLength, isUnproved: true)]
         }
+        let keepsDamage = life.keepsDamage(in: header)
         var zeros = frames.compactMap { frame -> Claims.Zeros? in
             let isOthers = frame.header.isControl || (tenant != nil && frame.header.tenant != tenant)
             // No frame stands across an erasure's end: it is made of what is durable.
             let isLater = life.end != nil && frame.header.lastSequence > through
-            if isOthers ? life.keepsDamage || frame.isIntact : isLater { return nil }
+            if isOthers ? keepsDamage || frame.isIntact : isLater { return nil }
             return .init(range: position + frame.body.lowerBound..<position + frame.body.upperBound)
         }
         let end = CommitHeader.length + header.frameHeadersLength + header.bodiesLength
