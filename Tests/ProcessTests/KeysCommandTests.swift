@@ -53,6 +53,8 @@
             #expect(try walctl("keys", "add", keys, "--tenant", "acme").status == 0)
             try fill("acme", 1...300, "--key-file", keys)
             try fill("calm", 1...300, "--key-file", keys)
+            #expect(try walctl("inspect", root).output.contains("encrypted: appends need a key file"))
+            #expect(try walctl("inspect", root, "--format", "json").output.contains("\"isMarkedEncrypted\" : true"))
             let secret = PayloadScan(payloads("acme", 1...300))
             #expect(try secret.places(below: root).isEmpty)
             #expect(try !PayloadScan(payloads("calm", 1...300)).places(below: root).isEmpty)

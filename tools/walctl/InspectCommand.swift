@@ -67,7 +67,9 @@ struct InspectCommand: ParsableCommand {
             try printJSON(view)
             return
         }
-        print("log \(view.log), created \(view.created), block size \(view.blockSize), writer: \(view.writer)")
+        print(
+            "log \(view.log), created \(view.created), block size \(view.blockSize), writer: \(view.writer)"
+                + (view.isMarkedEncrypted ? "; encrypted: appends need a key file" : ""))
         print(
             "last durable commit \(view.lastCommit); \(view.tenants) tenants; subscribers: "
                 + (view.subscribers.isEmpty ? "none" : view.subscribers.joined(separator: ", ")))

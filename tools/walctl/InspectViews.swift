@@ -20,6 +20,8 @@ struct RootView: Encodable {
     var log: String
     var created: String
     var blockSize: Int
+    /// `FORMAT` says that records have been encrypted: without keys nothing is appended.
+    var isMarkedEncrypted: Bool
     var writer: String
     var lastCommit: UInt64
     var tenants: Int
@@ -40,6 +42,7 @@ struct RootView: Encodable {
         log = reader.format.logIdentifier.description
         created = readable(time: reader.format.created)
         blockSize = reader.format.blockSize
+        isMarkedEncrypted = reader.format.isEncrypted
         writer =
             switch reader.writer {
             case .none: "none"
