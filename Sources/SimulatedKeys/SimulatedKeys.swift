@@ -151,6 +151,23 @@ public final class SimulatedKeys: KeyProvider {
     /// A tenant's present key; nil: it has none.
     public func currentIdentifier(of tenant: TenantName) -> UInt64? { lock.withLock { state.current[tenant] } }
 
+    /// The same keys, from somebody who always has them.
+    public var reliable: any KeyProvider { Reliable(keys: self) }
+
+    private struct Reliable: KeyProvider {
+        let keys: SimulatedKeys
+
+        func currentKey(of tenant: TenantName) throws(KeyProviderError) -> (any FrameKey)? {
+            keys.lock.withLock { keys.state.current[tenant].flatMap { keys.state.keys[$0]?.key } }
+        }
+
+        func key(_ identifier: UInt64, of tenant: TenantName) throws(KeyProviderError) -> KeyLookup {
+            let entry = keys.lock.withLock { keys.state.keys[identifier] }
+            guard let entry, entry.tenant == tenant else { throw KeyProviderError("there is no key \(identifier)") }
+            return entry.key.map { .found($0) } ?? .forgotten
+        }
+    }
+
     public func currentKey(of tenant: TenantName) throws(KeyProviderError) -> (any FrameKey)? {
         let found = lock.withLock { () -> Result<(any FrameKey)?, KeyProviderError> in
             if state.failing.contains(tenant) { return .failure(KeyProviderError("the key service is away")) }

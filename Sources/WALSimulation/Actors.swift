@@ -58,6 +58,7 @@ final class Actors {
             guard goesOn else { return }
             let tenant = random.pick(history.tenants)
             history.rotateSometimes()
+            history.loseKeysSometimes()
             switch random.below(20) {
             case 0..<9: appendOne(tenant, producer, length: length(&random))
             case 9..<13: appendBatch(tenant, producer, &random)
@@ -130,6 +131,7 @@ final class Actors {
         case .stagingFull, .recordTooLarge, .batchTooLarge, .tooManyTenants, .invalidOption, .tenantFull, .dropped:
             judge.refused(numbers)
         case .placementChanging where history.hasMover: judge.refused(numbers)
+        case .keyUnavailable where history.losesKeys: judge.refused(numbers)
         case .journalUnavailable where history.hasMover && history.anyFaultHappened: judge.refused(numbers)
         case .closed, .failed, .storage, .journalFull: break
         default: judge.fail("an append failed in a strange way: \(error)")
@@ -224,6 +226,7 @@ final class Actors {
                 kernel.note("reading: \(error)")
                 switch error {
                 case .journalUnavailable where history.hasMover && history.anyFaultHappened: break
+                case .keyUnavailable where history.losesKeys: break
                 case .damaged where judge.mediaFaults || judge.isBegunInParts("\(error)"): break
                 case .closed, .failed, .storage, .journalFull: break
                 default: if goesOn { judge.fail("\(name) cannot read: \(error)") }

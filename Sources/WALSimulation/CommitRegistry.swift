@@ -1,4 +1,3 @@
-import SimulatedKeys
 import TelemetryWAL
 import WALFormat
 
@@ -61,12 +60,14 @@ final class CommitRegistry {
     let blockSize: Int
     /// As the log's `FORMAT` has it, which is written before any commit.
     private var log: RootFormat?
-    private let keys: SimulatedKeys
+    private let keys: any KeyProvider
     /// Tenants that are encrypted from their first record on, and what was written of one of them all the same.
     var encrypted: Set<TenantName> = []
     private(set) var frameInTheOpen: String?
+    /// Commits with an encrypted frame.
+    private(set) var encryptedCommits: [Place] = []
 
-    init(blockSize: Int, keys: SimulatedKeys) {
+    init(blockSize: Int, keys: any KeyProvider) {
         self.blockSize = blockSize
         self.keys = keys
     }
@@ -176,6 +177,7 @@ final class CommitRegistry {
     private func note(_ place: Place, _ bytes: RawSpan) {
         guard let header = place.header, let frames = try? CommitDecoder.frames(of: header, in: bytes) else { return }
         for frame in frames where !frame.header.isControl { note(place, frame, bytes) }
+        if frames.contains(where: \.header.isSealed) { encryptedCommits.append(place) }
     }
 
     private func note(_ place: Place, _ frame: LocatedFrame, _ bytes: RawSpan) {

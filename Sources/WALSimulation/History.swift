@@ -32,6 +32,8 @@ public final class History {
     private let encrypted: Set<TenantName>
     private let rotatesOneIn: Int?
     private var keyRandom: SimulationRandom
+    private let losesKeysOneIn: Int?
+    private var awayRandom: SimulationRandom
     /// Draws when the log is repaired before it is opened; nil: never.
     var repairs: SimulationRandom?
     private var result: HistoryResult
@@ -56,6 +58,8 @@ public final class History {
         // Who reads what is exported knows no cipher of the simulation's.
         encrypted = options.exportFolder == nil ? setting.encrypted : []
         rotatesOneIn = options.exportFolder == nil ? setting.rotatesOneIn : nil
+        losesKeysOneIn = options.exportFolder == nil ? setting.losesKeysOneIn : nil
+        awayRandom = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 9)
         keyRandom = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 6)
         if !encrypted.isEmpty || rotatesOneIn != nil { logOptions.keyProvider = keys }
         for tenant in encrypted.sorted() { keys.rotate(tenant) }
@@ -78,7 +82,7 @@ public final class History {
         kernel = SimulatedKernel(
             disk: disk, scheduler: scheduler, random: random.split(), plan: setting.plan,
             alignment: setting.alignment, traces: options.traces)
-        registry = CommitRegistry(blockSize: max(4096, setting.alignment), keys: keys)
+        registry = CommitRegistry(blockSize: max(4096, setting.alignment), keys: keys.reliable)
         registry.encrypted = encrypted
         judge = Judge(kernel: kernel, registry: registry)
         judge.policy = { [logOptions] in logOptions.tenantRetention[$0] ?? logOptions.retention }
@@ -118,6 +122,17 @@ public final class History {
         let tenant = keyRandom.pick(tenants)
         let identifier = keys.rotate(tenant)
         kernel.note("\(tenant) gets key \(identifier)")
+    }
+
+    var losesKeys: Bool { losesKeysOneIn != nil }
+
+    /// Nobody can say for a while which keys a tenant has.
+    func loseKeysSometimes() {
+        guard let losesKeysOneIn, awayRandom.chance(oneIn: losesKeysOneIn) else { return }
+        let tenant = awayRandom.pick(tenants)
+        let areAway = awayRandom.chance(oneIn: 2)
+        keys.setFailing(areAway, tenant)
+        kernel.note("the keys of \(tenant) are \(areAway ? "away" : "there")")
     }
 
     var hasFailed: Bool { judge.failure != nil || kernel.violation != nil }
@@ -287,6 +302,7 @@ public final class History {
             if ending == .abandon { disk.kill(random: &kernel.random) }
         }
         for inode in disk.entries.values { inode.lockHolder = nil }
+        for tenant in tenants { keys.setFailing(false, tenant) }
         var media = MediaFaults(kernel: kernel, registry: registry)
         media.happen(&random)
         if options.isCanary, let place = judge.owedPlace {
@@ -309,6 +325,10 @@ public final class History {
                 judge.fail("the log was closed and does not say so")
             }
             judge.checkErasures(first.tenants, on: disk)
+            let harmless: [FaultKind] = [.kill, .powerCut, .slowWrite, .ringRefused]
+            if FaultKind.allCases.allSatisfy({ harmless.contains($0) || self.kernel.plan.happened($0) == 0 }) {
+                judge.checkEncryptionMark(of: Self.root, on: disk, registry)
+            }
             judge.checkDrops(first.tenants, first.records, at: scheduler.wallClock)
             judge.check(
                 first.contents, cursors: first.cursors, tellsLoss: first.tellsLoss, told: first.told)
@@ -345,7 +365,7 @@ public final class History {
     func read(scope: RecoveryScope, isVoid: () -> Bool = { false }) -> Look? {
         var look = Look()
         do throws(WALError) {
-            let reader = try WriteAheadLogReader(at: Self.root, scope: scope, keyProvider: logOptions.keyProvider)
+            let reader = try WriteAheadLogReader(at: Self.root, scope: scope, keyProvider: keys.reliable)
             look.tellsLoss = reader.hasLoss
             look.report = reader.report
             if reader.report.cases[.headerLost] ?? 0 > 0 { judge.headersWereLost = true }

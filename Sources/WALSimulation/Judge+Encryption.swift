@@ -4,6 +4,17 @@ import WALFormat
 /// What encryption promises: nothing of a tenant that was encrypted from its first record on stands on the disk as it was
 /// appended, in whatever file.
 extension Judge {
+    /// Where an encrypted commit stands, `FORMAT` says so: it is durable before the first one is written.
+    func checkEncryptionMark(of root: String, on disk: SimulatedDisk, _ registry: CommitRegistry) {
+        guard let commit = registry.encryptedCommits.first(where: { $0.isInLog && $0.isIntact }),
+            let file = disk.entries[root + "/FORMAT"]
+        else { return }
+        let format = file.content.withUnsafeBytes { try? RootFormat.decode(RawSpan(_unsafeBytes: $0)) }
+        if let format, !format.isEncrypted {
+            fail("commit \(commit.commitNumber) in \(commit.inode.path) is encrypted, and FORMAT does not say so")
+        }
+    }
+
     func checkEncryption(of tenants: Set<TenantName>, on disk: SimulatedDisk, _ registry: CommitRegistry) {
         if tenants.isEmpty { return }
         if let frame = registry.frameInTheOpen {

@@ -25,6 +25,8 @@ struct Setting: CustomStringConvertible {
     var encrypted: Set<TenantName> = []
     /// One call in so many of a producer is preceded by a tenant's getting another key, or its first; nil: none is.
     var rotatesOneIn: Int?
+    /// One call in so many of a producer is preceded by a tenant's keys being away, or there again; nil: they always are.
+    var losesKeysOneIn: Int?
     var capacity: Int
     var alignment: Int
     var switchesOneIn: Int
@@ -90,6 +92,10 @@ struct Setting: CustomStringConvertible {
             encrypted = Set(tenants.filter { _ in fifth.chance(oneIn: 2) })
             rotatesOneIn = fifth.pick([nil, 5, 20])
         }
+        var seventh = SimulationRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ 8)
+        if !encrypted.isEmpty || rotatesOneIn != nil, seventh.chance(oneIn: 3) {
+            losesKeysOneIn = seventh.pick([3, 10, 30])
+        }
         var sixth = SimulationRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ 7)
         hasMover = sixth.chance(oneIn: 5)
         if hasMover {
@@ -135,6 +141,7 @@ struct Setting: CustomStringConvertible {
             + "durability \(logOptions.durability), idle \(logOptions.idleMilliseconds) ms, capacity \(capacity), "
             + "descriptors \(logOptions.descriptorLimit), retention \(policies), floor \(logOptions.freeSpaceFloor >> 10) KiB, "
             + "encrypted \(encrypted.map(\.description).sorted()), rotation \(rotatesOneIn.map { "1/\($0)" } ?? "-"), "
+            + "keys away \(losesKeysOneIn.map { "1/\($0)" } ?? "-"), "
             + "file sizes \(fileSizes.map { $0 >> 10 }) KiB, "
             + "faults \(plan.oneIn.map { "\($0.key.rawValue) 1/\($0.value)" }.sorted())"
     }

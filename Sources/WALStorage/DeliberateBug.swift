@@ -62,6 +62,8 @@
         case forgetLossInSegments
         /// A frame is read with the tenant's present key, whatever key its header names.
         case swapKeyIdentifier
+        /// `FORMAT` says that a log is encrypted when its second encrypted commit is written.
+        case markEncryptionLate
         /// What moves into segments is not encrypted again.
         case compactInTheOpen
         /// Where a tenant's records go from now on is not written down.

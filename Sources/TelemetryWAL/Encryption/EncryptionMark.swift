@@ -11,6 +11,9 @@ final class EncryptionMark<Storage: JournalStorage>: @unchecked Sendable {
     private let format: RootFormat
     private let lock = Lock()
     private var isSet: Bool
+    #if Simulation
+        private var isLate = false
+    #endif
     /// When it failed last.
     private var lastFailure: MonotonicTime?
     /// Nanoseconds until it is tried again.
@@ -28,6 +31,12 @@ final class EncryptionMark<Storage: JournalStorage>: @unchecked Sendable {
     func set() -> StorageError? {
         lock.withLock {
             if isSet { return nil }
+            #if Simulation
+                if DeliberateBug.isActive(.markEncryptionLate), !isLate {
+                    isLate = true
+                    return nil
+                }
+            #endif
             let now = MonotonicTime.now
             if let lastFailure, now.since(lastFailure) < Self.retryTime { return nil }
             var format = format
