@@ -42,6 +42,8 @@ public final class History {
     private var lastLook: Look?
     /// How the present round ends.
     private(set) var ending = Ending.close
+    /// The last round's process closed the log, and that did not fail.
+    private var hasClosed = false
     /// The log was closed, and nobody has opened it since.
     private var isMarkedClosed = false
     static let root = "/log"
@@ -154,7 +156,8 @@ public final class History {
         let endOperation = kernel.operations + random.pick(isShort ? 1...25 : 10...220)
         kernel.note("=== round \(number): \(ending)")
         let before = view(isClean: true)
-        if last == .powerCut || last == .close { judge.keepSeen() }
+        // What is seen where closing failed may go with the next loss of power.
+        if last == .powerCut || last == .close && hasClosed { judge.keepSeen() }
         let process = newProcess()
         let thread = scheduler.spawn("log", in: process) { [unowned self] in
             switch ending {
@@ -187,6 +190,7 @@ public final class History {
 
     /// In the log's process: opens the log, has it used, closes it.
     private func use(_ before: Judge.Contents?) {
+        hasClosed = false
         if repairs?.chance(oneIn: 2) ?? false, before != nil {
             isMarkedClosed = false
             repair()
@@ -203,6 +207,7 @@ public final class History {
                 let requested = judge.subscribers
                 try log.closeBlocking()
                 kernel.note("closed")
+                hasClosed = true
                 // After a failed write, or before the shared journal's first one, there may be no file left for the mark.
                 isMarkedClosed = log.durableCommit > commitsBefore && log.statistics.failedWrites == 0
                 judge.flushed(requested)
