@@ -23,8 +23,12 @@ struct MediaFaults {
         }
         if kernel.happens(.staleFile) {
             let (path, inode) = random.pick(journal)
-            let name = "00ab\(random.below(9000) + 1000).journal"
-            let copy = SimulatedDisk.parent(of: path) + "/" + name
+            let folder = SimulatedDisk.parent(of: path)
+            // The log may have gone on counting from such a name.
+            var number = random.below(9000) + 1000
+            while kernel.disk.entries["\(folder)/00ab\(number).journal"] != nil { number += 1 }
+            let name = "00ab\(number).journal"
+            let copy = folder + "/" + name
             kernel.staleCopies.append(name)
             // As it was some commits ago: those behind are zeros.
             var bytes = inode.content
