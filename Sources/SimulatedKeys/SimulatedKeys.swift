@@ -103,6 +103,8 @@ public final class SimulatedKey: FrameKey {
 public final class SimulatedKeys: KeyProvider {
     private struct State {
         var keys: [UInt64: (tenant: TenantName, key: SimulatedKey?)] = [:]
+        /// Forgotten ones, too.
+        var everyKey: [UInt64: SimulatedKey] = [:]
         var current: [TenantName: UInt64] = [:]
         var failing: Set<TenantName> = []
         var missing: Set<UInt64> = []
@@ -123,7 +125,9 @@ public final class SimulatedKeys: KeyProvider {
             state.next += 1
             // Secrets that have little in common.
             let secret = identifier &* 0xD6E8_FEB8_6659_FD93
-            state.keys[identifier] = (tenant, SimulatedKey(identifier: identifier, secret: secret))
+            let key = SimulatedKey(identifier: identifier, secret: secret)
+            state.keys[identifier] = (tenant, key)
+            state.everyKey[identifier] = key
             state.current[tenant] = identifier
             return identifier
         }
@@ -133,6 +137,17 @@ public final class SimulatedKeys: KeyProvider {
     public func forget(_ identifier: UInt64) {
         lock.withLock { if let tenant = state.keys[identifier]?.tenant { state.keys[identifier] = (tenant, nil) } }
     }
+
+    /// Keys of a tenant that are neither its present one nor forgotten, in the order of their identifiers.
+    public func retiredIdentifiers(of tenant: TenantName) -> [UInt64] {
+        lock.withLock {
+            state.keys.filter { $0.value.tenant == tenant && $0.value.key != nil && $0.key != state.current[tenant] }
+                .keys.sorted()
+        }
+    }
+
+    /// A key that there was once, whatever has become of it.
+    public func everyKey(_ identifier: UInt64) -> SimulatedKey? { lock.withLock { state.everyKey[identifier] } }
 
     /// Whether nobody can say at the moment which keys a tenant has.
     public func setFailing(_ isFailing: Bool, _ tenant: TenantName) {

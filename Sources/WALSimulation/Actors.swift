@@ -59,6 +59,7 @@ final class Actors {
             let tenant = random.pick(history.tenants)
             history.rotateSometimes()
             history.loseKeysSometimes()
+            history.forgetSometimes()
             switch random.below(20) {
             case 0..<9: appendOne(tenant, producer, length: length(&random))
             case 9..<13: appendBatch(tenant, producer, &random)
@@ -207,7 +208,8 @@ final class Actors {
                     // Numbers are skipped only where damage was told, now or when the log was opened, or where it has
                     // said itself meanwhile that it has them.
                     let acknowledged = judge.subscribers[name]?.acknowledged[batch.tenant] ?? 0
-                    if before > 0, record.sequence != before + 1, !sawDamage, !log.recoveryReport.hasLoss,
+                    if before > 0, record.sequence != before + 1, !sawDamage,
+                        !judge.tenantsWithoutKeys.contains(batch.tenant), !log.recoveryReport.hasLoss,
                         !judge.mayHaveSkipped,
                         record.sequence - 1 > max(acknowledged, judge.reclaimedThrough(batch.tenant)),
                         !judge.mayDrop(batch.tenant) || record.sequence - 1 > droppedThrough(batch.tenant)
@@ -227,6 +229,7 @@ final class Actors {
                 switch error {
                 case .journalUnavailable where history.hasMover && history.anyFaultHappened: break
                 case .keyUnavailable where history.losesKeys: break
+                case .keyForgotten(let tenant, _, _) where judge.tenantsWithoutKeys.contains(tenant): break
                 case .damaged where judge.mediaFaults || judge.isBegunInParts("\(error)"): break
                 case .closed, .failed, .storage, .journalFull: break
                 default: if goesOn { judge.fail("\(name) cannot read: \(error)") }

@@ -1,3 +1,4 @@
+import SimulatedKeys
 import TelemetryWAL
 import WALFormat
 
@@ -60,14 +61,17 @@ final class CommitRegistry {
     let blockSize: Int
     /// As the log's `FORMAT` has it, which is written before any commit.
     private var log: RootFormat?
-    private let keys: any KeyProvider
+    private let keys: SimulatedKeys
     /// Tenants that are encrypted from their first record on, and what was written of one of them all the same.
     var encrypted: Set<TenantName> = []
     private(set) var frameInTheOpen: String?
+    /// By a record's number, the key that it was encrypted with; keys that were destroyed since.
+    private var keyOfRecord: [Int: UInt64] = [:]
+    var forgottenKeys: Set<UInt64> = []
     /// Commits with an encrypted frame.
     private(set) var encryptedCommits: [Place] = []
 
-    init(blockSize: Int, keys: any KeyProvider) {
+    init(blockSize: Int, keys: SimulatedKeys) {
         self.blockSize = blockSize
         self.keys = keys
     }
@@ -185,8 +189,8 @@ final class CommitRegistry {
             frameInTheOpen = "\(tenant)'s records \(frame.header.firstSequence) to \(frame.header.lastSequence)"
         }
         var seal: FrameSeal?
-        if let log, let tenant = frame.header.tenant, frame.header.isSealed,
-            case .found(let key)? = try? keys.key(frame.header.keyIdentifier, of: tenant)
+        if let log, frame.header.isSealed,
+            let key = keys.everyKey(frame.header.keyIdentifier)
         {
             seal = FrameSeal(key: key, logIdentifier: log.logIdentifier, epoch: place.header?.epoch ?? 0)
         }
@@ -198,6 +202,7 @@ final class CommitRegistry {
             let start = offset + RecordHeader.length
             if let number = PayloadCode.number(of: body[start..<start + header.payloadLength]) {
                 places[number, default: []].append(place)
+                if frame.header.isSealed { keyOfRecord[number] = frame.header.keyIdentifier }
             }
             offset = start + header.payloadLength
         }
@@ -205,6 +210,9 @@ final class CommitRegistry {
 
     /// Where a record stands that the log would look for: the last place that was written and is part of the log.
     func place(of number: Int) -> Place? { places[number]?.last { $0.isInLog } }
+
+    /// Whether a record went with its key.
+    func isForgotten(_ number: Int) -> Bool { keyOfRecord[number].map { forgottenKeys.contains($0) } ?? false }
 
     /// The disk breaks its word about a range of a file: what was written there last is spoiled.
     func noteDamage(_ inode: SimulatedDisk.Inode, _ range: Range<Int>) {

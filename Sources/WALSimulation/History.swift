@@ -33,6 +33,7 @@ public final class History {
     private let rotatesOneIn: Int?
     private var keyRandom: SimulationRandom
     private let losesKeysOneIn: Int?
+    private let forgetsOneIn: Int?
     private var awayRandom: SimulationRandom
     /// Draws when the log is repaired before it is opened; nil: never.
     var repairs: SimulationRandom?
@@ -61,6 +62,7 @@ public final class History {
         encrypted = options.exportFolder == nil ? setting.encrypted : []
         rotatesOneIn = options.exportFolder == nil ? setting.rotatesOneIn : nil
         losesKeysOneIn = options.exportFolder == nil ? setting.losesKeysOneIn : nil
+        forgetsOneIn = options.exportFolder == nil ? setting.forgetsOneIn : nil
         awayRandom = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 9)
         keyRandom = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 6)
         if !encrypted.isEmpty || rotatesOneIn != nil { logOptions.keyProvider = keys }
@@ -84,7 +86,7 @@ public final class History {
         kernel = SimulatedKernel(
             disk: disk, scheduler: scheduler, random: random.split(), plan: setting.plan,
             alignment: setting.alignment, traces: options.traces)
-        registry = CommitRegistry(blockSize: max(4096, setting.alignment), keys: keys.reliable)
+        registry = CommitRegistry(blockSize: max(4096, setting.alignment), keys: keys)
         registry.encrypted = encrypted
         judge = Judge(kernel: kernel, registry: registry)
         judge.policy = { [logOptions] in logOptions.tenantRetention[$0] ?? logOptions.retention }
@@ -135,6 +137,19 @@ public final class History {
         let areAway = awayRandom.chance(oneIn: 2)
         keys.setFailing(areAway, tenant)
         kernel.note("the keys of \(tenant) are \(areAway ? "away" : "there")")
+    }
+
+    /// A key is destroyed, and what was encrypted with it.
+    func forgetSometimes() {
+        guard let forgetsOneIn, awayRandom.chance(oneIn: forgetsOneIn) else { return }
+        let tenant = awayRandom.pick(tenants)
+        let retired = keys.retiredIdentifiers(of: tenant)
+        guard !retired.isEmpty else { return }
+        let identifier = awayRandom.pick(retired)
+        keys.forget(identifier)
+        registry.forgottenKeys.insert(identifier)
+        judge.tenantsWithoutKeys.insert(tenant)
+        kernel.note("key \(identifier) of \(tenant) is destroyed")
     }
 
     var hasFailed: Bool { judge.failure != nil || kernel.violation != nil }
@@ -397,6 +412,9 @@ public final class History {
                     }
                 } catch {
                     if isVoid() { return nil }
+                    if case .keyForgotten(let tenant, _, _) = error, judge.tenantsWithoutKeys.contains(tenant) {
+                        continue
+                    }
                     failures += 1
                     look.told += "; \(error)"
                     if case .damaged = error { look.tellsLoss = true } else { judge.fail("reading: \(error)") }

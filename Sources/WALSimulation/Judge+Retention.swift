@@ -86,7 +86,8 @@ extension Judge {
 
     /// While nobody has acknowledged anything and nothing was dropped, bytes are known exactly.
     private func checkBacklog(_ tenant: TenantStatus, _ records: [(TenantName, UInt64, Int, Int)]) {
-        guard !mediaFaults, tenant.droppedThrough == 0, tenant.acknowledgedThrough.values.allSatisfy({ $0 == 0 }),
+        guard !mediaFaults, !tenantsWithoutKeys.contains(tenant.name), tenant.droppedThrough == 0,
+            tenant.acknowledgedThrough.values.allSatisfy({ $0 == 0 }),
             reclaimedThrough(tenant.name) == 0,
             // A journal of its own may have known of a subscriber, and what it had, that the shared one did not yet.
             placements[tenant.name] == nil || subscribers.isEmpty

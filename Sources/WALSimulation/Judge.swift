@@ -17,6 +17,8 @@ final class Judge {
             case owed
             /// The disk lost it, and the log said so.
             case lost
+            /// It went with its key.
+            case forgotten
         }
 
         var tenant: TenantName
@@ -123,6 +125,8 @@ final class Judge {
     var seen: (erased: [TenantName: UInt64], dropped: [TenantName: UInt64]) = ([:], [:])
     /// A look has found a file whose headers are lost.
     var headersWereLost = false
+    /// Tenants of whose keys some were destroyed.
+    var tenantsWithoutKeys: Set<TenantName> = []
     /// By tenant, through which number the log has said that it dropped records.
     var dropped: [TenantName: UInt64] = [:]
 
@@ -284,7 +288,11 @@ final class Judge {
         attemptsAtLastLook = attempts.count
         var missing: [Int] = []
         for number in attempts.indices where found[number] == nil && attempts[number].state == .owed {
-            if !mayBeReclaimed(attempts[number]) { missing.append(number) }
+            if registry.isForgotten(number) {
+                attempts[number].state = .forgotten
+            } else if !mayBeReclaimed(attempts[number]) {
+                missing.append(number)
+            }
         }
         checkBatches(found)
         if tellsLoss { mayHaveSkipped = true }
@@ -299,7 +307,9 @@ final class Judge {
             if sequence <= last { fail("\(tenant)/\(sequence) is read behind \(last)") }
             // Numbers are given in order, so that a gap is a loss; damage makes the log skip some, and the first write
             // of a file's new life may be torn over records that everybody has.
-            if last > 0, sequence != last + 1, !mediaFaults, sequence - 1 > reclaimable[tenant] ?? 0 {
+            if last > 0, sequence != last + 1, !mediaFaults, sequence - 1 > reclaimable[tenant] ?? 0,
+                !wereForgotten(last + 1..<sequence, of: tenant)
+            {
                 fail("\(tenant)'s records jump from \(last) to \(sequence)")
             }
             last = sequence
@@ -309,6 +319,12 @@ final class Judge {
             }
             lastOfProducer[producer] = number
         }
+    }
+
+    /// Whether records with these numbers, as far as they are known, went with their keys.
+    private func wereForgotten(_ range: Range<UInt64>, of tenant: TenantName) -> Bool {
+        tenantsWithoutKeys.contains(tenant)
+            && range.allSatisfy { numbers[tenant]?[$0].map { registry.isForgotten($0) } ?? true }
     }
 
     private func checkBatches(_ found: [Int: UInt64]) {

@@ -27,6 +27,8 @@ struct Setting: CustomStringConvertible {
     var rotatesOneIn: Int?
     /// One call in so many of a producer is preceded by a tenant's keys being away, or there again; nil: they always are.
     var losesKeysOneIn: Int?
+    /// One call in so many of a producer is preceded by a key's being destroyed that is not in use any more; nil: none is.
+    var forgetsOneIn: Int?
     var capacity: Int
     var alignment: Int
     var switchesOneIn: Int
@@ -96,6 +98,7 @@ struct Setting: CustomStringConvertible {
         if !encrypted.isEmpty || rotatesOneIn != nil, seventh.chance(oneIn: 3) {
             losesKeysOneIn = seventh.pick([3, 10, 30])
         }
+        if rotatesOneIn != nil, seventh.chance(oneIn: 2) { forgetsOneIn = seventh.pick([5, 20]) }
         var sixth = SimulationRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ 7)
         hasMover = sixth.chance(oneIn: 5)
         if hasMover {
@@ -141,6 +144,7 @@ struct Setting: CustomStringConvertible {
             + "durability \(logOptions.durability), idle \(logOptions.idleMilliseconds) ms, capacity \(capacity), "
             + "descriptors \(logOptions.descriptorLimit), retention \(policies), floor \(logOptions.freeSpaceFloor >> 10) KiB, "
             + "encrypted \(encrypted.map(\.description).sorted()), rotation \(rotatesOneIn.map { "1/\($0)" } ?? "-"), "
+            + "forgotten \(forgetsOneIn.map { "1/\($0)" } ?? "-"), "
             + "keys away \(losesKeysOneIn.map { "1/\($0)" } ?? "-"), "
             + "file sizes \(fileSizes.map { $0 >> 10 }) KiB, "
             + "faults \(plan.oneIn.map { "\($0.key.rawValue) 1/\($0.value)" }.sorted())"
