@@ -66,13 +66,14 @@ extension RecoveryMachine {
             excuse(sequence, as: .fileMissingDelivered) { $0 == .fileMissing }
         }
         let accepted = files.filter(\.hasAcceptedCommit)
-        for index in files.indices
-        where files[index].holdsLoss
-            && (files[index].latestLife.isTornBeginning(
-                in: files[index].sequence, of: accepted, newest: accepted.last?.sequence)
-                || isSettled(before: index + 1))
-        {
+        for index in files.indices where files[index].holdsLoss {
             let sequence = files[index].sequence
+            let isBegunAnew = files[index].latestLife.isTornBeginning(
+                in: sequence, of: accepted, newest: accepted.last?.sequence)
+            guard isBegunAnew || isSettled(before: index + 1) else { continue }
+            // What shows that it had left the log stands in the file: no evidence of damage, and to stay where it is until
+            // the next header, which does without it.
+            if isBegunAnew { (files[index].holdsLoss, files[index].isSuspect) = (false, true) }
             excuse(sequence, as: .damagedDelivered) { $0.isLoss && $0 != .fileMissing }
             files[index].excusedFrames = damagedFrames[sequence] ?? []
         }
