@@ -9,7 +9,8 @@ import WALKeys
 /// key that HKDF-SHA256 (RFC 5869) derives from the secret and a salt of 12 random bytes. GCM with random nonces may serve
 /// 2^32 messages of a key (NIST SP 800-38D, 8.3), which a busy log uses up in days; here a key serves 2^16, so that a nonce
 /// comes twice with a probability of 2^-65 for each of them, and then another salt is drawn. Salts and nonces depend on
-/// nothing that the log counts, so that no crash, no restored backup and no copy of the machine repeats them. Deriving keys
+/// nothing that the log counts, so that no crash and no restored backup repeats them; machines that are copied while they run go
+/// on with the same salt, and nonces that their kernels draw. Deriving keys
 /// by nonces: Gueron and Lindell, "Better Bounds for Block Cipher Modes of Operation via Nonce-Based Key Derivation", CCS
 /// 2017.
 ///

@@ -132,7 +132,10 @@ final class Actors {
         case .stagingFull, .recordTooLarge, .batchTooLarge, .tooManyTenants, .invalidOption, .tenantFull, .dropped:
             judge.refused(numbers)
         case .placementChanging where history.hasMover: judge.refused(numbers)
-        case .keyUnavailable where history.losesKeys: judge.refused(numbers)
+        case .keyUnavailable(let tenant, _, _)
+        where tenant == judge.attempts[numbers.lowerBound].tenant
+            && history.wereKeysAway(tenant, since: judge.attempts[numbers.lowerBound].time):
+            judge.refused(numbers)
         case .journalUnavailable where history.hasMover && history.anyFaultHappened: judge.refused(numbers)
         case .closed, .failed, .storage, .journalFull: break
         default: judge.fail("an append failed in a strange way: \(error)")
@@ -188,6 +191,7 @@ final class Actors {
     private func read(_ name: TenantName, _ random: inout SimulationRandom) {
         let tenant = random.chance(oneIn: 2) ? random.pick(history.tenants) : nil
         let records = tenant.map { log.records(of: $0, subscriber: name) } ?? log.records(subscriber: name)
+        let begun = history.scheduler.wallClock
         var walk = records.makeBlockingIterator()
         var last: [TenantName: UInt64] = [:]
         let most = random.pick(1...10)
@@ -209,7 +213,8 @@ final class Actors {
                     // said itself meanwhile that it has them.
                     let acknowledged = judge.subscribers[name]?.acknowledged[batch.tenant] ?? 0
                     if before > 0, record.sequence != before + 1, !sawDamage,
-                        !judge.tenantsWithoutKeys.contains(batch.tenant), !log.recoveryReport.hasLoss,
+                        !judge.wereForgotten(before + 1..<record.sequence, of: batch.tenant),
+                        !log.recoveryReport.hasLoss,
                         !judge.mayHaveSkipped,
                         record.sequence - 1 > max(acknowledged, judge.reclaimedThrough(batch.tenant)),
                         !judge.mayDrop(batch.tenant) || record.sequence - 1 > droppedThrough(batch.tenant)
@@ -228,8 +233,8 @@ final class Actors {
                 kernel.note("reading: \(error)")
                 switch error {
                 case .journalUnavailable where history.hasMover && history.anyFaultHappened: break
-                case .keyUnavailable where history.losesKeys: break
-                case .keyForgotten(let tenant, _, _) where judge.tenantsWithoutKeys.contains(tenant): break
+                case .keyUnavailable(let tenant, _, _) where history.wereKeysAway(tenant, since: begun): break
+                case .keyForgotten(_, _, let identifier) where judge.registry.forgottenKeys[identifier] != nil: break
                 case .damaged where judge.mediaFaults || judge.isBegunInParts("\(error)"): break
                 case .closed, .failed, .storage, .journalFull: break
                 default: if goesOn { judge.fail("\(name) cannot read: \(error)") }

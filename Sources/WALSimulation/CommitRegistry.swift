@@ -64,10 +64,11 @@ final class CommitRegistry {
     private let keys: SimulatedKeys
     /// Tenants that are encrypted from their first record on, and what was written of one of them all the same.
     var encrypted: Set<TenantName> = []
-    private(set) var frameInTheOpen: String?
-    /// By a record's number, the key that it was encrypted with; keys that were destroyed since.
+    private(set) var encryptionMistake: String?
+    /// By a record's number, the key that it is encrypted with, 0 for none; keys that were destroyed, with the number of the
+    /// first record that was handed over later.
     private var keyOfRecord: [Int: UInt64] = [:]
-    var forgottenKeys: Set<UInt64> = []
+    var forgottenKeys: [UInt64: Int] = [:]
     /// Commits with an encrypted frame.
     private(set) var encryptedCommits: [Place] = []
 
@@ -186,7 +187,9 @@ final class CommitRegistry {
 
     private func note(_ place: Place, _ frame: LocatedFrame, _ bytes: RawSpan) {
         if let tenant = frame.header.tenant, encrypted.contains(tenant), !frame.header.isSealed {
-            frameInTheOpen = "\(tenant)'s records \(frame.header.firstSequence) to \(frame.header.lastSequence)"
+            encryptionMistake =
+                "a frame with \(tenant)'s records \(frame.header.firstSequence) to \(frame.header.lastSequence), which is "
+                + "encrypted, was written in the open"
         }
         var seal: FrameSeal?
         if let log, frame.header.isSealed,
@@ -202,9 +205,18 @@ final class CommitRegistry {
             let start = offset + RecordHeader.length
             if let number = PayloadCode.number(of: body[start..<start + header.payloadLength]) {
                 places[number, default: []].append(place)
-                if frame.header.isSealed { keyOfRecord[number] = frame.header.keyIdentifier }
+                note(number, key: frame.header.isSealed ? frame.header.keyIdentifier : 0)
             }
             offset = start + header.payloadLength
+        }
+    }
+
+    private func note(_ number: Int, key: UInt64) {
+        if let known = keyOfRecord.updateValue(key, forKey: number), known != key {
+            encryptionMistake = "record \(number), encrypted with key \(known), was written with key \(key)"
+        }
+        if let first = forgottenKeys[key], number >= first {
+            encryptionMistake = "record \(number) was encrypted with key \(key), which had been destroyed"
         }
     }
 
@@ -212,7 +224,7 @@ final class CommitRegistry {
     func place(of number: Int) -> Place? { places[number]?.last { $0.isInLog } }
 
     /// Whether a record went with its key.
-    func isForgotten(_ number: Int) -> Bool { keyOfRecord[number].map { forgottenKeys.contains($0) } ?? false }
+    func isForgotten(_ number: Int) -> Bool { keyOfRecord[number].map { forgottenKeys[$0] != nil } ?? false }
 
     /// The disk breaks its word about a range of a file: what was written there last is spoiled.
     func noteDamage(_ inode: SimulatedDisk.Inode, _ range: Range<Int>) {

@@ -135,8 +135,22 @@ public final class History {
         guard let losesKeysOneIn, awayRandom.chance(oneIn: losesKeysOneIn) else { return }
         let tenant = awayRandom.pick(tenants)
         let areAway = awayRandom.chance(oneIn: 2)
-        keys.setFailing(areAway, tenant)
+        setKeys(of: tenant, areAway: areAway)
         kernel.note("the keys of \(tenant) are \(areAway ? "away" : "there")")
+    }
+
+    private func setKeys(of tenant: TenantName, areAway: Bool) {
+        keys.setFailing(areAway, tenant)
+        let wereAway = tenantsWhoseKeysAreAway.contains(tenant)
+        if areAway { tenantsWhoseKeysAreAway.insert(tenant) } else { tenantsWhoseKeysAreAway.remove(tenant) }
+        if wereAway, !areAway { keysCameBack[tenant] = scheduler.wallClock }
+    }
+    private var tenantsWhoseKeysAreAway: Set<TenantName> = []
+    private var keysCameBack: [TenantName: UInt64] = [:]
+
+    /// Whether a tenant's keys have been away at any moment since a time.
+    func wereKeysAway(_ tenant: TenantName, since time: UInt64) -> Bool {
+        tenantsWhoseKeysAreAway.contains(tenant) || keysCameBack[tenant].map { $0 >= time } ?? false
     }
 
     /// A key is destroyed, and what was encrypted with it.
@@ -147,7 +161,7 @@ public final class History {
         guard !retired.isEmpty else { return }
         let identifier = awayRandom.pick(retired)
         keys.forget(identifier)
-        registry.forgottenKeys.insert(identifier)
+        registry.forgottenKeys[identifier] = judge.attempts.count
         judge.tenantsWithoutKeys.insert(tenant)
         kernel.note("key \(identifier) of \(tenant) is destroyed")
     }
@@ -322,7 +336,7 @@ public final class History {
             if ending == .abandon { disk.kill(random: &kernel.random) }
         }
         for inode in disk.entries.values { inode.lockHolder = nil }
-        for tenant in tenants { keys.setFailing(false, tenant) }
+        if awayRandom.chance(oneIn: 2) { for tenant in tenants { setKeys(of: tenant, areAway: false) } }
         var media = MediaFaults(kernel: kernel, registry: registry)
         media.happen(&random)
         if options.isCanary, let place = judge.owedPlace {
@@ -412,7 +426,7 @@ public final class History {
                     }
                 } catch {
                     if isVoid() { return nil }
-                    if case .keyForgotten(let tenant, _, _) = error, judge.tenantsWithoutKeys.contains(tenant) {
+                    if case .keyForgotten(_, _, let identifier) = error, registry.forgottenKeys[identifier] != nil {
                         continue
                     }
                     failures += 1
@@ -437,6 +451,7 @@ public final class History {
     private func epilogue() {
         kernel.plan.isPaused = true
         kernel.note("=== epilogue")
+        for tenant in tenants { setKeys(of: tenant, areAway: false) }
         ending = .close
         disk.capacity = .max
         let before = view(isClean: true)

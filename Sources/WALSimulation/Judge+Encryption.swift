@@ -6,21 +6,18 @@ import WALFormat
 extension Judge {
     /// Where an encrypted commit stands, `FORMAT` says so: it is durable before the first one is written.
     func checkEncryptionMark(of root: String, on disk: SimulatedDisk, _ registry: CommitRegistry) {
-        guard let commit = registry.encryptedCommits.first(where: { $0.isInLog && $0.isIntact }),
-            let file = disk.entries[root + "/FORMAT"]
-        else { return }
-        let format = file.content.withUnsafeBytes { try? RootFormat.decode(RawSpan(_unsafeBytes: $0)) }
-        if let format, !format.isEncrypted {
+        guard let commit = registry.encryptedCommits.first(where: { $0.isInLog && $0.isIntact }) else { return }
+        let format = disk.entries[root + "/FORMAT"]?.content.withUnsafeBytes {
+            try? RootFormat.decode(RawSpan(_unsafeBytes: $0))
+        }
+        if !(format?.isEncrypted ?? false) {
             fail("commit \(commit.commitNumber) in \(commit.inode.path) is encrypted, and FORMAT does not say so")
         }
     }
 
     func checkEncryption(of tenants: Set<TenantName>, on disk: SimulatedDisk, _ registry: CommitRegistry) {
+        if let mistake = registry.encryptionMistake { fail(mistake) }
         if tenants.isEmpty { return }
-        if let frame = registry.frameInTheOpen {
-            fail("a frame with \(frame), which is encrypted, was written in the open")
-            return
-        }
         for (path, inode) in disk.entries.sorted(by: { $0.key < $1.key }) where !inode.isDirectory {
             let number = payload(in: inode.content) { _, attempt in tenants.contains(attempt.tenant) }
             guard let number else { continue }

@@ -36,7 +36,7 @@ extension Judge {
                 if sequence <= last { fail("beside the writer \(tenant)/\(sequence) is read behind \(last)") }
                 // What is dropped meanwhile may leave under the reader.
                 if last > 0, sequence != last + 1, sequence - 1 > reclaimed, !mayDrop(tenant),
-                    !tenantsWithoutKeys.contains(tenant)
+                    !wereForgotten(last + 1..<sequence, of: tenant)
                 {
                     fail("beside the writer \(tenant)'s records jump from \(last) to \(sequence)")
                 }

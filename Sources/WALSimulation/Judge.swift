@@ -156,7 +156,9 @@ final class Judge {
         let tenant = attempts[number].tenant
         if let other = numbers[tenant, default: [:]].updateValue(number, forKey: sequence), other != number {
             // (One that was not seen at the last look, and whose loss was not told, the log need not know of.)
-            let isKnown = attempts[other].state == .owed && (lastSeen.contains(other) || other >= attemptsAtLastLook)
+            let isKnown =
+                attempts[other].state == .owed && (lastSeen.contains(other) || other >= attemptsAtLastLook)
+                || attempts[other].state == .forgotten && !mediaFaults
             // An earlier state of a file that stands for it knows fewer.
             let isMistaken = mediaFaults && kernel.plan.happened(.staleFile) > 0
             if !isMistaken, isKnown || attempts[other].isLossTold {
@@ -322,7 +324,7 @@ final class Judge {
     }
 
     /// Whether records with these numbers, as far as they are known, went with their keys.
-    private func wereForgotten(_ range: Range<UInt64>, of tenant: TenantName) -> Bool {
+    func wereForgotten(_ range: Range<UInt64>, of tenant: TenantName) -> Bool {
         tenantsWithoutKeys.contains(tenant)
             && range.allSatisfy { numbers[tenant]?[$0].map { registry.isForgotten($0) } ?? true }
     }

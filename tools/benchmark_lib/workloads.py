@@ -68,7 +68,7 @@ VARIANTS = {
 
 FAMILIES = ("W1", "W1a", "W2", "W2b", "W3", "W4", "M1", "E1", "X1", "X2", "X3", "X4", "R1", "micro")
 # A ratio needs both of its sides.
-NEEDS = {"M1": ("W2",), "W4": ("micro",), "X1": ("W1",), "X2": ("W2",), "X3": ("W3",), "X4": ("W4",)}
+NEEDS = {"M1": ("W2",), "W4": ("micro",), "X1": ("W1",), "X2": ("W2",), "X3": ("W3",), "X4": ("W4", "micro")}
 
 # What is compared is measured close together: stages follow one another, within a stage the order rotates.
 STAGES = (("W1", "W1a", "X1"), ("W2", "W2b", "W3", "M1", "X2", "X3"), ("W4", "micro", "E1", "X4"), ("R1",))

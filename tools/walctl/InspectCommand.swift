@@ -69,7 +69,7 @@ struct InspectCommand: ParsableCommand {
         }
         print(
             "log \(view.log), created \(view.created), block size \(view.blockSize), writer: \(view.writer)"
-                + (view.isMarkedEncrypted ? "; encrypted: appends need a key file" : ""))
+                + (view.isMarkedEncrypted ?? false ? "; encrypted: appends need a key file" : ""))
         print(
             "last durable commit \(view.lastCommit); \(view.tenants) tenants; subscribers: "
                 + (view.subscribers.isEmpty ? "none" : view.subscribers.joined(separator: ", ")))

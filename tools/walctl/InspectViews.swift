@@ -20,8 +20,9 @@ struct RootView: Encodable {
     var log: String
     var created: String
     var blockSize: Int
-    /// `FORMAT` says that records have been encrypted: without keys nothing is appended.
-    var isMarkedEncrypted: Bool
+    /// `FORMAT` says that records have been encrypted: without keys nothing is appended. nil in a tenant's own journal,
+    /// of which the log's `FORMAT` says it.
+    var isMarkedEncrypted: Bool?
     var writer: String
     var lastCommit: UInt64
     var tenants: Int
@@ -42,7 +43,7 @@ struct RootView: Encodable {
         log = reader.format.logIdentifier.description
         created = readable(time: reader.format.created)
         blockSize = reader.format.blockSize
-        isMarkedEncrypted = reader.format.isEncrypted
+        isMarkedEncrypted = reader.format.tenant == nil ? reader.format.isEncrypted : nil
         writer =
             switch reader.writer {
             case .none: "none"

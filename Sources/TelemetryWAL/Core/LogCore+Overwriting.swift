@@ -323,7 +323,13 @@ extension LogCore {
                 report.leftAlone.append(path)
                 continue
             }
-            try scrub.scrubQuarantined(file, header.map { life($0, end: nil) })
+            let own = header.map { life($0, end: nil) }
+            // Without a flush for each commit, one that others vouch for may have been written in parts all the same.
+            if options.durability == .processCrash {
+                try scrub.scrubJournal(file, upTo: file.size(), own)
+            } else {
+                try scrub.scrubQuarantined(file, own)
+            }
             report.note(path, overwritten: scrub.overwritten - before)
         }
     }

@@ -23,7 +23,7 @@ struct FileScrub<Storage: JournalStorage> {
         /// cannot be read of it is no loss.
         var isCopy = false
         /// Of a file that was set aside to be looked at: the last commit that another one in it vouches for, which was
-        /// durable. Damage up to there is evidence.
+        /// written whole. Damage up to there is evidence.
         var evidenceThrough: UInt64?
 
         /// Whether what is damaged of others' stays in a commit. Where nobody is promised anything it may be one that was
@@ -53,6 +53,8 @@ struct FileScrub<Storage: JournalStorage> {
     private(set) var overwritten: UInt64 = 0
     /// It is looked whether what was written is there.
     private var isChecking = false
+    /// It is looked what there is, and nothing written.
+    private var isSurveying = false
 
     /// Bytes read at a time.
     static var pieceLength: Int { 1 << 20 }
@@ -93,13 +95,15 @@ struct FileScrub<Storage: JournalStorage> {
         let end = try file.size()
         guard var life else { return try scrubJournal(file, upTo: end, nil) }
         isChecking = false
+        isSurveying = true
+        defer { isSurveying = false }
         var vouchedThrough: UInt64 = 0
         _ = try pass(file, 0..<end, isCountedOn: false) { (scrub, length, offset) in
-            var claims = scrub.claims(in: length, at: offset, of: life)
+            let claims = scrub.claims(in: length, at: offset, of: life)
             vouchedThrough = max(vouchedThrough, claims.vouchedThrough)
-            claims.zeros = []
             return claims
         }
+        isSurveying = false
         life.evidenceThrough = vouchedThrough
         try scrubJournal(file, upTo: end, life)
     }
@@ -165,11 +169,11 @@ struct FileScrub<Storage: JournalStorage> {
                 } else if let life, case .valid(let header) = CommitHeader.read(bytes, at: position, of: format),
                     life.owns(header, at: place)
                 {
+                    claims.vouchedThrough = max(claims.vouchedThrough, header.durableThrough)
                     guard position + header.commitLength <= length else {
                         claims.needed = header.commitLength
                         return claims
                     }
-                    claims.vouchedThrough = max(claims.vouchedThrough, header.durableThrough)
                     claims.zeros += zeros(in: header, bytes, at: position, of: life)
                     claims.length += header.commitLength
                 } else {
@@ -225,6 +229,7 @@ struct FileScrub<Storage: JournalStorage> {
                 claims.length = length
             }
             wanted = max(Self.pieceLength, claims.needed ?? 0)
+            if isSurveying { claims.zeros = [] }
             if isCountedOn, claims.zeros.contains(where: { $0.isUnproved && !isZero($0.range) }) {
                 try readAgain(file, offset, length)
             }
@@ -254,6 +259,7 @@ struct FileScrub<Storage: JournalStorage> {
                 throw StorageError(
                     .ioFailure, operation: "read \(blocks.count) bytes at \(blocks.lowerBound)", path: file.path)
             }
+            if isSurveying { continue }
             // They are zeros in the buffer, and become zeros on the disk.
             let start = Int(blocks.lowerBound - range.lowerBound)
             try write(file, blocks: start..<start + blocks.count, at: range.lowerBound)
