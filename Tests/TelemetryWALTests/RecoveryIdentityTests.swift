@@ -171,6 +171,44 @@ import WALStorage
         while try records.next() != nil {}
     }
 
+    /// Such a file stays until a header does without it. In quarantine it would be missing, and nobody could see any more that
+    /// it had left.
+    @Test func fileBegunAnewInPartsStaysUntilAHeader() throws {
+        let plan = FaultPlan()
+        let first = try openPatiently(at: directory.path, plan: plan)
+        try first.register(subscriber: "collector")
+        try first.flushAcknowledgementsBlocking()
+        plan.failNextWrites(1)
+        try first.appendBlocking(numberedRecord(1), tenant: "alpha")
+        first.unregister(subscriber: "collector")
+        try first.flushAcknowledgementsBlocking()
+        try first.closeBlocking()
+        var files = try JournalImage.live(in: directory.path)
+        #expect(files.map(\.sequence) == [1, 2] && files[0].commits.allSatisfy { $0.records.isEmpty })
+        files[0].zero(files[0].commits[0].start..<files[0].commits.last!.range.upperBound)
+        let start = files[0].commits[0].start
+        let last = try #require(files[1].commits.last?.header.commitNumber)
+        let bytes = CraftedFrame.commit(
+            [CraftedFrame("alpha", 900, [[1]])], of: files[0].header.log,
+            CommitPlacement(
+                epoch: 77, fileSequence: 3, offset: UInt64(start), commitNumber: last + 1, durableThrough: last,
+                recordsBefore: 900, previousChecksum: 1))
+        files[0].put(bytes, at: start)
+        try files[0].save()
+        var options = WriteAheadLogOptions()
+        options.compactionThreshold = 0
+        let second = try openPatiently(at: directory.path, options: options)
+        try second.register(subscriber: "late")
+        try second.flushAcknowledgementsBlocking()
+        let end = ContinuousClock.now + .seconds(10)
+        while second.liveFileCount > 1, ContinuousClock.now < end { usleep(1000) }
+        second.unregister(subscriber: "late")
+        try second.flushAcknowledgementsBlocking()
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
+        #expect(second.liveFileCount == 1 && !view.report.hasLoss)
+        try second.closeBlocking()
+    }
+
     /// A commit of another file of the log in the place of one's own was put there by the device: a loss, which every reader
     /// is told, and the compactor as well.
     @Test func misplacedCommitIsNoNewLife() throws {
