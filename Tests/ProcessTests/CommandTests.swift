@@ -110,9 +110,16 @@ import Testing
     @Test func readOnlyCommandsChangeNoByte() throws {
         _ = try walctl("append", root, sample, "--journal-file-mib", "1", "--journal-limit-mib", "64")
         let before = try fingerprint(root)
-        for arguments in [["inspect"], ["tenants"], ["cat"], ["verify"]] {
-            let result = try run(builtProduct("walctl"), [arguments[0], root])
-            #expect(result.status == 0, "\(arguments): \(result.error)")
+        let commands = [
+            ["inspect"], ["tenants"], ["cat"], ["verify"], ["segments"], ["repair"], ["retention", "show"],
+            ["placement", "show"], ["verify", "--deep"], ["erase", "tenant-00", "--dry-run"],
+            ["retention", "apply", "--tenant-budget-mib", "512", "--dry-run"],
+        ]
+        for command in commands {
+            // The root comes behind the names of commands.
+            let names = command.prefix { !$0.hasPrefix("-") && $0 != "tenant-00" }
+            let result = try run(builtProduct("walctl"), names + [root] + command.dropFirst(names.count))
+            #expect(result.status == 0, "\(command): \(result.error)")
         }
         #expect(try fingerprint(root) == before)
     }
@@ -140,11 +147,44 @@ import Testing
         let help = try walctl("--help")
         #expect(help.status == 0)
         #expect(help.output.contains("EXIT CODES") && help.output.contains("EXAMPLES"))
-        for command in ["append", "cat", "doctor", "inspect", "replay", "tenants", "verify"] {
+        let commands = [
+            "append", "cat", "compact", "doctor", "erase", "inspect", "keys", "placement", "repair", "replay",
+            "retention",
+            "segments", "tenants", "verify",
+        ]
+        for command in commands {
+            #expect(help.output.contains("  \(command) "), "\(command)")
             let help = try walctl(command, "--help")
             #expect(help.status == 0)
             #expect(help.output.contains("EXAMPLES"), "\(command)")
         }
+    }
+
+    @Test func recordsOfSomeTimesAreShown() throws {
+        _ = try walctl("append", root, sample)
+        func lines(_ arguments: String...) throws -> Int {
+            let result = try walctl(["cat", root] + arguments)
+            #expect(result.status == 0, "\(result.error)")
+            return result.output.split(separator: "\n").count
+        }
+        let all = try lines()
+        let early = try lines("--until", "2020-01-01")
+        #expect(try early + lines("--since", "2020-01-01T00:00:00Z") == all)
+        #expect(try lines("--since", "2020-01-01", "--until", "2100-01-01T00:00:00.500Z") + early == all)
+        #expect(try lines("--since", "2100-01-01") == 0)
+        #expect(try walctl("cat", root, "--since", "yesterday").status == 2)
+        let empty = try walctl("cat", root, "--since", "2020-01-02", "--until", "2020-01-01")
+        #expect(empty.status == 2 && empty.error.contains("--until is not behind --since"))
+    }
+
+    @Test func budgetsAreShown() throws {
+        _ = try walctl("append", root, sample)
+        #expect(try !walctl("tenants", root, "--format", "json").output.contains("budgetBytes"))
+        let given = ["--tenant-budget-mib", "3", "--tenant-policy", "tenant-01:7,drop-oldest"]
+        let table = try walctl(["tenants", root] + given).output
+        #expect(table.contains("budget") && table.contains("3.00 MiB") && table.contains("7.00 MiB"), "\(table)")
+        let lines = try walctl(["tenants", root, "--format", "json"] + given).output
+        #expect(lines.contains("\"budgetBytes\" : 3145728") && lines.contains("\"budgetBytes\" : 7340032"))
     }
 
     @Test func wrongUsageEndsWithTwo() throws {

@@ -94,6 +94,25 @@
             #expect(wholly.records == 300 && wholly.lockedTenants == 0)
         }
 
+        /// The text of a key file in the environment stands for the file, and gives way to one that is named.
+        @Test func keysComeOutOfTheEnvironment() throws {
+            #expect(try walctl("keys", "add", keys).status == 0)
+            let text = try String(contentsOfFile: keys, encoding: .utf8)
+            func walctlWithKeys(_ text: String, _ arguments: String..., input: String? = nil) throws -> ProcessResult {
+                try run(
+                    "/usr/bin/env", ["WALCTL_KEYS=\(text)", builtProduct("walctl")] + arguments,
+                    input: input.map { Data($0.utf8) })
+            }
+            let appended = try walctlWithKeys(
+                text, "append", root, "--format", "ndjson", input: line("acme", 1) + "\n" + line("acme", 2))
+            #expect(appended.status == 0, "\(appended.error)")
+            #expect(try PayloadScan(payloads("acme", 1...2)).places(below: root).isEmpty)
+            #expect(try walctl("cat", root).status == 1)
+            #expect(lines(try walctlWithKeys(text, "cat", root)) == 2)
+            #expect(lines(try walctl("cat", root, "--key-file", keys)) == 2)
+            try walctlWithKeys("{}", "cat", root).expectFailure(2, saying: "WALCTL_KEYS")
+        }
+
         @Test func keysAreRotatedAndForgotten() throws {
             #expect(try walctl("keys", "add", keys).status == 0)
             try fill("acme", 1...100, "--key-file", keys)

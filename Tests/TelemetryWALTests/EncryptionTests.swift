@@ -199,6 +199,7 @@ import WALStorage
         statistics = try log.compactBlocking()
         #expect(log.segmentCount == 6)
         #expect(statistics.failures == 1 && statistics.recordsLost == 0)
+        #expect(statistics.recordsForgotten == UInt64(gone.count))
         let found = try read(log)
         check(found.records, ledger.records)
         // They are gone on purpose, and nobody has to be told any more.

@@ -16,6 +16,8 @@ struct CatCommand: ParsableCommand {
             EXAMPLES
               walctl cat wal --tenant acme
               walctl cat wal --tenant acme --from 100 --limit 10
+              walctl cat wal --since 2026-11-28T09:00:00Z --until 2026-11-28T09:15:00Z
+              walctl cat wal --since 15m
               walctl cat wal | jq .resourceSpans[0].scopeSpans[0].spans[0].name
             """)
 
@@ -24,9 +26,27 @@ struct CatCommand: ParsableCommand {
     var tenant: String?
     @Option(help: "Begin at this sequence number.")
     var from: UInt64 = 1
+    @Option(
+        help:
+            "Only records whose own time is not before this one: 2026-11-28T09:30:00Z, 2026-11-28, or 15m, 2h, 7d ago.")
+    var since: TimeArgument?
+    @Option(help: "Only records whose own time is before this one.")
+    var until: TimeArgument?
     @Option(help: "Stop after so many records.")
     var limit: Int?
     @OptionGroup var keys: KeyOptions
+
+    /// The records' times that are asked for; nil: all.
+    private var times: ClosedRange<UInt64>? {
+        guard since != nil || until != nil else { return nil }
+        return (since?.nanoseconds ?? 0)...((until?.nanoseconds ?? .max) - 1)
+    }
+
+    func validate() throws {
+        guard until.map({ $0.nanoseconds > since?.nanoseconds ?? 0 }) ?? true else {
+            throw ValidationError("--until is not behind --since: no time is between them")
+        }
+    }
 
     func run() throws {
         let name = try tenant.map { try tenantName($0, option: "--tenant") }
@@ -39,7 +59,7 @@ struct CatCommand: ParsableCommand {
         if let name, !reader.tenants.contains(where: { $0.name == name }) {
             throw CommandFailure("\(root.root): tenant \(readable(name: name)) is unknown; see walctl tenants", .usage)
         }
-        var records = reader.records(of: name, from: from)
+        var records = reader.records(of: name, from: from, during: times)
         var left = limit ?? Int.max
         var findings = reader.hasLoss ? 1 : 0
         if reader.hasLoss { Terminal.complain("the log is damaged; run: walctl verify \(root.root)") }

@@ -7,7 +7,8 @@ struct CompactCommand: ParsableCommand {
         commandName: "compact", abstract: "Move undelivered records from the journal into tenant segments.",
         discussion: """
             A writer does this by itself when more waits than its threshold. Here all of it moves, whatever the
-            threshold: what is left in the journal is delivered, and its files are free for use. Takes the log's lock.
+            threshold: what is left in the journal is delivered, and its files are free for use. Takes the log's lock. Ends
+            with 1 if records were lost, or a merge failed.
 
             EXAMPLES
               walctl compact wal
@@ -22,13 +23,17 @@ struct CompactCommand: ParsableCommand {
         var filesCompacted: UInt64
         var recordsMoved: UInt64
         var recordsLost: UInt64
-        /// Records whose key was forgotten: they leave with the journal file.
+        /// Records whose key was forgotten: they leave with the journal file, or with the segment that is merged.
         var recordsForgotten: UInt64
         var segmentsWritten: UInt64
         var segmentsMerged: UInt64
         var segmentsRemoved: UInt64
         /// Removals that failed: what nobody needs stays until the log is opened again.
         var failedRemovals: UInt64
+        /// Compactions and merges that failed.
+        var failures: UInt64
+        /// Merges for which the file system had too little space.
+        var mergesPostponed: UInt64
         var bytesWritten: UInt64
         /// What there is now.
         var segments: Int
@@ -46,7 +51,8 @@ struct CompactCommand: ParsableCommand {
             recordsLost: statistics.recordsLost, recordsForgotten: statistics.recordsForgotten,
             segmentsWritten: statistics.segmentsWritten,
             segmentsMerged: statistics.segmentsMerged, segmentsRemoved: statistics.segmentsRemoved,
-            failedRemovals: statistics.failedRemovals,
+            failedRemovals: statistics.failedRemovals, failures: statistics.failures,
+            mergesPostponed: statistics.mergesPostponed,
             bytesWritten: statistics.bytesWritten, segments: log.segmentCount, segmentBytes: log.segmentLength)
         try failing { () throws(WALError) in try log.closeBlocking() }
         if output.format == .json {
@@ -58,11 +64,13 @@ struct CompactCommand: ParsableCommand {
                     + "\(line.segmentsRemoved) removed, \(readable(bytes: line.bytesWritten)) written; now "
                     + "\(line.segments) segments, \(readable(bytes: line.segmentBytes))")
             if line.failedRemovals > 0 { print("\(line.failedRemovals) removals of segments failed") }
+            if line.failures > 0 { print("\(line.failures) compactions or merges failed; see the messages above") }
+            if line.mergesPostponed > 0 { print("\(line.mergesPostponed) merges wait for more free space") }
             if line.recordsForgotten > 0 {
                 print("\(line.recordsForgotten) records left the log: their keys were forgotten")
             }
             if line.recordsLost > 0 { print("\(line.recordsLost) records were lost in the journal") }
         }
-        if line.recordsLost > 0 { throw ExitStatus.findings }
+        if line.recordsLost > 0 || line.failures > 0 { throw ExitStatus.findings }
     }
 }

@@ -63,9 +63,10 @@ struct EraseCommand: ParsableCommand {
 
     func run() throws {
         let name = try tenantName(tenant, option: "TENANT")
-        let plan = try plan(for: name)
+        let (plan, isIncomplete) = try plan(for: name)
         if dryRun {
             try print(plan)
+            if isIncomplete { throw ExitStatus.findings }
             return
         }
         try confirm(plan)
@@ -81,14 +82,16 @@ struct EraseCommand: ParsableCommand {
         if !line.leftAlone.isEmpty || !line.notOverwritten.isEmpty { throw ExitStatus.findings }
     }
 
-    private func plan(for name: TenantName) throws -> Plan {
+    /// What there is of a tenant, and whether there may be more that cannot be read.
+    private func plan(for name: TenantName) throws -> (Plan, isIncomplete: Bool) {
         let reader = try failing { () throws(WALError) in try WriteAheadLogReader(at: root.root) }
         guard let status = reader.tenants.first(where: { $0.name == name }) else {
             throw CommandFailure(.unknownTenant(name))
         }
-        return Plan(
+        let plan = Plan(
             tenant: readable(name: name), appended: status.nextSequence - 1, undelivered: status.backlog,
             undeliveredBytes: status.backlogLength, segments: reader.allSegments(of: name).count)
+        return (plan, reader.complainOfLoss())
     }
 
     private func print(_ plan: Plan) throws {

@@ -87,7 +87,7 @@ struct RetentionCommand: ParsableCommand {
                 }
                 table.print()
             }
-            if reader.hasLoss || lines.contains(where: { !$0.dropped.isEmpty }) { throw ExitStatus.findings }
+            if reader.complainOfLoss() || lines.contains(where: { !$0.dropped.isEmpty }) { throw ExitStatus.findings }
         }
     }
 
@@ -129,11 +129,13 @@ struct RetentionCommand: ParsableCommand {
 
         func run() throws {
             let drops: [RetentionDrop]
+            var isIncomplete = false
             if dryRun {
                 let (standard, own) = (try writer.retention.standard(), try writer.retention.own())
                 let reader = try failing { () throws(WALError) in try WriteAheadLogReader(at: root.root) }
                 let now = UInt64(max(0, Date().timeIntervalSince1970 * 1e9))
                 drops = try failing { () throws(WALError) in try reader.retentionPlan(standard, own: own, at: now) }
+                isIncomplete = reader.complainOfLoss()
             } else {
                 let log = try writer.open(root.root) { $0.firstRetentionPass = .max / 4 }
                 drops = try failing { () throws(WALError) in try log.applyRetentionBlocking() }
@@ -161,7 +163,7 @@ struct RetentionCommand: ParsableCommand {
                 }
                 table.print()
             }
-            if !lines.isEmpty { throw ExitStatus.findings }
+            if !lines.isEmpty || isIncomplete { throw ExitStatus.findings }
         }
     }
 }

@@ -7,7 +7,8 @@ struct SegmentsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "segments", abstract: "List tenant segments with their records, lengths and times.",
         discussion: """
-            Reads each segment's summary and index. Changes nothing, and works beside a living writer.
+            Reads each segment's summary and index. Changes nothing, and works beside a living writer. Ends with 1 if a segment
+            is damaged, the log has lost anything, or the journal of some tenant cannot be read.
 
             EXAMPLES
               walctl segments wal
@@ -75,6 +76,6 @@ struct SegmentsCommand: ParsableCommand {
             }
             table.print()
         }
-        if isDamaged || reader.hasLoss { throw ExitStatus.findings }
+        if reader.complainOfLoss() || isDamaged { throw ExitStatus.findings }
     }
 }

@@ -8,14 +8,18 @@ struct TenantsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "tenants", abstract: "List tenants with sequence numbers, cursors, backlog and its age.",
         discussion: """
-            Changes nothing, and works beside a living writer.
+            Changes nothing, and works beside a living writer. Budgets are the writer's options, and no part of the log: give
+            them as to the writer to see who has used how much. Ends with 1 if the log has lost anything, or the journal of
+            some tenant cannot be read.
 
             EXAMPLES
               walctl tenants wal
+              walctl tenants wal --tenant-budget-mib 512 --tenant-policy acme:2048,drop-oldest
               walctl tenants wal --format json | jq '.[] | select(.backlog > 0)'
             """)
 
     @OptionGroup var root: RootArgument
+    @OptionGroup var retention: RetentionOptions
     @OptionGroup var output: OutputOptions
 
     private struct Line: Encodable {
@@ -30,6 +34,8 @@ struct TenantsCommand: ParsableCommand {
         var backlog: UInt64
         /// Their bytes, headers included, uncompressed.
         var backlogBytes: UInt64
+        /// Most bytes that may wait, by the options given; absent where these have no bound.
+        var budgetBytes: UInt64?
         /// About when the log received the first of them, nanoseconds since 1970 (UTC).
         var oldestReceived: UInt64?
         /// Records dropped, or not taken, since the log began.
@@ -42,12 +48,14 @@ struct TenantsCommand: ParsableCommand {
     }
 
     func run() throws {
+        let (standard, own) = (try retention.standard(), try retention.own())
         let reader = try failing { () throws(WALError) in try WriteAheadLogReader(at: root.root) }
         let lines = reader.tenants.sorted { $0.name < $1.name }.map { tenant in
             Line(
                 tenant: readable(name: tenant.name), appended: tenant.nextSequence - 1,
                 firstHeld: tenant.held?.lowerBound, lastHeld: tenant.held?.upperBound,
-                backlog: tenant.backlog, backlogBytes: tenant.backlogLength, oldestReceived: tenant.oldestReceived,
+                backlog: tenant.backlog, backlogBytes: tenant.backlogLength,
+                budgetBytes: (own[tenant.name] ?? standard).budget, oldestReceived: tenant.oldestReceived,
                 dropped: tenant.drops.values.reduce(0) { $0 + $1.records }, erasedThrough: tenant.erasure?.through,
                 isErasureComplete: tenant.erasure?.isComplete,
                 acknowledgedThrough: Dictionary(
@@ -58,13 +66,16 @@ struct TenantsCommand: ParsableCommand {
         } else {
             let now = Date().timeIntervalSince1970 * 1e9
             var table = Table(
-                headers: ["tenant", "appended", "held", "backlog", "bytes", "age", "dropped", "acknowledged"],
-                numeric: [1, 3, 4, 5, 6])
+                headers: [
+                    "tenant", "appended", "held", "backlog", "bytes", "budget", "age", "dropped", "acknowledged",
+                ],
+                numeric: [1, 3, 4, 5, 6, 7])
             for line in lines {
                 let held = line.firstHeld.map { "\($0)-\(line.lastHeld ?? $0)" } ?? "-"
                 let cursors = line.acknowledgedThrough.sorted { $0.key < $1.key }.map { "\($0.key):\($0.value)" }
                 table.rows.append([
                     line.tenant, "\(line.appended)", held, "\(line.backlog)", readable(bytes: line.backlogBytes),
+                    line.budgetBytes.map { readable(bytes: $0) } ?? "-",
                     line.oldestReceived.map { readable(seconds: (now - Double($0)) / 1e9) } ?? "-",
                     line.dropped == 0 ? "-" : "\(line.dropped)",
                     cursors.isEmpty ? "-" : cursors.joined(separator: " "),
@@ -77,6 +88,6 @@ struct TenantsCommand: ParsableCommand {
                 )
             }
         }
-        if reader.hasLoss { throw ExitStatus.findings }
+        if reader.complainOfLoss() { throw ExitStatus.findings }
     }
 }

@@ -93,6 +93,7 @@ extension LogCore {
             // Nothing depends on it: tried again when the tenant gets its next segment.
             lock.lock()
             mergeCandidates.remove(tenant)
+            compactionStatistics.mergesPostponed += 1
             return true
         }
         var merge = SegmentMerge(
@@ -121,6 +122,12 @@ extension LogCore {
         }
         segments.replace(merged, of: tenant, with: new)
         compactionStatistics.segmentsMerged += UInt64(merged.count)
+        compactionStatistics.recordsForgotten += merge.forgottenCount
+        if merge.forgottenCount > 0 {
+            logLater(
+                .notice, "records whose key was forgotten leave the log",
+                ["records": "\(merge.forgottenCount)", "tenant": "\(tenant)"])
+        }
         compactionStatistics.bytesWritten += new.reduce(0) { $0 + $1.length }
         // Those of a tenant that is being erased are overwritten first.
         if isBeingErased(tenant) { return true }

@@ -54,6 +54,8 @@ struct JournalCursor<Storage: JournalStorage> {
     private(set) var hasMissedFile = false
     /// Some of the damage told so far is the device's failing to read, which may pass.
     private(set) var hasMetUnreadable = false
+    /// Frames of other times are passed over; nil: none are.
+    var times: ClosedRange<UInt64>?
     /// The last commit that may be shown.
     var throughCommit: UInt64
     private(set) var files: [ReadableFile]
@@ -256,6 +258,8 @@ struct JournalCursor<Storage: JournalStorage> {
                 guard let from = selects(tenant, sequences, frame.header.kinds), from <= sequences.upperBound else {
                     continue
                 }
+                let (lowest, highest) = (frame.header.lowestTimestamp, frame.header.highestTimestamp)
+                if let times, !times.overlaps(lowest...max(lowest, highest)) { continue }
                 do throws(FormatError) {
                     batches.append(
                         try batch(frame, in: bytes, tenant: tenant, from: from, of: header))

@@ -13,9 +13,10 @@ public struct RecordBatch: Sendable {
     public let commitNumber: UInt64
     /// With what the frame is encrypted; nil if it is not.
     let key: (any FrameKey)?
-    /// The frame's raw body, and where in it the batch's records begin.
+    /// The frame's raw body, and where in it the batch's records begin and end.
     private let body: [UInt8]
     private let start: Int
+    private let end: Int
 
     /// A frame's records from a number on, which is not above its last; `bytes` are those that the frame's place counts
     /// in. Throws where the body is not what the header says, or no key opens it.
@@ -31,6 +32,7 @@ public struct RecordBatch: Sendable {
         sequences = max(from, header.firstSequence)...header.lastSequence
         key = seal?.key
         body = try CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor, seal: seal)
+        end = body.count
         start = try body.withRawSpan { (raw: RawSpan) throws(FormatError) in
             try CommitDecoder.checkRecords(in: raw, count: header.recordCount, isControl: false)
             var offset = 0
@@ -49,27 +51,61 @@ public struct RecordBatch: Sendable {
         guard sequence <= sequences.upperBound else { return nil }
         var rest = Records.Iterator(batch: self, offset: start, sequence: sequences.lowerBound)
         while rest.sequence < sequence, rest.next() != nil {}
-        return RecordBatch(self, sequences: sequence...sequences.upperBound, start: rest.offset)
+        return RecordBatch(
+            self, sequences: sequence...sequences.upperBound, bytes: rest.offset..<end, timestamps: timestamps)
     }
 
-    private init(_ whole: RecordBatch, sequences: ClosedRange<UInt64>, start: Int) {
-        (tenant, kinds, timestamps) = (whole.tenant, whole.kinds, whole.timestamps)
+    /// The batch's records of some times, as batches of records that follow each other.
+    func during(_ times: ClosedRange<UInt64>) -> [RecordBatch] {
+        if times.contains(timestamps.lowerBound), times.contains(timestamps.upperBound) { return [self] }
+        guard times.overlaps(timestamps) else { return [] }
+        var runs: [RecordBatch] = []
+        var run: (first: UInt64, start: Int, times: ClosedRange<UInt64>)?
+        var walk = Records.Iterator(batch: self, offset: start, sequence: sequences.lowerBound)
+        func finish(before sequence: UInt64, at offset: Int) {
+            guard let ended = run else { return }
+            runs.append(
+                RecordBatch(
+                    self, sequences: ended.first...sequence - 1, bytes: ended.start..<offset, timestamps: ended.times))
+            run = nil
+        }
+        var place = start
+        while let record = walk.next() {
+            if !times.contains(record.timestamp) {
+                finish(before: record.sequence, at: place)
+            } else if let known = run {
+                run?.times =
+                    min(known.times.lowerBound, record.timestamp)...max(known.times.upperBound, record.timestamp)
+            } else {
+                run = (record.sequence, place, record.timestamp...record.timestamp)
+            }
+            place = walk.offset
+        }
+        finish(before: sequences.upperBound + 1, at: place)
+        return runs
+    }
+
+    private init(
+        _ whole: RecordBatch, sequences: ClosedRange<UInt64>, bytes: Range<Int>, timestamps: ClosedRange<UInt64>
+    ) {
+        (tenant, kinds) = (whole.tenant, whole.kinds)
+        self.timestamps = timestamps
         (commitNumber, body, key) = (whole.commitNumber, whole.body, whole.key)
         self.sequences = sequences
-        self.start = start
+        (start, end) = (bytes.lowerBound, bytes.upperBound)
     }
 
     /// Number of records, at least 1.
     public var count: Int { Int(sequences.upperBound - sequences.lowerBound) + 1 }
     /// Bytes of the records, their headers included.
-    public var byteCount: Int { body.count - start }
+    public var byteCount: Int { end - start }
 
     /// Lets a closure read the records as they are encoded, headers included.
     func withEncodedRecords<Result, Failure: Error>(
         _ body: (RawSpan) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         try self.body.withRawSpan { (bytes: RawSpan) throws(Failure) in
-            try body(bytes.extracting(start..<bytes.byteCount))
+            try body(bytes.extracting(start..<end))
         }
     }
 

@@ -55,6 +55,8 @@ final class RecordWalk<Storage: JournalStorage> {
     private let keys: FrameKeys
     /// Whose records are wanted; nil: everybody's.
     private let tenant: TenantName?
+    /// Of which times; nil: of all. Frames of other times are not read where an index or their header says so.
+    private let times: ClosedRange<UInt64>?
     private let source: WalkSource<Storage>
     /// By tenant, the last number given, or passed over for good. A commit whose write failed may be there as well as
     /// its repetition in the next file, if damage took the seal that rules it out.
@@ -78,17 +80,20 @@ final class RecordWalk<Storage: JournalStorage> {
     }
 
     init(
-        storage: Storage, format: RootFormat, keys: FrameKeys, tenant: TenantName?, source: WalkSource<Storage>
+        storage: Storage, format: RootFormat, keys: FrameKeys, tenant: TenantName?,
+        times: ClosedRange<UInt64>? = nil, source: WalkSource<Storage>
     ) {
         self.storage = storage
         self.format = format
         self.keys = keys
         self.tenant = tenant
+        self.times = times
         self.source = source
         cursor = JournalCursor(
             storage: storage, format: format, keys: keys, files: [], throughCommit: 0,
             isTornBeginning: source.isTornBeginning, mayBeReplaced: source.mayBeReplaced, hasLeft: source.hasLeft,
             hasLeftByNow: source.hasLeftByNow, erasedThrough: source.erasedThrough)
+        cursor.times = times
     }
 
     /// The journal file in which the walk is, if it is in one.
@@ -102,7 +107,11 @@ final class RecordWalk<Storage: JournalStorage> {
             if let batch = pending.popLast() { return batch }
             if let tenant = tenants.last {
                 damagedSegment = nil
-                if let batch = try nextOfSegments(of: tenant) { return batch }
+                if let batch = try nextOfSegments(of: tenant) {
+                    guard let times else { return batch }
+                    pending = batch.during(times).reversed()
+                    continue
+                }
                 tenants.removeLast()
                 continue
             }
@@ -111,7 +120,8 @@ final class RecordWalk<Storage: JournalStorage> {
                     for batch in batches where !locked.contains(batch.tenant) {
                         given[batch.tenant] = batch.sequences.upperBound
                     }
-                    pending = batches.reversed().filter { !locked.contains($0.tenant) }
+                    let given = batches.filter { !locked.contains($0.tenant) }
+                    pending = (times.map { times in given.flatMap { $0.during(times) } } ?? given).reversed()
                     continue
                 }
             } catch {
@@ -210,6 +220,10 @@ final class RecordWalk<Storage: JournalStorage> {
             open.frame += 1
             segment = open
             guard frame.lastSequence > through, let first = firstWanted(of: frame, of: tenant) else { continue }
+            if let times, !times.overlaps(frame.lowestTimestamp...frame.highestTimestamp) {
+                given[tenant] = frame.lastSequence
+                continue
+            }
             do throws(WALError) {
                 let batch = try open.file.batch(ofFrame: open.frame - 1, from: first)
                 given[tenant] = batch.sequences.upperBound

@@ -35,7 +35,8 @@ final class StoredWalk<Storage: JournalStorage> {
 
     /// `shared`: the view of the log's root; `table`: its placements.
     init(
-        of tenant: TenantName?, from sequence: UInt64, shared: WriteAheadLogReader<Storage>, table: PlacementTable
+        of tenant: TenantName?, from sequence: UInt64, during times: ClosedRange<UInt64>?,
+        shared: WriteAheadLogReader<Storage>, table: PlacementTable
     ) {
         let locked = self.locked
         let unseen = shared.unseen
@@ -56,13 +57,13 @@ final class StoredWalk<Storage: JournalStorage> {
                     && byTenant[residence.tenant]?.firstIndex(of: residence) == round
             }
             if round == 0 || here.contains(where: { $0.home == .shared }) {
-                let walk = shared.walk(of: tenant, from: sequence, boundaries) { wants(.shared, $0, $1) }
+                let walk = shared.walk(of: tenant, from: sequence, during: times, boundaries) { wants(.shared, $0, $1) }
                 if let walk { parts.append(.walk(walk, own: nil)) }
             }
             for residence in here where residence.home != .shared {
                 switch shared.dedicatedView(of: residence) {
                 case .success(let view):
-                    let walk = view.walk(of: residence.tenant, from: sequence, boundaries) {
+                    let walk = view.walk(of: residence.tenant, from: sequence, during: times, boundaries) {
                         wants(residence.home, $0, $1)
                     }
                     if let walk {

@@ -199,14 +199,19 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     public var journalFiles: [JournalFileStatus] { recovered.files.map(JournalFileStatus.init) }
 
     /// The records of a tenant, or of all tenants for nil, from a sequence number on: each tenant's in the order of their
-    /// numbers, those in segments first. An unknown tenant has none.
-    public func records(of tenant: TenantName? = nil, from sequence: UInt64 = 1) -> StoredRecords<Storage> {
-        StoredRecords(StoredWalk(of: tenant, from: sequence, shared: self, table: placements))
+    /// numbers, those in segments first. An unknown tenant has none. `times`: only records whose timestamps, nanoseconds
+    /// since 1970 (UTC), are among these; nil: all. Costs one read for each segment of other times, and none for frames of
+    /// other times in segments; the journal is walked, and frames of other times are not decompressed.
+    public func records(
+        of tenant: TenantName? = nil, from sequence: UInt64 = 1, during times: ClosedRange<UInt64>? = nil
+    ) -> StoredRecords<Storage> {
+        StoredRecords(StoredWalk(of: tenant, from: sequence, during: times, shared: self, table: placements))
     }
 
     /// The records of this journal; nil for a tenant that it does not know.
     func walk(
-        of tenant: TenantName?, from sequence: UInt64, _ boundaries: @escaping (TenantName) -> [UInt64],
+        of tenant: TenantName?, from sequence: UInt64, during times: ClosedRange<UInt64>?,
+        _ boundaries: @escaping (TenantName) -> [UInt64],
         wants: @escaping (TenantName, UInt64) -> Bool
     ) -> RecordWalk<Storage>? {
         let contents = recovered
@@ -248,7 +253,8 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
             },
             mayBeReplaced: parent != nil, hasLeftByNow: { byNow.hasLeft($0.header) },
             erasedThrough: { byNow.erasedThrough($0, $1) })
-        return RecordWalk(storage: storage, format: format, keys: keys, tenant: tenant, source: source)
+        return RecordWalk(
+            storage: storage, format: format, keys: keys, tenant: tenant, times: times, source: source)
     }
 
     /// The commits of a journal file, damaged places left out, for tools that show a log's structure.

@@ -16,6 +16,8 @@ struct SegmentMerge<Storage: JournalStorage> {
     /// Every subscriber has the records through this number.
     let acknowledged: UInt64
     let created: UInt64
+    /// Records that are left out since their key is forgotten.
+    private(set) var forgottenCount: UInt64 = 0
     private var finished: [SegmentWriter<Storage>.Finished] = []
     /// What the next segment covers, so far.
     private var first: UInt64 = 0
@@ -94,6 +96,7 @@ struct SegmentMerge<Storage: JournalStorage> {
                 } catch {
                     guard case .keyForgotten(_, let sequences, _) = error else { throw error }
                     writer.addLost(sequences, cause: .dropped)
+                    forgottenCount += UInt64(sequences.count)
                 }
             }
             next = max(next, frame.lastSequence + 1)

@@ -8,7 +8,7 @@ public struct CompactionStatistics: Sendable, Equatable {
     public var recordsLost: UInt64 = 0
     /// Segments written out of the journal.
     public var segmentsWritten: UInt64 = 0
-    /// Records that left the journal, and came into no segment, since their key was forgotten.
+    /// Records that left with a journal file, or with a segment that was merged, since their key was forgotten.
     public var recordsForgotten: UInt64 = 0
     /// Segments that were merged with others.
     public var segmentsMerged: UInt64 = 0
@@ -20,6 +20,8 @@ public struct CompactionStatistics: Sendable, Equatable {
     public var bytesWritten: UInt64 = 0
     /// Compactions and merges that failed and are tried again.
     public var failures: UInt64 = 0
+    /// Merges that were put off since the file system has too little free space.
+    public var mergesPostponed: UInt64 = 0
 
     func adding(_ other: CompactionStatistics) -> CompactionStatistics {
         var sum = self
@@ -33,6 +35,7 @@ public struct CompactionStatistics: Sendable, Equatable {
         sum.failedRemovals += other.failedRemovals
         sum.bytesWritten += other.bytesWritten
         sum.failures += other.failures
+        sum.mergesPostponed += other.mergesPostponed
         return sum
     }
 }
