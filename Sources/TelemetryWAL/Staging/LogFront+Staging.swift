@@ -167,7 +167,9 @@ extension LogFront {
                 } else {
                     wantsRotation = true
                     wakeCommitter()
-                    if !rotationMakesRoom { throw failure }
+                    if !rotationMakesRoom {
+                        throw refusalForWantOfRoom(failure, of: tenant, index: known, count: count, length: length)
+                    }
                 }
                 // The preparer has nothing to do before that: called, it would only call back.
             } else {
