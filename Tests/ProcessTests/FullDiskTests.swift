@@ -29,6 +29,11 @@ import Testing
                 "--journal-file-mib", "1", "--journal-limit-mib", "64", "--compaction-threshold-mib", "1",
                 "--segment-limit-mib", segmentLimit,
             ]
+            let secrets = (1...200).map { "erased-\($0)-\(UInt64.random(in: 1 << 60 ... .max))" }
+            let first = try run(
+                builtProduct("walctl"), ["append", root, "--format", "ndjson", "--tenant", "gone"] + files,
+                input: Data(secrets.map { "{\"mark\":\"\($0)\"}" }.joined(separator: "\n").utf8))
+            #expect(first.status == 0, "\(first.error)")
             // Random digits: what compresses well would fit.
             let lines = (1...20_000).map { number in
                 let pad = (0..<40).map { _ in String(UInt64.random(in: 1 << 60 ... .max), radix: 36) }.joined()
@@ -47,6 +52,12 @@ import Testing
             // Opening, reading, verifying, acknowledging and reclaiming need no new space.
             #expect(try walctl("verify", root).status == 0)
             #expect(try walctl("cat", root, "--tenant", "acme").output.split(separator: "\n").count == appended)
+            // Nor does erasing, whose records have their room.
+            let scan = PayloadScan(secrets.map { Array($0.utf8) })
+            #expect(try !scan.places(below: root).isEmpty)
+            let erased = try run(builtProduct("walctl"), ["erase", root, "gone", "--yes"] + files)
+            #expect(erased.status == 0, "\(erased.error)")
+            #expect(try scan.places(below: root).isEmpty)
             let replay = try run(builtProduct("walctl"), ["replay", root, "--to", "-"] + files)
             #expect(replay.status == 0, "\(replay.error)")
             #expect(replay.output.split(separator: "\n").count == appended)

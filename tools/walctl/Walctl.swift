@@ -22,7 +22,8 @@ struct Walctl: AsyncParsableCommand {
 
             EXIT CODES
               0  fine
-              1  findings: damage, records that were refused or cannot be decrypted, or a device that needs a change
+              1  findings: damage, records that were dropped, refused or cannot be decrypted, files that an erasure or repair
+                 leaves alone, a journal that cannot be read, or a device that needs a change
               2  usage: the command line is wrong, or ROOT is no log
               3  I/O: a file, device or receiver failed, or another process has the lock
             """,
