@@ -50,6 +50,8 @@
         case reorderInMerge
         /// A merge drops frames that nobody has acknowledged.
         case dropUnacknowledgedInMerge
+        /// A reader whose next segment was merged goes on behind what that one held.
+        case passOverMerged
         /// Segments are removed when one subscriber has their records.
         case removeSegmentsOfOthers
         /// What moves into segments counts against the tenant's budget once more.

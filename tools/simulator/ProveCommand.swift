@@ -19,7 +19,7 @@ struct ProveCommand: ParsableCommand {
     /// Bugs that few histories show, and a seed from which on one of the next does: looking for it takes minutes.
     private static let beginnings: [String: UInt64] = [
         "dropBeforeCommit": 1001, "showCommitsUnderWay": 2101, "forgetLossInSegments": 501, "dropChainCheck": 201,
-        "vouchForCommitsUnderWay": 201,
+        "vouchForCommitsUnderWay": 201, "skipSynchronizeAtOpening": 1101, "passOverMerged": 1401,
     ]
 
     private struct Finding: Encodable {

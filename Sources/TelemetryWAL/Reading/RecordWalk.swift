@@ -297,6 +297,11 @@ final class RecordWalk<Storage: JournalStorage> {
                 case .storage(let cause) where cause.code == .notFound && missing != name:
                     // It was merged with others, or removed, since it was named.
                     missing = name
+                    #if Simulation
+                        if DeliberateBug.isActive(.passOverMerged), let gone = SegmentName.sequences(of: name) {
+                            given[tenant] = max(through(tenant), gone.upperBound)
+                        }
+                    #endif
                 case .storage(let cause) where cause.code == .notFound:
                     given[tenant] = SegmentName.sequences(of: name)?.upperBound ?? .max
                     throw .damaged(path: cause.path, offset: 0, reason: "the segment is gone")
