@@ -11,9 +11,7 @@ public struct RetentionPolicy: Sendable, Equatable {
         /// The tenant's oldest records go to make room for what comes; so they do where the log as a whole is full, and
         /// nothing else makes room.
         case dropOldest = "drop-oldest"
-        /// What comes is not taken: `WALError.dropped`, which says that it is counted and need not be tried again. So it is
-        /// where the log as a whole is full and nothing makes room, but for a tenant's first record, which nobody counts for:
-        /// that is refused as with back-pressure.
+        /// What comes is not taken: `WALError.dropped`, which says that it is counted and need not be tried again.
         case dropNewest = "drop-newest"
     }
 
@@ -39,7 +37,7 @@ public struct RetentionPolicy: Sendable, Equatable {
         switch whenFull {
         case .backPressure: break
         case .dropOldest: causes.formUnion(budget == nil ? [.space] : [.budget, .space])
-        case .dropNewest: causes.insert(.newest)
+        case .dropNewest: if budget != nil { causes.insert(.newest) }
         }
         return causes
     }

@@ -69,7 +69,7 @@ public enum WALError: Error, Sendable, CustomStringConvertible {
             "tenant \(tenant) has \(limit) bytes of undelivered records, its whole budget; replay and acknowledge, or "
                 + "raise the budget"
         case .dropped(let tenant, let records):
-            "\(records) record\(records == 1 ? "" : "s") of tenant \(tenant) dropped: its budget is used up, or the log is full, and its "
+            "\(records) record\(records == 1 ? "" : "s") of tenant \(tenant) dropped: its budget is used up, and its "
                 + "policy is drop-newest"
         case .unknownTenant(let tenant): "the log has no tenant \(tenant); walctl tenants lists those it has"
         case .stagingFull(let limit):

@@ -51,7 +51,7 @@ extension Judge {
                 case .age: policy.age != nil
                 case .budget: policy.budget != nil && policy.whenFull == .dropOldest
                 case .space: policy.whenFull == .dropOldest
-                case .newest: policy.whenFull == .dropNewest
+                case .newest: policy.budget != nil && policy.whenFull == .dropNewest
                 case .erasure: erasureMarks[tenant.name] != nil
                 }
             if !isMeant { fail("\(tenant.name) lost \(total.records) records for \(cause), which is not its policy") }

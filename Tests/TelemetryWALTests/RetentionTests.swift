@@ -326,46 +326,6 @@ import WALStorage
 
     // MARK: - Room
 
-    /// The log as a whole is full: what comes of a tenant that drops its newest is counted, and known after a restart; one
-    /// with back-pressure is refused.
-    @Test func aFullLogCountsWhatItDoesNotTake() throws {
-        var ledger = Ledger()
-        var options = options(.dropNewest, budget: nil)
-        options.segmentLimit = 0
-        let log = try open(options)
-        try log.register(subscriber: "collector")
-        try ledger.append(to: log, calm, count: 4, length: 500)
-        try ledger.append(to: log, flooded, count: 4, length: 500)
-        var refused = 0
-        for number in 0..<2000 where refused < 5 {
-            let records = (0..<4).map { numberedRecord(1_000_000 + 4 * number + $0, length: 4000) }
-            do throws(WALError) {
-                let receipt = try log.appendBlocking(contentsOf: records, tenant: flooded)
-                for (sequence, record) in zip(receipt.sequences, records) {
-                    ledger.note(RecordName(flooded, sequence), record.payload)
-                }
-            } catch {
-                guard case .dropped(flooded, 4) = error else { throw error }
-                refused += 1
-            }
-        }
-        #expect(refused == 5)
-        do {
-            try log.appendBlocking(numberedRecord(1, length: 4000), tenant: calm)
-            Issue.record("there was room")
-        } catch {
-            guard case .journalFull = error else { throw error }
-        }
-        // The counts are written when there is room again.
-        check(try deliver(log, to: "collector").records, ledger.records)
-        try log.flushAcknowledgementsBlocking()
-        try ledger.append(to: log, flooded, count: 4, length: 500)
-        try log.closeBlocking()
-        let again = try open(options)
-        #expect(try status(again).drops[.newest]?.records == 20)
-        try again.closeBlocking()
-    }
-
     /// The log as a whole is full. A tenant that drops its oldest makes room; one with back-pressure loses nothing.
     @Test(arguments: [0, 1 << 20] as [UInt64]) func aFullLogDropsWhereItMay(segmentLimit: UInt64) throws {
         var ledger = Ledger()

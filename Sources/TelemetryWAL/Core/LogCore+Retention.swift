@@ -98,7 +98,7 @@ extension LogCore {
         if isFirst, dozesWithoutEnd { wakeCommitter() }
         guard mayLog(tenant) else { return }
         logLater(
-            .warning, "records are not taken: their tenant's budget is used up, or the log is full",
+            .warning, "records are not taken: their tenant's budget is used up",
             [
                 "tenant": "\(tenant)",
                 "recordsSoFar": "\(retention.entries[index].totals[.newest]?.records ?? 0)",

@@ -1,5 +1,4 @@
 import WALFormat
-import WALStorage
 
 /// Tenants' budgets, where appends meet them.
 extension LogFront {
@@ -31,7 +30,11 @@ extension LogFront {
         case .backPressure:
             statistics.backPressure += 1
             throw .tenantFull(tenant: tenant, limit: budget)
-        case .dropNewest: throw refuseNewest(of: tenant, index: index, count: count, length: length)
+        case .dropNewest:
+            let isFirst = retention.noteRefused(
+                UInt64(count), length: UInt64(length), at: wallClockNanoseconds(), tenant: index)
+            noteRefusedRecords(of: tenant, index: index, isFirst: isFirst)
+            throw .dropped(tenant: tenant, records: count)
         case .dropOldest:
             let taken = tenantStaging[index].takenLength
             if let drop = retention.overBudget(tenant: index, taken: taken, adding: UInt64(length), in: state) {
@@ -40,28 +43,6 @@ extension LogFront {
             }
             return hasBudget(index, length: length, budget) ? nil : .tenantFull(tenant: tenant, limit: budget)
         }
-    }
-
-    /// Counts records that are not taken. Under the lock.
-    private final func refuseNewest(of tenant: TenantName, index: Int, count: Int, length: Int) -> WALError {
-        let isFirst = retention.noteRefused(
-            UInt64(count), length: UInt64(length), at: wallClockNanoseconds(), tenant: index)
-        noteRefusedRecords(of: tenant, index: index, isFirst: isFirst)
-        return .dropped(tenant: tenant, records: count)
-    }
-
-    /// What an append is told for which the log has no room, and nothing makes any: that it is dropped and counted, where
-    /// the tenant's policy says so. Under the lock.
-    final func refusalForWantOfRoom(
-        _ failure: WALError, of tenant: TenantName, index: Int?, count: Int, length: Int
-    ) -> WALError {
-        guard let index, retention.entries[index].policy.whenFull == .dropNewest else { return failure }
-        switch failure {
-        case .journalFull: break
-        case .storage(let cause) where cause.code == .noSpace: break
-        default: return failure
-        }
-        return refuseNewest(of: tenant, index: index, count: count, length: length)
     }
 
     /// Whether a budget has room for so many bytes. Brings the tenant's limit up to date.

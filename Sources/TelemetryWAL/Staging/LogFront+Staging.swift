@@ -167,9 +167,7 @@ extension LogFront {
                 } else {
                     wantsRotation = true
                     wakeCommitter()
-                    if !rotationMakesRoom {
-                        throw refusalForWantOfRoom(failure, of: tenant, index: known, count: count, length: length)
-                    }
+                    if !rotationMakesRoom { throw failure }
                 }
                 // The preparer has nothing to do before that: called, it would only call back.
             } else {
