@@ -3,7 +3,7 @@ import WALFormat
 /// How much of a tenant's undelivered records the log keeps, and what happens when that is not enough. The default keeps
 /// all of them, as far as the log's own limits go (`journalLimit`, `segmentLimit`).
 public struct RetentionPolicy: Sendable, Equatable {
-    /// What happens when a tenant's budget is used up, or the log has no room left.
+    /// What happens when a tenant's budget is used up, or, with `dropOldest`, the log has no room left.
     public enum WhenFull: String, Sendable, CaseIterable {
         /// Appends of the tenant are refused with `WALError.tenantFull` until subscribers have acknowledged some of its
         /// records. Nothing is lost.
@@ -11,7 +11,8 @@ public struct RetentionPolicy: Sendable, Equatable {
         /// The tenant's oldest records go to make room for what comes; so they do where the log as a whole is full, and
         /// nothing else makes room.
         case dropOldest = "drop-oldest"
-        /// What comes is not taken: `WALError.dropped`, which says that it is counted and need not be tried again.
+        /// What comes beyond the budget is not taken: `WALError.dropped`, which says that it is counted and need not be
+        /// tried again. Where the log as a whole is full, appends are refused as with back-pressure.
         case dropNewest = "drop-newest"
     }
 

@@ -23,7 +23,7 @@ public struct WriteAheadLogOptions: Sendable {
     /// `journalLimit` is used up.
     public var compactionThreshold: UInt64 = 1 << 30
     /// Bytes of tenant segments from which on none is added: then the journal fills up to its own limit, and from there on
-    /// policies drop (`RetentionPolicy.WhenFull`) or appends are refused. What was gathered by then, up to 128 MiB, is still
+    /// policies drop (`RetentionPolicy.WhenFull.dropOldest`) or appends are refused. What was gathered by then, up to 128 MiB, is still
     /// written, and a merge holds old and new at once. 0: records stay in the journal until every subscriber has them.
     public var segmentLimit: UInt64 = 64 << 30
     /// What is kept of a tenant's undelivered records, where it has no policy of its own. What all of them may take

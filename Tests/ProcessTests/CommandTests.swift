@@ -172,7 +172,11 @@ import Testing
         #expect(try early + lines("--since", "2020-01-01T00:00:00Z") == all)
         #expect(try lines("--since", "2020-01-01", "--until", "2100-01-01T00:00:00.500Z") + early == all)
         #expect(try lines("--since", "2100-01-01") == 0)
-        #expect(try walctl("cat", root, "--since", "yesterday").status == 2)
+        let wrong = [
+            "yesterday", "2026-11-28T09:30", "2026-11-28T09:30:00", "2026-11-28 09:30:00Z", "2026-11-28garbage",
+            "2026-11-28T09:30:00Zjunk", "2026-02-30", "2026-02-30T00:00:00Z", "5", "-5m", "1600-01-01",
+        ]
+        for time in wrong { #expect(try walctl("cat", root, "--since=\(time)").status == 2, "\(time)") }
         let empty = try walctl("cat", root, "--since", "2020-01-02", "--until", "2020-01-01")
         #expect(empty.status == 2 && empty.error.contains("--until is not behind --since"))
     }

@@ -225,7 +225,14 @@ import WALStorage
         while log.liveFileCount < 2 { try mixed(log, &ledger, &secrets, rounds: 5) }
         let name = try #require(log.core.lock.withLock { log.core.files.first?.name })
         var image = try #require(JournalImage(name: name, in: directory.path))
-        let bodies = image.commits.flatMap { commit in
+        var commits = image.commits
+        if isInQuarantine {
+            // Nothing is left that vouches for the last one.
+            let last = try #require(commits.lastIndex { $0.frames.contains { $0.header.tenant == "alpha" } })
+            for commit in commits[(last + 1)...] { image.zero(commit.range) }
+            commits.removeSubrange((last + 1)...)
+        }
+        let bodies = commits.flatMap { commit in
             commit.frames.filter { $0.header.tenant == "alpha" }.map { commit.body($0) }
         }
         #expect(bodies.count > 2 && bodies[0].count > 1200)

@@ -65,7 +65,9 @@ struct CompactCommand: ParsableCommand {
                     + "\(line.segments) segments, \(readable(bytes: line.segmentBytes))")
             if line.failedRemovals > 0 { print("\(line.failedRemovals) removals of segments failed") }
             if line.failures > 0 { print("\(line.failures) compactions or merges failed; see the messages above") }
-            if line.mergesPostponed > 0 { print("\(line.mergesPostponed) merges wait for more free space") }
+            if line.mergesPostponed > 0 {
+                print("\(line.mergesPostponed) merges were put off: too little free space, or nobody says how much")
+            }
             if line.recordsForgotten > 0 {
                 print("\(line.recordsForgotten) records left the log: their keys were forgotten")
             }

@@ -21,8 +21,8 @@ struct RetentionOptions: ParsableArguments {
 
     @Option(
         help: """
-            What happens when a tenant's budget is used up, or the log is full: back-pressure (refuse its appends until \
-            it has room), drop-oldest, drop-newest.
+            What happens when a tenant's budget is used up: back-pressure (refuse its appends until it has room), drop-oldest, \
+            which also makes room where the log is full, drop-newest.
             """)
     var whenFull: RetentionPolicy.WhenFull = .backPressure
 

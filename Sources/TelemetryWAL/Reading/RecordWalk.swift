@@ -220,7 +220,9 @@ final class RecordWalk<Storage: JournalStorage> {
             open.frame += 1
             segment = open
             guard frame.lastSequence > through, let first = firstWanted(of: frame, of: tenant) else { continue }
-            if let times, !times.overlaps(frame.lowestTimestamp...frame.highestTimestamp) {
+            if let times,
+                !times.overlaps(frame.lowestTimestamp...max(frame.lowestTimestamp, frame.highestTimestamp))
+            {
                 given[tenant] = frame.lastSequence
                 continue
             }

@@ -20,7 +20,7 @@ public struct CompactionStatistics: Sendable, Equatable {
     public var bytesWritten: UInt64 = 0
     /// Compactions and merges that failed and are tried again.
     public var failures: UInt64 = 0
-    /// Merges that were put off since the file system has too little free space.
+    /// Merges that were put off since the file system has too little free space, or does not say how much.
     public var mergesPostponed: UInt64 = 0
 
     func adding(_ other: CompactionStatistics) -> CompactionStatistics {
