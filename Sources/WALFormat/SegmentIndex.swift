@@ -49,6 +49,11 @@ public struct SegmentIndex: Equatable, Sendable {
             self.kinds = kinds
         }
 
+        /// Whether the frame may hold records of these times. Times need not rise with the numbers: others behind it may, too.
+        public func mayHold(_ times: ClosedRange<UInt64>) -> Bool {
+            lowestTimestamp <= times.upperBound && highestTimestamp >= times.lowerBound
+        }
+
         public var lastSequence: UInt64 { firstSequence + UInt64(recordCount) - 1 }
         /// Offset behind the frame's last byte.
         public var end: UInt64 { offset + UInt64(storedLength) }
@@ -202,11 +207,5 @@ public struct SegmentIndex: Equatable, Sendable {
             if frames[middle].lastSequence < sequence { low = middle + 1 } else { high = middle }
         }
         return low
-    }
-
-    /// The frames that may hold records of these times, in order. Times need not rise with the numbers, so that all
-    /// entries are looked at.
-    public func frames(between times: ClosedRange<UInt64>) -> [Frame] {
-        frames.filter { $0.lowestTimestamp <= times.upperBound && $0.highestTimestamp >= times.lowerBound }
     }
 }

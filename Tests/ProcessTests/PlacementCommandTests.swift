@@ -66,7 +66,10 @@ import Testing
         #expect(try walctl("compact", root).status == 0)
         #expect(try walctl("segments", root, "--format", "json").output.contains("volume/acme/tenants/acme/"))
         #expect(try walctl("inspect", root).output.contains("walctl inspect \(elsewhere)"))
-        #expect(try walctl("inspect", elsewhere).status == 0)
+        // The log's FORMAT says whether it is encrypted, and no other one.
+        let inspected = try walctl("inspect", elsewhere, "--format", "json")
+        #expect(inspected.status == 0 && !inspected.output.contains("isMarkedEncrypted"))
+        #expect(try walctl("inspect", root, "--format", "json").output.contains("\"isMarkedEncrypted\" : false"))
         // A part of a log takes no records by itself.
         try walctl("append", elsewhere, "--format", "ndjson", "--tenant", "acme", input: "{}")
             .expectFailure(2, saying: "acme's own journal")
@@ -86,6 +89,15 @@ import Testing
         #expect(verified.status == 1 && found.findings.map(\.what) == ["journalUnavailable"])
         let cat = try walctl("cat", root)
         #expect(cat.status == 1 && cat.output.split(separator: "\n").count == 800 && cat.error.contains(elsewhere))
+        // Those who show a part of the log say what they do not show.
+        let others = [
+            ["tenants", root], ["segments", root], ["retention", "show", root], ["erase", root, "acme", "--dry-run"],
+            ["retention", "apply", root, "--tenant-budget-mib", "512", "--dry-run"],
+        ]
+        for command in others {
+            let result = try walctl(command)
+            #expect(result.status == 1 && result.error.contains(elsewhere), "\(command): \(result.error)")
+        }
         let repair = try walctl("repair", root)
         #expect(repair.status == 1 && repair.output.contains(elsewhere) && !repair.output.contains("clean"))
         try fill("calm")

@@ -5,16 +5,14 @@ import WALStorage
 extension WriteAheadLogReader {
     /// Says what of the log cannot be read, or is lost, a line each. Returns whether there is any.
     func complainOfLoss() -> Bool {
-        var isComplete = true
         for journal in journals {
             switch journal.view {
             case .success(let view) where !view.report.hasLoss: continue
             case .success: Terminal.complain("the log is damaged; run: walctl verify \(journal.path)")
             case .failure(let error): Terminal.complain("\(error)")
             }
-            isComplete = false
         }
-        return hasLoss || !isComplete
+        return hasLoss
     }
 
     /// The segments of all journals, or of one tenant, with the view that knows them.

@@ -22,8 +22,9 @@ struct RepairCommand: ParsableCommand {
               rewriteFormat    FORMAT is written anew.
 
             No record that can be read and somebody lacks is given up, and nothing damaged is deleted without a copy of what
-            can be read of it: look through quarantine/ before you empty it. Subscribers are told of what is given up once, where it stood; verify lists
-            it from then on and has no finding. A device that fails to read may read again: copy such a disk first.
+            can be read of it: look through quarantine/ before you empty it. Subscribers are told of what is given up once,
+            where it stood; verify lists it from then on and has no finding. A device that fails to read may read again: copy
+            such a disk first.
 
             --apply takes the log's lock and moves undelivered records, for which the disk needs room. A crash on the way
             loses nothing; run it again. Ends with 1 where there is something to repair, and after --apply where something

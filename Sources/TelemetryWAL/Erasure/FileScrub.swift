@@ -94,18 +94,23 @@ struct FileScrub<Storage: JournalStorage> {
     mutating func scrubQuarantined(_ file: Storage.File, _ life: Life?) throws(StorageError) {
         let end = try file.size()
         guard var life else { return try scrubJournal(file, upTo: end, nil) }
-        isChecking = false
-        isSurveying = true
+        life.evidenceThrough = try vouchedThrough(in: file, upTo: end, life)
+        try scrubJournal(file, upTo: end, life)
+    }
+
+    /// The last commit that others of the file vouch for. Writes nothing.
+    private mutating func vouchedThrough(
+        in file: Storage.File, upTo end: UInt64, _ life: Life
+    ) throws(StorageError) -> UInt64 {
+        (isChecking, isSurveying) = (false, true)
         defer { isSurveying = false }
-        var vouchedThrough: UInt64 = 0
+        var through: UInt64 = 0
         _ = try pass(file, 0..<end, isCountedOn: false) { (scrub, length, offset) in
             let claims = scrub.claims(in: length, at: offset, of: life)
-            vouchedThrough = max(vouchedThrough, claims.vouchedThrough)
+            through = max(through, claims.vouchedThrough)
             return claims
         }
-        isSurveying = false
-        life.evidenceThrough = vouchedThrough
-        try scrubJournal(file, upTo: end, life)
+        return through
     }
 
     /// Overwrites all of a range of a file that nothing of is wanted any more, and reads it again. Durable when it

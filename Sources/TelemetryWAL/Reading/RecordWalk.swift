@@ -120,8 +120,8 @@ final class RecordWalk<Storage: JournalStorage> {
                     for batch in batches where !locked.contains(batch.tenant) {
                         given[batch.tenant] = batch.sequences.upperBound
                     }
-                    let given = batches.filter { !locked.contains($0.tenant) }
-                    pending = (times.map { times in given.flatMap { $0.during(times) } } ?? given).reversed()
+                    let readable = batches.filter { !locked.contains($0.tenant) }
+                    pending = (times.map { times in readable.flatMap { $0.during(times) } } ?? readable).reversed()
                     continue
                 }
             } catch {
@@ -220,9 +220,7 @@ final class RecordWalk<Storage: JournalStorage> {
             open.frame += 1
             segment = open
             guard frame.lastSequence > through, let first = firstWanted(of: frame, of: tenant) else { continue }
-            if let times,
-                !times.overlaps(frame.lowestTimestamp...max(frame.lowestTimestamp, frame.highestTimestamp))
-            {
+            if let times, !frame.mayHold(times) {
                 given[tenant] = frame.lastSequence
                 continue
             }
