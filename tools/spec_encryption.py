@@ -6,6 +6,8 @@ Keys are the engine's: a key file that WALCTL_KEY_FILE names, or its text in WAL
 import base64, hashlib, hmac, json, os, struct
 
 OVERHEAD, CONTEXT = 40, b"telemetry-wal frame"
+# Bytes behind the body of a frame that a segment has as the journal had it: the epoch.
+CARRIED = 8
 
 
 class Sealed(list):
@@ -32,10 +34,10 @@ def read_keys():
 KEYS = read_keys()
 
 
-def check_lengths(stored, size, codec, key):
+def check_lengths(stored, size, codec, key, carried):
     """Whether a body can be stored in so many bytes."""
-    plain = stored - OVERHEAD * bool(key)
-    return 1 <= plain <= size and (codec == 2 or plain == size)
+    plain = stored - OVERHEAD * bool(key) - CARRIED * carried
+    return carried <= bool(key) and 1 <= plain <= size and (codec == 2 or plain == size)
 
 
 def unseal(stored, header, log, epoch, tenant, identifier):
@@ -49,7 +51,8 @@ def unseal(stored, header, log, epoch, tenant, identifier):
         return Sealed(is_locked=True)
     zeroed = bytearray(header)
     behind = 64 + len(tenant.encode())
-    for at, end in (0, 4), (20, 24), (28, 32), (58, 64), (behind, len(zeroed)):  # checksums, length, what is reserved
+    # Checksums, length, whether it is carried, what is reserved.
+    for at, end in (0, 4), (20, 24), (28, 32), (58, 64), (behind, len(zeroed)):
         zeroed[at:end] = bytes(end - at)
     key = hkdf(secret, stored[:12])
     return open_gcm(key, stored[12:24], stored[24:-16], stored[-16:], log + struct.pack("<Q", epoch) + zeroed)

@@ -16,7 +16,7 @@ CURSOR, CHECKPOINT, TENANT, WATERMARK, SUBSCRIBER, DROPPED, ERASURE = range(0x81
 # Of each control record, as far as it is of use: its number, of drops two counts, lengths of the names behind it.
 LAYOUT = dict(zip(range(0x81, 0x88), ("<QHH4x", "<24xQ", "<QH6x", "<Q", "<BxHI", "<QQQ18xH4x", "<Q10xH4x")))
 HEADER, COMMIT = struct.Struct("<16x16sQQQI12xQQQQQI4xQQQ"), struct.Struct("<8sIIQQQQQQ8xIIIIII")
-FRAME, RECORD, COMMIT_MAGIC = struct.Struct("<IHBBQIIII16xQH6x"), struct.Struct("<IB3sQ"), b"TWALCMT1"
+FRAME, RECORD, COMMIT_MAGIC = struct.Struct("<IHBBQIIII16xQHB5x"), struct.Struct("<IB3sQ"), b"TWALCMT1"
 Header = namedtuple("Header", "log epoch sequence capacity block first oldest prev_epoch prev_end prev_last "
                     "prev_checksum before prev_sequence floor", defaults=(0,) * 8)
 Commit = namedtuple("Commit", "magic checksum frames_checksum epoch sequence offset number durable before length "
@@ -86,13 +86,15 @@ def parse_frames(data, commit, log):
     frames, body = [], end
     require(crc32c(data[at:end]) == commit.frames_checksum)
     for _ in range(commit.frame_count):
-        check, length, kinds, codec, sequence, count, stored, size, checksum, key, named = FRAME.unpack_from(data, at)
+        (check, length, kinds, codec, sequence, count, stored, size, checksum, key, named,
+         carried) = FRAME.unpack_from(data, at)
         require(length == (64 + named + 7) // 8 * 8 <= end - at and crc32c(data[at + 4:at + length]) == check)
         if codec not in (1, 2):
             refuse(f"commit {commit.number} has codec {codec}: a newer writer's")
         require((kinds == CONTROL or 0 < kinds < 16) and (kinds == CONTROL) == (sequence == 0) == (named == 0))
         require(1 <= count <= MAX_RECORDS and sequence + count <= MAX_NUMBER)
-        require(16 * count <= size <= MAX_RAW and check_lengths(stored, size, codec, key) and (named or not key))
+        require(16 * count <= size <= MAX_RAW and check_lengths(stored, size, codec, key, carried)
+                and not carried and (named or not key))
         tenant, raw = parse_name(data, at + 64, named) if named else None, data[body:body + stored]
         is_whole = crc32c(raw) == checksum
         raw = unseal(raw, data[at:at + length], log, commit.epoch, tenant, key) if is_whole else None

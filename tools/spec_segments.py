@@ -2,7 +2,7 @@
 import re, struct
 from collections import namedtuple
 
-from spec_encryption import OVERHEAD, Sealed, check_lengths, unseal
+from spec_encryption import CARRIED, OVERHEAD, Sealed, check_lengths, unseal
 from spec_reader import (
     BLOCK_SIZES, FRAME, MAX_FILE, MAX_NUMBER, MAX_RAW, MAX_RECORDS, attempt, crc32c, parse_copy, parse_name,
     parse_records, require)
@@ -82,7 +82,7 @@ def parse_index(data, summary):
     for offset, first, count, length, low, high, _, size, kinds in entries:
         header = (64 + summary.named + 7) // 8 * 8
         require(1 <= count <= MAX_RECORDS and 16 * count <= size <= MAX_RAW)
-        require(header < length <= header + size + OVERHEAD)
+        require(header < length <= header + size + OVERHEAD + CARRIED)
         require(offset % 8 == 0 and max(end, summary.block) <= offset and offset + length <= summary.index)
         require(following <= first and first + count - 1 <= summary.last and 0 < kinds < 16)
         require(summary.low <= low and high <= summary.high)
@@ -98,12 +98,13 @@ def parse_index(data, summary):
 
 def parse_frame(data, at, tenant):
     """The header of a frame that stands there: its fields, and where its body begins."""
-    check, length, kinds, codec, sequence, count, stored, size, checksum, key, named = FRAME.unpack_from(data, at)
+    (check, length, kinds, codec, sequence, count, stored, size, checksum, key, named,
+     carried) = FRAME.unpack_from(data, at)
     require(length == (64 + named + 7) // 8 * 8 <= len(data) - at and crc32c(data[at + 4:at + length]) == check)
     require(codec in (1, 2) and 0 < kinds < 16 and sequence and parse_name(data, at + 64, named) == tenant)
     require(1 <= count <= MAX_RECORDS and sequence + count <= MAX_NUMBER)
-    require(16 * count <= size <= MAX_RAW and check_lengths(stored, size, codec, key))
-    return check, sequence, count, codec, stored, size, checksum, key, at + length
+    require(16 * count <= size <= MAX_RAW and check_lengths(stored, size, codec, key, carried))
+    return check, sequence, count, codec, stored, size, checksum, key, carried, at + length
 
 
 def scan(data, block, end, first, last, tenant):
@@ -113,7 +114,7 @@ def scan(data, block, end, first, last, tenant):
         frame = attempt(parse_frame, data[:end], at, tenant)
         if not frame or frame[1] < following or frame[1] + frame[2] - 1 > last:
             break
-        check, sequence, count, stored, body = *frame[:3], frame[4], frame[8]
+        check, sequence, count, stored, body = *frame[:3], frame[4], frame[-1]
         lost += [(following, sequence - 1, 1)] * (sequence > following)
         frames.append((at, sequence, count, body - at + stored, check))
         following, at = sequence + count, (body + stored + 7) // 8 * 8
@@ -144,9 +145,12 @@ def read(log, block, tenant, first, last, path):
 
 
 def read_frame(data, at, log, tenant, expected):
-    *found, codec, stored, size, checksum, key, body = parse_frame(data, at, tenant)
+    *found, codec, stored, size, checksum, key, carried, body = parse_frame(data, at, tenant)
     require(tuple(found) == expected and body + stored == len(data) and crc32c(data[body:]) == checksum)
-    raw = unseal(data[body:], data[at:body], log, 0, tenant, key)
+    # A carried frame is bound to the commit that it was in, whose epoch it brings along.
+    end = len(data) - CARRIED * carried
+    epoch = int.from_bytes(data[end:], "little")
+    raw = unseal(data[body:end], data[at:body], log, epoch, tenant, key)
     return parse_records(raw, tenant, found[2], codec, size)
 
 

@@ -9,14 +9,16 @@ func checkFrameHeader(_ input: FuzzInput) throws(FuzzViolation) {
         try require(header.rawLength <= FormatLimits.maximumFrameRawLength, "a raw length is bounded")
         try require((1...FormatLimits.maximumRecordCount).contains(header.recordCount), "a record count is bounded")
         try require(
-            header.storedLength <= header.rawLength + (header.isSealed ? FrameSeal.overhead : 0),
+            header.storedLength
+                <= header.rawLength + (header.isSealed ? FrameSeal.overhead : 0) + (header.isCarried ? 8 : 0),
             "a stored body is not longer than its raw one, but for what encryption adds")
+        try require(header.isSealed || !header.isCarried, "what is carried is encrypted")
         try require(header.isControl == (header.tenant == nil), "only control frames have no tenant")
         try require(
             header.isControl || header.lastSequence >= header.firstSequence, "sequence numbers do not wrap around")
         var written = [UInt8](repeating: 0xEE, count: header.length)
         encode(header, into: &written)
-        let reserved = [58..<64, FrameHeader.fixedLength + (header.tenant?.utf8.count ?? 0)..<header.length]
+        let reserved = [59..<64, FrameHeader.fixedLength + (header.tenant?.utf8.count ?? 0)..<header.length]
         try checkWritten(written, is: buffer.prefix(header.length), reserved: reserved)
         try require((try? FrameHeader.decode(written.span.bytes, at: 0)) == header, "a written frame header comes back")
     }

@@ -117,9 +117,9 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     public func closeBlocking() throws(WALError) { try journals.close() }
 
     /// Moves all that some subscriber lacks out of the journal into tenant segments, and merges these, whatever
-    /// `compactionThreshold` says; blocks the calling thread until that is done. Returns the counters since opening.
-    /// Throws `.storage` where segments cannot be written, `.keyUnavailable` where encrypted records have to move and
-    /// cannot be opened, `.closed`, `.failed`, `.journalFull`.
+    /// `compactionThreshold` says; blocks the calling thread until that is done. Returns the counters since opening. What
+    /// no key opens moves as it is. Throws `.storage` where segments cannot be written, `.closed`, `.failed`,
+    /// `.journalFull`.
     @discardableResult
     public func compactBlocking() throws(WALError) -> CompactionStatistics {
         for core in journals.all { try core.compact() }

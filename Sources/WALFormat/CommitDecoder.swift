@@ -34,6 +34,9 @@ public enum CommitDecoder {
         var bodyOffset = headersEnd
         for _ in 0..<commit.frameCount {
             let header = try FrameHeader.decode(bytes.extracting(0..<headersEnd), at: headerOffset)
+            guard !header.isCarried else {
+                throw FormatError(.field, "a frame of commit \(commit.commitNumber) is carried, as only segments' are")
+            }
             headerOffset += header.length
             guard header.storedLength <= headersEnd + commit.bodiesLength - bodyOffset else {
                 throw FormatError(.field, "a body of commit \(commit.commitNumber) runs past its end")

@@ -23,7 +23,8 @@ public enum FrameCodec: UInt8, Sendable {
 /// 40  u64  highest timestamp, ns
 /// 48  u64  key identifier, 0: not encrypted
 /// 56  u16  tenant name length, bytes (0 in control frames)
-/// 58  6    zero
+/// 58  u8   1: carried (`CarriedFrame`), in segments only
+/// 59  5    zero
 /// 64       tenant name, zero-padded to the header length
 /// ```
 public struct FrameHeader: Equatable, Sendable {
@@ -44,11 +45,13 @@ public struct FrameHeader: Equatable, Sendable {
     public var highestTimestamp: UInt64
     /// Which key the body is encrypted with (`FrameSeal`); 0: it is not.
     public var keyIdentifier: UInt64
+    /// Whether a segment has it as the journal had it (`CarriedFrame`); never in the journal itself.
+    public var isCarried: Bool
 
     public init(
         tenant: TenantName?, kinds: RecordKindSet, codec: FrameCodec, firstSequence: UInt64, recordCount: Int,
         storedLength: Int, rawLength: Int, bodyChecksum: UInt32, lowestTimestamp: UInt64, highestTimestamp: UInt64,
-        keyIdentifier: UInt64 = 0
+        keyIdentifier: UInt64 = 0, isCarried: Bool = false
     ) {
         self.tenant = tenant
         self.kinds = kinds
@@ -61,6 +64,7 @@ public struct FrameHeader: Equatable, Sendable {
         self.lowestTimestamp = lowestTimestamp
         self.highestTimestamp = highestTimestamp
         self.keyIdentifier = keyIdentifier
+        self.isCarried = isCarried
     }
 
     public var isControl: Bool { kinds == .control }
@@ -90,6 +94,7 @@ public struct FrameHeader: Equatable, Sendable {
         bytes.store(littleEndian: lowestTimestamp, at: offset + 32)
         bytes.store(littleEndian: highestTimestamp, at: offset + 40)
         bytes.store(littleEndian: keyIdentifier, at: offset + 48)
+        bytes.store(littleEndian: UInt8(isCarried ? 1 : 0), at: offset + 58)
         if let tenant {
             bytes.store(littleEndian: UInt16(tenant.utf8.count), at: offset + 56)
             bytes.store(tenant.utf8, at: offset + Self.fixedLength)
@@ -140,14 +145,18 @@ public struct FrameHeader: Equatable, Sendable {
             bodyChecksum: bytes.littleEndian(at: offset + 28),
             lowestTimestamp: bytes.littleEndian(at: offset + 32),
             highestTimestamp: bytes.littleEndian(at: offset + 40),
-            keyIdentifier: bytes.littleEndian(at: offset + 48))
-        let plainLength = header.storedLength - (header.isSealed ? FrameSeal.overhead : 0)
+            keyIdentifier: bytes.littleEndian(at: offset + 48),
+            isCarried: bytes.littleEndian(UInt8.self, at: offset + 58) == 1)
+        let plainLength =
+            header.storedLength - (header.isSealed ? FrameSeal.overhead : 0)
+            - (header.isCarried ? CarriedFrame.epochLength : 0)
         guard (1...FormatLimits.maximumRecordCount).contains(header.recordCount),
             header.rawLength <= FormatLimits.maximumFrameRawLength,
             header.rawLength >= header.recordCount * RecordHeader.length,
             plainLength >= 1, plainLength <= header.rawLength,
             codec == .lz4 || plainLength == header.rawLength,
             header.isControl == (header.firstSequence == 0), !(header.isControl && header.isSealed),
+            bytes.littleEndian(UInt8.self, at: offset + 58) <= (header.isSealed ? 1 : 0),
             header.firstSequence <= FormatLimits.maximumNumber - UInt64(header.recordCount)
         else { throw FormatError(.field, "frame header at \(offset) has fields out of bounds") }
         return header

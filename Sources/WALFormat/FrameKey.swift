@@ -27,7 +27,7 @@ public struct FrameSeal: Sendable {
 
     public let key: any FrameKey
     public let logIdentifier: LogIdentifier
-    /// The epoch of the journal file; 0 in segments, which are never written a second time.
+    /// The epoch of the journal file; 0 in segments, which are never written a second time, but for carried frames.
     public let epoch: UInt64
 
     public init(key: any FrameKey, logIdentifier: LogIdentifier, epoch: UInt64) {
@@ -42,6 +42,7 @@ public struct FrameSeal: Sendable {
         var header = header
         header.storedLength = 0
         header.bodyChecksum = 0
+        header.isCarried = false
         var bytes = [UInt8](repeating: 0, count: Self.headerOffset + header.length)
         bytes.withMutableRawSpan { span in
             logIdentifier.encode(into: &span, at: 0)
@@ -84,16 +85,20 @@ public struct FrameSeal: Sendable {
     /// The body of a frame as it was before encryption. Throws `FormatError` where the key is not the one that it was
     /// encrypted with, or the frame is not in its place.
     func open(_ stored: RawSpan, of header: FrameHeader) throws(FormatError) -> [UInt8] {
-        guard header.keyIdentifier == key.identifier, stored.byteCount > Self.overhead else {
+        guard header.keyIdentifier == key.identifier, 
+            stored.byteCount > Self.overhead + (header.isCarried ? CarriedFrame.epochLength : 0)
+        else {
             throw FormatError(.sealed, "a frame is encrypted with key \(header.keyIdentifier), not \(key.identifier)")
         }
-        let length = stored.byteCount - Self.overhead
+        let sealed = stored.extracting(
+            0..<stored.byteCount - (header.isCarried ? CarriedFrame.epochLength : 0))
+        let length = sealed.byteCount - Self.overhead
         let associatedData = associatedData(of: header)
         var isOpen = false
         let plain = unsafe [UInt8](unsafeUninitializedCapacity: length) { room, count in
             let buffer = unsafe UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(room)[..<length])
             var target = unsafe MutableRawSpan(_unsafeBytes: buffer)
-            isOpen = associatedData.withRawSpan { key.open(stored, binding: $0, into: &target) }
+            isOpen = associatedData.withRawSpan { key.open(sealed, binding: $0, into: &target) }
             if isOpen { count = length }
         }
         guard isOpen else {

@@ -169,7 +169,7 @@ public struct SegmentIndex: Equatable, Sendable {
                 frame.storedLength > FrameHeader.length(tenantLength: summary.tenant.utf8.count),
                 frame.storedLength
                     <= FrameHeader.length(tenantLength: summary.tenant.utf8.count) + frame.rawLength
-                    + FrameSeal.overhead,
+                    + FrameSeal.overhead + CarriedFrame.epochLength,
                 frame.offset >= end, frame.offset.isMultiple(of: UInt64(SegmentSummary.alignment)),
                 frame.offset <= summary.indexOffset, UInt64(frame.storedLength) <= summary.indexOffset - frame.offset,
                 frame.firstSequence >= next, frame.firstSequence <= summary.covered.upperBound,

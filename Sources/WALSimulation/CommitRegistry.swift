@@ -195,7 +195,8 @@ final class CommitRegistry {
         if let log, frame.header.isSealed,
             let key = keys.everyKey(frame.header.keyIdentifier)
         {
-            seal = FrameSeal(key: key, logIdentifier: log.logIdentifier, epoch: place.header?.epoch ?? 0)
+            let epoch = place.header?.epoch ?? frame.epochInSegment(bytes)
+            seal = FrameSeal(key: key, logIdentifier: log.logIdentifier, epoch: epoch)
         }
         guard
             let body = try? CommitDecoder.rawBody(of: frame, in: bytes, decompressor: decompressor, seal: seal)

@@ -68,6 +68,8 @@
         case markEncryptionLate
         /// What moves into segments is not encrypted again.
         case compactInTheOpen
+        /// A frame that moves as it is, since its key is not to be had, loses the epoch that it is bound to.
+        case forgetEpochOfCarried
         /// Where a tenant's records go from now on is not written down.
         case forgetPlacement
         /// Of a tenant that has moved, what came last is read first.

@@ -109,26 +109,6 @@ import WALStorage
         try log.closeBlocking()
     }
 
-    @Test func compactionWaitsForKeys() throws {
-        rotateAll()
-        var ledger = Ledger()
-        let log = try open(encrypted())
-        try log.register(subscriber: "reader")
-        try fill(log, &ledger, batches: 10)
-        keys.setFailing(true, "alpha")
-        #expect {
-            try log.compactBlocking()
-        } throws: {
-            guard case .keyUnavailable("alpha", _, _)? = $0 as? WALError else { return false }
-            return true
-        }
-        keys.setFailing(false, "alpha")
-        try log.compactBlocking()
-        #expect(log.segmentCount == 3)
-        check(try read(log).records, ledger.records)
-        try log.closeBlocking()
-    }
-
     @Test func forgottenKeyTakesItsRecordsAlone() throws {
         rotateAll()
         let forgotten = try #require(keys.currentIdentifier(of: "alpha"))
@@ -163,49 +143,6 @@ import WALStorage
         try log.compactBlocking()
         check(try read(log, acknowledging: true).records, ledger.records)
         try log.closeBlocking()
-        let view = try view()
-        #expect(!view.report.hasLoss)
-        for segment in view.segments {
-            let report = try view.report(on: segment, opensFrames: true)
-            #expect(report?.isDamaged == false)
-        }
-    }
-
-    /// A merge writes short frames again, with the keys that they had. Without one of these segments stay as they are, the
-    /// tenant's only; what had a key that was forgotten leaves.
-    @Test func mergesNeedKeysAndLeaveOutWhatIsForgotten() throws {
-        rotateAll()
-        let old = try #require(keys.currentIdentifier(of: "alpha"))
-        var ledger = Ledger()
-        let log = try open(encrypted())
-        try log.register(subscriber: "reader")
-        for _ in 1..<SegmentTiers.fanIn {
-            try fill(log, &ledger, batches: 1)
-            try log.compactBlocking()
-        }
-        let gone = ledger.names.filter { $0.tenant == "alpha" }
-        #expect(log.segmentCount == 3 * (SegmentTiers.fanIn - 1))
-        let new = keys.rotate("alpha")
-        keys.setMissing(true, old)
-        try fill(log, &ledger, batches: 1)
-        var statistics = try log.compactBlocking()
-        #expect(log.segmentCount == SegmentTiers.fanIn + 2)
-        #expect(statistics.failures == 1)
-        keys.setMissing(false, old)
-        check(try read(log).records, ledger.records)
-        keys.forget(old)
-        ledger.forget(gone)
-        try fill(log, &ledger, batches: 1)
-        statistics = try log.compactBlocking()
-        #expect(log.segmentCount == 6)
-        #expect(statistics.failures == 1 && statistics.recordsLost == 0)
-        #expect(statistics.recordsForgotten == UInt64(gone.count))
-        let found = try read(log)
-        check(found.records, ledger.records)
-        // They are gone on purpose, and nobody has to be told any more.
-        #expect(found.errors.isEmpty, "\(found.errors)")
-        try log.closeBlocking()
-        #expect(try identifiers(of: "alpha").segments == [new])
         let view = try view()
         #expect(!view.report.hasLoss)
         for segment in view.segments {

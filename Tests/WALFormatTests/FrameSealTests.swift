@@ -125,4 +125,39 @@ import Testing
         #expect(cause { ($0.codec, $0.storedLength) = (.raw, 439) } == .field)
         #expect(cause { ($0.tenant, $0.kinds, $0.firstSequence) = (nil, .control, 0) } == .field)
     }
+
+    /// A carried frame is bound to what it was bound to in the journal, and says so itself.
+    @Test(arguments: [0, 1]) func carriedFrameIsOpenedWithItsEpoch(_ which: Int) throws {
+        let sample = which == 0 ? Self.short : Self.long
+        let commit = try commit(sample, seal: seal())
+        let frame = try CommitDecoder.frames(of: commit.header, in: commit.bytes.span.bytes)[0]
+        let epoch = CommitPlacement.sample.epoch
+        let taken = CarriedFrame(frame, in: commit.bytes.span.bytes, epoch: epoch)
+        let carried = try #require(taken)
+        let header = try decodeFrame(carried.bytes)
+        #expect(header.isCarried && header.storedLength == frame.header.storedLength + 8)
+        #expect(carried.entry.headerChecksum == header.checksum(in: carried.bytes.span.bytes))
+        var located = LocatedFrame(header: header, body: header.length..<carried.bytes.count, isIntact: true)
+        #expect(CRC32C.checksum(carried.bytes.span.bytes.extracting(located.body)) == header.bodyChecksum)
+        #expect(located.epochInSegment(carried.bytes.span.bytes) == epoch)
+        #expect(try body(located, in: carried.bytes, seal()).get() == sample.body)
+        #expect(cause(located, in: carried.bytes, seal(epoch: 0)) == .authentication)
+        located.header.firstSequence += 1
+        #expect(cause(located, in: carried.bytes, seal()) == .authentication)
+        // Not a second time, and nothing that is not encrypted.
+        #expect(CarriedFrame(located, in: carried.bytes.span.bytes, epoch: epoch) == nil)
+        located.header.isCarried = false
+        located.header.keyIdentifier = 0
+        #expect(CarriedFrame(located, in: carried.bytes.span.bytes, epoch: epoch) == nil)
+    }
+
+    /// In the journal no frame is.
+    @Test func commitHasNoCarriedFrame() throws {
+        var sample = Self.short
+        sample.header.isCarried = true
+        let commit = try commit(sample, seal: seal())
+        #expect(throws: FormatError.self) {
+            try CommitDecoder.frames(of: commit.header, in: commit.bytes.span.bytes)
+        }
+    }
 }

@@ -22,6 +22,8 @@ struct CompactCommand: ParsableCommand {
     private struct Line: Encodable {
         var filesCompacted: UInt64
         var recordsMoved: UInt64
+        /// Those of them that moved as they were, encrypted, since their keys were not to be had.
+        var recordsCarried: UInt64
         var recordsLost: UInt64
         /// Records whose key was forgotten: they leave with the journal file, or with the segment that is merged.
         var recordsForgotten: UInt64
@@ -48,7 +50,8 @@ struct CompactCommand: ParsableCommand {
         let statistics = try failing { () throws(WALError) in try log.compactBlocking() }
         let line = Line(
             filesCompacted: statistics.filesCompacted, recordsMoved: statistics.records,
-            recordsLost: statistics.recordsLost, recordsForgotten: statistics.recordsForgotten,
+            recordsCarried: statistics.recordsCarried, recordsLost: statistics.recordsLost,
+            recordsForgotten: statistics.recordsForgotten,
             segmentsWritten: statistics.segmentsWritten,
             segmentsMerged: statistics.segmentsMerged, segmentsRemoved: statistics.segmentsRemoved,
             failedRemovals: statistics.failedRemovals, failures: statistics.failures,
@@ -67,6 +70,9 @@ struct CompactCommand: ParsableCommand {
             if line.failures > 0 { print("\(line.failures) compactions or merges failed; see the messages above") }
             if line.mergesPostponed > 0 {
                 print("\(line.mergesPostponed) merges were put off: too little free space, or nobody says how much")
+            }
+            if line.recordsCarried > 0 {
+                print("\(line.recordsCarried) of the records moved encrypted as they are: their keys are not to be had")
             }
             if line.recordsForgotten > 0 {
                 print("\(line.recordsForgotten) records left the log: their keys were forgotten")

@@ -186,6 +186,7 @@ extension LogCore {
                 lock.withLock { !files.contains { $0.sequence == readable.header.fileSequence } }
             },
             erasedThrough: { [self] (tenant, _) in lock.withLock { state.erasedThrough(of: tenant) } })
+        cursor.keepsFramesToCarry = true
         let repairsLosses = givesUpLosses
         lock.unlock()
         // Not under the lock: there may be thousands.
@@ -193,6 +194,7 @@ extension LogCore {
         var failure: WALError?
         var isDamaged = false
         var forgotten: UInt64 = 0
+        var carried: (records: UInt64, cause: WALError)?
         if file.holdsLoss { partition.noteDamage() }
         if repairsLosses { stateLosses(before: sequence, in: partition) }
         while failure == nil, !lock.withLock({ isStopped }) {
@@ -209,6 +211,12 @@ extension LogCore {
                 if case .keyForgotten(let tenant, let sequences, _) = error {
                     partition.forget(sequences, of: tenant, bounds[tenant] ?? .init())
                     forgotten += UInt64(sequences.count)
+                    continue
+                }
+                if case .keyUnavailable(let tenant, let sequences?, _) = error, let frame = cursor.carriedFrame,
+                    partition.add(frame, bounds[tenant] ?? .init())
+                {
+                    carried = ((carried?.records ?? 0) + UInt64(sequences.count), carried?.cause ?? error)
                     continue
                 }
                 guard case .damaged = error else {
@@ -246,6 +254,11 @@ extension LogCore {
             giveUpCompaction(failure)
         } else if !isStopped {
             compactor.hasGathered(sequence)
+            if let carried {
+                logLater(
+                    .warning, "records whose key is not to be had move to segments as they are",
+                    ["records": "\(carried.records)", "file": "\(file.name)", "error": "\(carried.cause)"])
+            }
             if forgotten > 0 {
                 logLater(
                     .notice, "records whose key was forgotten leave the log",
@@ -325,6 +338,7 @@ extension LogCore {
             compactionStatistics.segmentsWritten += 1
             compactionStatistics.bytesWritten += segment.length
             compactionStatistics.records += segment.recordCount
+            compactionStatistics.recordsCarried += segment.carriedCount
             compactionStatistics.recordsLost += segment.lostCount
             compactionStatistics.recordsForgotten += segment.forgottenCount
         }

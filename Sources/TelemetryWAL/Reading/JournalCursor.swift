@@ -54,6 +54,10 @@ struct JournalCursor<Storage: JournalStorage> {
     private(set) var hasMissedFile = false
     /// Some of the damage told so far is the device's failing to read, which may pass.
     private(set) var hasMetUnreadable = false
+    /// Keeps frames whose keys are not to be had, for `carriedFrame`: the memory of a commit at most.
+    var keepsFramesToCarry = false
+    /// The frame that the last `.keyUnavailable` was thrown for, where they are kept.
+    private(set) var carriedFrame: CarriedFrame?
     /// Frames of other times are passed over; nil: none are.
     var times: ClosedRange<UInt64>?
     /// The last commit that may be shown.
@@ -127,6 +131,7 @@ struct JournalCursor<Storage: JournalStorage> {
             switch pending.first {
             case .failure(let fault):
                 pending.removeFirst()
+                carriedFrame = fault.carried
                 throw fault.error(path: path(of: current))
             case .success:
                 let batches = pending.prefix { (try? $0.get()) != nil }.compactMap { try? $0.get() }
@@ -204,6 +209,7 @@ struct JournalCursor<Storage: JournalStorage> {
         var keyIdentifier: UInt64
         var offset: UInt64
         var cause: FormatError
+        var carried: CarriedFrame?
 
         func error(path: String) -> WALError {
             switch FrameRefusal(cause) {
@@ -270,9 +276,15 @@ struct JournalCursor<Storage: JournalStorage> {
                     {
                         continue
                     }
+                    var epoch = header.epoch
+                    #if Simulation
+                        if DeliberateBug.isActive(.forgetEpochOfCarried) { epoch = 0 }
+                    #endif
+                    let isToBeCarried = keepsFramesToCarry && FrameRefusal(error) == .keyUnavailable
                     let fault = FrameFault(
                         tenant: tenant, sequences: max(from, sequences.lowerBound)...sequences.upperBound,
-                        keyIdentifier: frame.header.keyIdentifier, offset: offset, cause: error)
+                        keyIdentifier: frame.header.keyIdentifier, offset: offset, cause: error,
+                        carried: isToBeCarried ? CarriedFrame(frame, in: bytes, epoch: epoch) : nil)
                     faults.append((batches.count, fault))
                 }
             }

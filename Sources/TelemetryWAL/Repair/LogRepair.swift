@@ -81,8 +81,7 @@ public struct LogRepair<Storage: JournalStorage>: Sendable {
     /// `forgetsSubscribers`.
     ///
     /// Throws like `plan`, `.storage` with `.locked` where another process writes the log, `.journalFull` where there is
-    /// no room for segments or a fresh journal file, `.keyUnavailable` where encrypted records have to move and cannot be
-    /// opened, `.damaged` where what the device fails to read came to be more
+    /// no room for segments or a fresh journal file, `.damaged` where what the device fails to read came to be more
     /// meanwhile, `.invalidOption`. Whatever was done until then is sound, and stays.
     public func run(
         forgetsSubscribers: Bool = false, progress: (@Sendable (UInt64, UInt64) -> Void)? = nil

@@ -103,7 +103,9 @@ package final class SegmentFile<Storage: JournalStorage> {
                 keyIdentifier = located.header.keyIdentifier
                 let seal =
                     located.isIntact
-                    ? try keys.seal(for: located.header, logIdentifier: format.logIdentifier, epoch: 0) : nil
+                    ? try keys.seal(
+                        for: located.header, logIdentifier: format.logIdentifier,
+                        epoch: located.epochInSegment(bytes)) : nil
                 return try RecordBatch(
                     tenant: tenant, frame: located, in: bytes, from: sequence, commitNumber: 0,
                     decompressor: decompressor, seal: seal)

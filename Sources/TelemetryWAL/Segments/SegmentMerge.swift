@@ -3,9 +3,9 @@ import WALStorage
 
 /// Writes several segments of a tenant, which follow each other, as one. One thread at a time.
 ///
-/// Frames that every subscriber has are left out; those that are long enough are taken over byte by byte, after a look at
-/// their checksum; the rest is put together to longer ones, encrypted with the keys that they had, and without what had a
-/// key that was forgotten. Damage ends a merge: segments that have any stay as they are, for whoever may still get something
+/// Frames that every subscriber has are left out; those that are long enough, or whose key is not to be had, are taken over
+/// byte by byte, after a look at their checksum; the rest is put together to longer ones, encrypted with the keys that they
+/// had, and without what had a key that was forgotten. Damage ends a merge: segments that have any stay as they are, for whoever may still get something
 /// out of them.
 struct SegmentMerge<Storage: JournalStorage> {
     let storage: Storage
@@ -39,7 +39,7 @@ struct SegmentMerge<Storage: JournalStorage> {
     }
 
     /// Writes what the segments hold that somebody may lack; nothing has its name yet. `goesOn` is asked before each
-    /// frame; nil if it said no. Throws `.damaged`, `.keyUnavailable`, `.storage`; then nothing is left of it.
+    /// frame; nil if it said no. Throws `.damaged`, `.storage`; then nothing is left of it.
     mutating func run(
         _ entries: [SegmentCatalog.Entry], while goesOn: () -> Bool
     ) throws(WALError) -> [SegmentWriter<Storage>.Finished]? {
@@ -86,17 +86,20 @@ struct SegmentMerge<Storage: JournalStorage> {
                 let acknowledged = DeliberateBug.isActive(.dropUnacknowledgedInMerge) ? next + 1 : acknowledged
             #endif
             if frame.firstSequence > acknowledged, SegmentWriter<Storage>.isWorthKeeping(frame) {
-                try file.withEncodedFrame(number) { (bytes: RawSpan) throws(StorageError) in
-                    try writer.add(frame, encoded: bytes)
-                }
+                try copy(number, of: file)
             } else if frame.lastSequence > acknowledged {
                 do throws(WALError) {
                     let batch = try file.batch(ofFrame: number, from: acknowledged + 1)
                     do throws(StorageError) { try writer.add(batch) } catch { throw .storage(error) }
                 } catch {
-                    guard case .keyForgotten(_, let sequences, _) = error else { throw error }
-                    writer.addLost(sequences, cause: .dropped)
-                    forgottenCount += UInt64(sequences.count)
+                    switch error {
+                    case .keyForgotten(_, let sequences, _):
+                        writer.addLost(sequences, cause: .dropped)
+                        forgottenCount += UInt64(sequences.count)
+                    // Whole, although a part of it may be acknowledged: it cannot be cut.
+                    case .keyUnavailable: try copy(number, of: file)
+                    default: throw error
+                    }
                 }
             }
             next = max(next, frame.lastSequence + 1)
@@ -104,6 +107,12 @@ struct SegmentMerge<Storage: JournalStorage> {
         addLost(&lost, before: .max)
         next = max(next, entry.covered.upperBound + 1)
         return true
+    }
+
+    private func copy(_ number: Int, of file: SegmentFile<Storage>) throws(WALError) {
+        try file.withEncodedFrame(number) { (bytes: RawSpan) throws(StorageError) in
+            try writer.add(file.index.frames[number], encoded: bytes)
+        }
     }
 
     private func addLost(_ ranges: inout ArraySlice<SegmentIndex.LostRange>, before sequence: UInt64) {

@@ -49,12 +49,15 @@ final class SegmentPartition<Storage: JournalStorage> {
     private enum Item {
         /// Records, and where they are.
         case run(SegmentWriter<Storage>.Run, chunk: Int, bytes: Range<Int>)
+        /// A frame as it is, and where it is.
+        case carried(SegmentIndex.Frame, chunk: Int, bytes: Range<Int>)
         /// No cause: what the flush says.
         case lost(ClosedRange<UInt64>, cause: SegmentIndex.LostRange.Cause?)
 
         var sequences: ClosedRange<UInt64> {
             switch self {
             case .run(let run, _, _): run.sequences
+            case .carried(let frame, _, _): frame.firstSequence...frame.lastSequence
             case .lost(let sequences, _): sequences
             }
         }
@@ -76,6 +79,8 @@ final class SegmentPartition<Storage: JournalStorage> {
         /// Bytes of the file.
         var length: UInt64
         var recordCount: UInt64
+        /// Those of them that nobody could open.
+        var carriedCount: UInt64
         var lostCount: UInt64
         /// Numbers whose records went with their key.
         var forgottenCount: UInt64
@@ -128,6 +133,26 @@ final class SegmentPartition<Storage: JournalStorage> {
         noteGap(first, before: rest.sequences.lowerBound, in: &waiting, of: batch.tenant)
         let (chunk, bytes) = rest.withEncodedRecords { copy($0, to: &waiting) }
         append(.run(.init(rest), chunk: chunk, bytes: bytes), to: &waiting, of: batch.tenant)
+    }
+
+    /// Takes a frame whose key is not to be had, in the order of the tenant's numbers. Returns whether it did: one that has
+    /// records which a segment covers, and others, cannot be cut.
+    func add(_ frame: CarriedFrame, _ bounds: Bounds) -> Bool {
+        let (entry, tenant) = (frame.entry, frame.tenant)
+        guard entry.lastSequence > bounds.acknowledged else { return true }
+        var waiting = tenants.removeValue(forKey: tenant) ?? newWaiting(bounds)
+        defer { tenants[tenant] = waiting }
+        let first = max(waiting.end, bounds.acknowledged + 1)
+        guard entry.lastSequence >= first else { return true }
+        // Whole, although a part of it may be acknowledged.
+        if entry.firstSequence < waiting.next, waiting.items.isEmpty, bounds.covered == 0 {
+            (waiting.next, waiting.end) = (entry.firstSequence, entry.firstSequence)
+        }
+        guard entry.firstSequence >= waiting.end else { return false }
+        noteGap(max(waiting.end, bounds.acknowledged + 1), before: entry.firstSequence, in: &waiting, of: tenant)
+        let (chunk, bytes) = frame.bytes.withRawSpan { copy($0, to: &waiting) }
+        append(.carried(entry, chunk: chunk, bytes: bytes), to: &waiting, of: tenant)
+        return true
     }
 
     /// Records, in the order of the tenant's numbers, that nobody can read any more, since their key was forgotten on
@@ -306,7 +331,7 @@ final class SegmentPartition<Storage: JournalStorage> {
         return finished.map {
             Published(
                 tenant: $0.summary.tenant, covered: $0.summary.covered, length: $0.summary.length,
-                recordCount: $0.summary.recordCount, lostCount: $0.lostCount, forgottenCount: $0.droppedCount)
+                recordCount: $0.summary.recordCount, carriedCount: $0.copiedCount, lostCount: $0.lostCount, forgottenCount: $0.droppedCount)
         }
     }
 
@@ -338,6 +363,10 @@ final class SegmentPartition<Storage: JournalStorage> {
             case .run(let run, let chunk, let bytes):
                 try waiting.chunks[chunk].withBytes(bytes) { (records: RawSpan) throws(StorageError) in
                     try writer.add(records, run)
+                }
+            case .carried(let frame, let chunk, let bytes):
+                try waiting.chunks[chunk].withBytes(bytes) { (encoded: RawSpan) throws(StorageError) in
+                    try writer.add(frame, encoded: encoded)
                 }
             }
             next = item.sequences.upperBound + 1

@@ -36,6 +36,8 @@ final class SegmentWriter<Storage: JournalStorage> {
     private var tenant: TenantName?
     private var temporaryName = ""
     private var index = SegmentIndex()
+    /// Records of frames that were taken over as they are.
+    private var copiedCount: UInt64 = 0
     /// Records of the next frame.
     private var raw: [UInt8] = []
     private var run: Run?
@@ -67,6 +69,7 @@ final class SegmentWriter<Storage: JournalStorage> {
         self.tenant = tenant
         temporaryName = SegmentName.temporary(of: tenant, from: sequence)
         index = SegmentIndex()
+        copiedCount = 0
         raw.removeAll(keepingCapacity: true)
         run = nil
         file = nil
@@ -106,7 +109,8 @@ final class SegmentWriter<Storage: JournalStorage> {
         try batch.withEncodedRecords { (records: RawSpan) throws(StorageError) in try add(records, Run(batch)) }
     }
 
-    /// Adds a frame as another segment of the tenant has it, behind all that was given so far.
+    /// Adds a frame as another segment of the tenant has it, or as the journal has it (`CarriedFrame`), behind all that was
+    /// given so far.
     func add(_ frame: SegmentIndex.Frame, encoded bytes: RawSpan) throws(StorageError) {
         try flushFrame()
         let end = filled + bytes.byteCount
@@ -120,6 +124,7 @@ final class SegmentWriter<Storage: JournalStorage> {
         var frame = frame
         frame.offset = written + UInt64(start)
         index.frames.append(frame)
+        copiedCount += UInt64(frame.recordCount)
         if filled >= Self.writeLength { try writeWholeBlocks() }
     }
 
@@ -261,7 +266,7 @@ final class SegmentWriter<Storage: JournalStorage> {
         if buffer.capacity > 2 * Self.writeLength { buffer.shrink(to: 1 << 20) }
         return Finished(
             summary: summary, lostCount: index.lostCount { $0 != .dropped },
-            droppedCount: index.lostCount { $0 == .dropped },
+            droppedCount: index.lostCount { $0 == .dropped }, copiedCount: copiedCount,
             rename: (temporaryName, SegmentName.directory(of: tenant) + "/" + SegmentName.name(covering: sequences)))
     }
 
@@ -272,6 +277,8 @@ final class SegmentWriter<Storage: JournalStorage> {
         var lostCount: UInt64
         /// Numbers whose records were given up on purpose.
         var droppedCount: UInt64
+        /// Records of frames that were taken over as they are.
+        var copiedCount: UInt64
         /// What `JournalStorage.publish` is to do.
         var rename: (temporary: String, name: String)
     }

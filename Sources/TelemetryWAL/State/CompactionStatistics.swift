@@ -4,6 +4,8 @@ public struct CompactionStatistics: Sendable, Equatable {
     public var filesCompacted: UInt64 = 0
     /// Records that moved.
     public var records: UInt64 = 0
+    /// Those of them that moved as they were, encrypted, since their keys were not to be had.
+    public var recordsCarried: UInt64 = 0
     /// Records that the journal had lost when they were to move.
     public var recordsLost: UInt64 = 0
     /// Segments written out of the journal.
@@ -27,6 +29,7 @@ public struct CompactionStatistics: Sendable, Equatable {
         var sum = self
         sum.filesCompacted += other.filesCompacted
         sum.records += other.records
+        sum.recordsCarried += other.recordsCarried
         sum.recordsLost += other.recordsLost
         sum.segmentsWritten += other.segmentsWritten
         sum.recordsForgotten += other.recordsForgotten
