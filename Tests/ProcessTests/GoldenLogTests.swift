@@ -56,6 +56,26 @@ import Testing
     }
 
     #if Encryption
+        /// What moved without keys, then with, and what stands in the journal.
+        @Test func isReadAsItWasCarried() throws {
+            let golden = projectFolder + "/Tests/Fixtures/golden"
+            let packed = golden + "/logs-carried.tar.xz"
+            #expect(try run("/usr/bin/env", ["tar", "-xJf", packed, "-C", directory.path]).status == 0)
+            let (root, keys) = (directory.appending("carried"), directory.appending("wal.keys"))
+            try FileManager.default.copyItem(atPath: golden + "/wal.keys", toPath: keys)
+            #expect(chmod(keys, 0o600) == 0)
+            for arguments in [[], ["--key-file", keys]] {
+                let verified = try walctl(["verify", root, "--deep", "--format", "json"] + arguments)
+                #expect(verified.status == 0, "\(verified.output)")
+            }
+            let shown = try walctl("cat", root, "--key-file", keys)
+            #expect(shown.status == 0, "\(shown.error)")
+            #expect(shown.output.split(separator: "\n").count == Self.carriedRecords)
+            #expect(try walctl("cat", root).output.split(separator: "\n").count == 20)
+        }
+
+        private static let carriedRecords = 184
+
         /// What can be read: two keys of `acme` have been, one of `gone` is forgotten, one is for all others.
         @Test func isDecryptedAsItWasEncrypted() throws {
             let golden = projectFolder + "/Tests/Fixtures/golden"
