@@ -38,9 +38,9 @@ def run(*command):
     return subprocess.run([str(word) for word in command], capture_output=True, text=True)
 
 
-def read_with_second(root):
+def read_with_second(root, reader=TOOLS / "spec_reader.py", *arguments):
     """The second reader's records and findings, and its exit code."""
-    result = run(sys.executable, TOOLS / "spec_reader.py", root)
+    result = run(sys.executable, reader, *arguments, root)
     if result.returncode > 1:
         return [], [], result.returncode
     try:
@@ -67,7 +67,7 @@ def compare_exported(folder):
     """What the two disagree on, in words; nothing if they agree."""
     if not (folder / "end").exists():
         return None
-    records, findings, _ = read_with_second(folder / "wal")
+    records, findings, _ = read_with_second(folder / "wal", TOOLS / "spec_reader_simulated.py", folder / "keys")
     mine = [(r["tenant"], r["sequence"], r["timestamp"], len(base64.b64decode(r["payload"]))) for r in records]
     theirs = [(tenant, int(sequence), int(time), int(length)) for tenant, sequence, time, length
               in fields(folder / "records")]

@@ -49,13 +49,21 @@ def unseal(stored, header, log, epoch, tenant, identifier):
         return Sealed(is_locked=False)
     if not secret or owner not in (None, tenant):
         return Sealed(is_locked=True)
+    return open_body(secret, stored, log + struct.pack("<Q", epoch) + without_lengths(header, tenant))
+
+
+def without_lengths(header, tenant):
+    """A frame header as encryption binds a body to it."""
     zeroed = bytearray(header)
     behind = 64 + len(tenant.encode())
     # Checksums, length, whether it is carried, what is reserved.
     for at, end in (0, 4), (20, 24), (28, 32), (58, 64), (behind, len(zeroed)):
         zeroed[at:end] = bytes(end - at)
-    key = hkdf(secret, stored[:12])
-    return open_gcm(key, stored[12:24], stored[24:-16], stored[-16:], log + struct.pack("<Q", epoch) + zeroed)
+    return zeroed
+
+
+def open_body(secret, stored, bound):
+    return open_gcm(hkdf(secret, stored[:12]), stored[12:24], stored[24:-16], stored[-16:], bound)
 
 
 def hkdf(secret, salt):

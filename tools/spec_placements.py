@@ -6,7 +6,8 @@ MAGIC, BLOCK, MAX_LENGTH, MAX_DIRECTORY = b"TWALPLC1", 4096, 1 << 20, 4096
 
 
 def parse_copy(data, log):
-    """A copy of the table: by tenant its residences (first number, directory; None for the shared journal)."""
+    """A copy of the table: by tenant its residences (first number, directory or None for the shared journal, place in the
+    table)."""
     checksum, version, owner, length, count, accounts, _ = struct.unpack_from("<8xII16s8xIIII", data)
     require(data.startswith(MAGIC) and BLOCK <= length <= min(len(data), MAX_LENGTH) and length % BLOCK == 0)
     require(crc32c(data[12:length]) == checksum)
@@ -14,7 +15,7 @@ def parse_copy(data, log):
         refuse(f"PLACEMENTS has format version {version}")
     require(owner == log and count <= 4096 and accounts <= 8192)
     at, tenants = 56, {}
-    for _ in range(count):
+    for entry in range(count):
         first, kind, zero, named, directed = struct.unpack_from("<QBBHI", data[:length], at)
         end = at + 16 + named + directed
         require(1 <= first <= MAX_NUMBER and zero == 0 and kind in (1, 2) and directed <= MAX_DIRECTORY * (kind - 1))
@@ -23,7 +24,7 @@ def parse_copy(data, log):
         residences = tenants.setdefault(tenant, [])
         place = None if kind == 1 else directory
         require(not residences or (residences[-1][0] < first and residences[-1][1] != place))
-        residences.append((first, place))
+        residences.append((first, place, entry))
         at = end
     return tenants
 
@@ -64,8 +65,8 @@ def join(root, shared):
 
     def round_of(tenant, number, place):
         """Which of a tenant's residences a record belongs to, if it is in that one's journal."""
-        residences = tenants.get(tenant, [(1, None)])
-        behind = [count for count, (first, _) in enumerate(residences) if first <= number]
+        residences = tenants.get(tenant, [(1, None, 0)])
+        behind = [count for count, (first, *_) in enumerate(residences) if first <= number]
         return behind[-1] if behind and residences[behind[-1]][1] == place else None
 
     def rounds(rows, place, wanted=None):
@@ -74,17 +75,19 @@ def join(root, shared):
                 yield round_of(*key, place), key, row
 
     found = [(round, -1, key, row) for round, key, row in rounds(shared.rows, None)]
-    order = [(tenant, place) for tenant, residences in tenants.items() for _, place in residences if place is not None]
-    for number, (tenant, place) in enumerate(dict.fromkeys(order)):
+    order = [(tenant, place) for tenant, residences in tenants.items() for _, place, _ in residences
+             if place is not None]
+    for tenant, place in dict.fromkeys(order):
         own_root = pathlib.Path(place) if place else root / "dedicated" / default_path(tenant)
         if not own_root.is_dir() or owner_of(own_root) not in (tenant, None):
             shared.findings.append(dict(case="journalUnavailable", loss=True, file=str(own_root), fileSequence=0, first=0,
                                         end=0))
             continue
         own = recover(own_root)
-        found += [(round, number, key, row) for round, key, row in rounds(own.rows, place, tenant)]
+        found += [(round, tenants[tenant][round][2], key, row) for round, key, row in rounds(own.rows, place, tenant)]
         shared.findings += own.findings
         shared.locked |= own.locked
-    # Round by round: all that is in anybody's first residence, then what is in second ones, and so on.
+    # Round by round: all that is in anybody's first residence, then what is in second ones, and so on; of a round the
+    # shared journal first, then the others as the table has them.
     shared.rows = {key: row for _, _, key, row in sorted(found, key=lambda one: one[:2])}
     return shared

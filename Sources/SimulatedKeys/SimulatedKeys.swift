@@ -8,7 +8,7 @@ import WALFormat
 /// same bytes never look the same twice: so that whoever mixes up keys or places is found out.
 public final class SimulatedKey: FrameKey {
     public let identifier: UInt64
-    private let secret: UInt64
+    fileprivate let secret: UInt64
     private let count = Atomic<UInt64>(0)
 
     public init(identifier: UInt64, secret: UInt64) {
@@ -143,6 +143,13 @@ public final class SimulatedKeys: KeyProvider {
         lock.withLock {
             state.keys.filter { $0.value.tenant == tenant && $0.value.key != nil && $0.key != state.current[tenant] }
                 .keys.sorted()
+        }
+    }
+
+    /// All keys that there were, in the order of their identifiers; no secret for those that are forgotten.
+    public var secrets: [(identifier: UInt64, tenant: TenantName, secret: UInt64?)] {
+        lock.withLock {
+            state.keys.sorted { $0.key < $1.key }.map { ($0.key, $0.value.tenant, $0.value.key?.secret) }
         }
     }
 

@@ -58,11 +58,10 @@ public final class History {
         let setting = Setting(&random, seed: options.seed, without: options.without)
         plan = setting.plan
         var logOptions = setting.logOptions
-        // Who reads what is exported knows no cipher of the simulation's.
-        encrypted = options.exportFolder == nil ? setting.encrypted : []
-        rotatesOneIn = options.exportFolder == nil ? setting.rotatesOneIn : nil
-        losesKeysOneIn = options.exportFolder == nil ? setting.losesKeysOneIn : nil
-        forgetsOneIn = options.exportFolder == nil ? setting.forgetsOneIn : nil
+        encrypted = setting.encrypted
+        rotatesOneIn = setting.rotatesOneIn
+        losesKeysOneIn = setting.losesKeysOneIn
+        forgetsOneIn = setting.forgetsOneIn
         awayRandom = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 9)
         keyRandom = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 6)
         if !encrypted.isEmpty || rotatesOneIn != nil { logOptions.keyProvider = keys }
@@ -76,8 +75,7 @@ public final class History {
         taskCount = min(setting.taskCount, options.mostActors)
         hasOnlooker = setting.hasOnlooker
         hasEraser = setting.hasEraser
-        // Nor where a journal is that is not below the log's root.
-        hasMover = setting.hasMover && options.exportFolder == nil
+        hasMover = setting.hasMover
         if setting.hasRepairer { repairs = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 4) }
         disk = SimulatedDisk(capacity: setting.capacity)
         scheduler = Scheduler(
@@ -390,6 +388,8 @@ public final class History {
         /// Everything read, in order: tenant, sequence number, record's number, length.
         var records: [(TenantName, UInt64, Int, Int)] = []
         var report: RecoveryReport?
+        /// Of all journals.
+        var findings: [RecoveryReport.Finding] = []
         var tenants: [TenantStatus] = []
         /// Of each subscriber, by tenant.
         var cursors: [[TenantName: UInt64]] = []
@@ -401,6 +401,7 @@ public final class History {
         do throws(WALError) {
             let reader = try WriteAheadLogReader(at: Self.root, scope: scope, keyProvider: keys.reliable)
             look.tellsLoss = reader.hasLoss
+            look.findings = reader.journals.flatMap { (try? $0.view.get())?.report.findings ?? [] }
             look.report = reader.report
             if reader.report.cases[.headerLost] ?? 0 > 0 { judge.headersWereLost = true }
             look.told = reader.report.findings.map { "\($0.what.rawValue) \($0.file) \($0.byteRange)" }
@@ -457,7 +458,7 @@ public final class History {
         let before = view(isClean: true)
         if hasFailed { return }
         if let folder = options.exportFolder, let look = lastLook {
-            do { try Export.write(disk, look, to: "\(folder)/\(options.seed)") } catch {
+            do { try Export.write(disk, look, keys, to: "\(folder)/\(options.seed)") } catch {
                 judge.fail("the export: \(error)")
             }
         }

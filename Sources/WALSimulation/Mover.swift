@@ -17,9 +17,11 @@ final class Mover {
             history.scheduler.sleep(UInt64(random.pick(0...40)) * 1_000_000)
             guard actors.goesOn else { return }
             let tenant = random.pick(history.tenants)
-            let placement: Placement = random.pick([
+            var placement: Placement = random.pick([
                 .shared, .shared, .dedicated(), .dedicated(), .dedicated(directory: "/other/\(tenant)"),
             ])
+            // What is exported is below the log's root.
+            if history.options.exportFolder != nil, placement != .shared { placement = .dedicated() }
             judge.placements[tenant, default: [.shared]].insert(placement)
             do throws(WALError) {
                 try actors.log.placeBlocking(tenant, placement)
