@@ -85,7 +85,7 @@ public struct FrameSeal: Sendable {
     /// The body of a frame as it was before encryption. Throws `FormatError` where the key is not the one that it was
     /// encrypted with, or the frame is not in its place.
     func open(_ stored: RawSpan, of header: FrameHeader) throws(FormatError) -> [UInt8] {
-        guard header.keyIdentifier == key.identifier, 
+        guard header.keyIdentifier == key.identifier,
             stored.byteCount > Self.overhead + (header.isCarried ? CarriedFrame.epochLength : 0)
         else {
             throw FormatError(.sealed, "a frame is encrypted with key \(header.keyIdentifier), not \(key.identifier)")

@@ -338,4 +338,30 @@ import WALStorage
         check(records, ledger.records)
         try log.closeBlocking()
     }
+
+    /// A merge needs room for what it merges once more. It is put off where the file system has none beside what the floor
+    /// keeps, and is done when it has.
+    @Test func mergesArePutOffWhereSpaceIsShort() throws {
+        var ledger = Ledger()
+        var options = options()
+        options.freeSpaceFloor = 1 << 20
+        plan.setFreeSpace(1 << 30)
+        let log = try open(options)
+        try log.register(subscriber: "reader")
+        for _ in 1..<SegmentTiers.fanIn {
+            try fill(log, &ledger, batches: 1)
+            try log.compactBlocking()
+        }
+        try fill(log, &ledger, batches: 1)
+        plan.setFreeSpace(1 << 20 | 200 << 10)
+        var statistics = try log.compactBlocking()
+        #expect(log.segmentCount == Self.tenants.count * SegmentTiers.fanIn)
+        #expect(statistics.mergesPostponed >= 3 && statistics.segmentsMerged == 0 && statistics.failures == 0)
+        plan.setFreeSpace(1 << 30)
+        try fill(log, &ledger, batches: 1)
+        statistics = try log.compactBlocking()
+        #expect(statistics.segmentsMerged > 0 && statistics.failures == 0)
+        check(try deliver(log, to: "reader").records, ledger.records)
+        try log.closeBlocking()
+    }
 }

@@ -331,7 +331,8 @@ final class SegmentPartition<Storage: JournalStorage> {
         return finished.map {
             Published(
                 tenant: $0.summary.tenant, covered: $0.summary.covered, length: $0.summary.length,
-                recordCount: $0.summary.recordCount, carriedCount: $0.copiedCount, lostCount: $0.lostCount, forgottenCount: $0.droppedCount)
+                recordCount: $0.summary.recordCount, carriedCount: $0.copiedCount, lostCount: $0.lostCount,
+                forgottenCount: $0.droppedCount)
         }
     }
 
