@@ -167,4 +167,48 @@ import WALStorage
             #expect(try view.report(on: segment, opensFrames: true)?.isDamaged == false)
         }
     }
+
+    /// Frames that cannot be put together may fill a segment: a merge ends it there, and leaves it alone from then on.
+    @Test func fullSegmentsAreNotMergedAgain() throws {
+        let log = try open(encrypted())
+        try log.register(subscriber: "reader")
+        try log.appendBlocking(numberedRecord(1), tenant: "alpha")
+        try log.compactBlocking()
+        let format = log.core.format
+        try log.closeBlocking()
+        let writer = SegmentWriter(storage: FaultyStorage(at: directory.path, plan: plan), format: format)
+        let each: UInt64 = UInt64(FormatLimits.maximumSegmentFrameCount / (SegmentTiers.fanIn - 2))
+        var record = [UInt8](repeating: 0, count: RecordHeader.length)
+        record.withMutableRawSpan { span in
+            RecordHeader(payloadLength: 0, kind: RecordKind.log.rawValue, timestamp: 0).encode(into: &span, at: 0)
+        }
+        // What changes its key from record to record does not come together.
+        let both = [SimulatedKey(identifier: 1, secret: 1), SimulatedKey(identifier: 2, secret: 2)]
+        for part in 0..<UInt64(SegmentTiers.fanIn - 1) {
+            let first = 2 + part * each
+            writer.begin("alpha", from: first)
+            for sequence in first..<first + each {
+                try record.withRawSpan { (span: RawSpan) throws(StorageError) in
+                    try writer.add(
+                        span,
+                        .init(
+                            sequences: sequence...sequence, kinds: RecordKindSet(.log), lowestTimestamp: 0,
+                            highestTimestamp: 0, key: both[Int(sequence % 2)]))
+                }
+            }
+            let finished = try writer.finish(covering: first...first + each - 1, created: 1, received: 0...0)
+            try FaultyStorage(at: directory.path, plan: plan).publish([finished.rename])
+        }
+        // None of the keys is to be had.
+        let again = try open(encrypted())
+        for _ in 0..<2 {
+            let statistics = try again.compactBlocking()
+            #expect(statistics.failures == 0 && statistics.segmentsMerged == UInt64(SegmentTiers.fanIn))
+            let entries = again.core.lock.withLock { again.core.segments.entries(of: "alpha") }
+            #expect(entries.map(\.isFull) == [true, false])
+            #expect(entries.map(\.covered.lowerBound).first == 1)
+            #expect(entries.last?.covered.upperBound == 1 + UInt64(SegmentTiers.fanIn - 1) * each)
+        }
+        try again.closeBlocking()
+    }
 }

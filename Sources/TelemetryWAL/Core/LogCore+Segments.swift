@@ -81,8 +81,8 @@ extension LogCore {
             return true
         }
         let entries = segments.entries(of: tenant)
-        // A damaged one stands apart, whatever its length.
-        guard let row = SegmentTiers.candidate(entries.map { $0.isDamaged ? .max : $0.length }) else {
+        // A damaged one stands apart, and so does a full one, whatever their length.
+        guard let row = SegmentTiers.candidate(entries.map { $0.isDamaged || $0.isFull ? .max : $0.length }) else {
             mergeCandidates.remove(tenant)
             return true
         }
@@ -117,8 +117,10 @@ extension LogCore {
         endNaming()
         if let failure { noteFailedMerge(of: tenant, failure) }
         guard failure == nil, let finished else { return true }
-        let new = finished.map {
-            SegmentCatalog.Entry(covered: $0.summary.covered, length: $0.summary.length)
+        // Each but the last was ended for want of room.
+        let new = finished.enumerated().map {
+            SegmentCatalog.Entry(
+                covered: $1.summary.covered, length: $1.summary.length, isFull: $0 < finished.count - 1)
         }
         segments.replace(merged, of: tenant, with: new)
         compactionStatistics.segmentsMerged += UInt64(merged.count)

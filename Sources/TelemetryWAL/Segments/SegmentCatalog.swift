@@ -13,6 +13,8 @@ package struct SegmentCatalog: Sendable {
         package var length: UInt64
         /// Damage was met in it: it is not merged, and set aside instead of removed.
         package var isDamaged = false
+        /// It has no room for another frame: merged again it would come out as it is.
+        package var isFull = false
 
         package var name: String { SegmentName.name(covering: covered) }
     }
