@@ -14,6 +14,10 @@ package struct SegmentCatalog: Sendable {
         /// Damage was met in it: it is not merged, and set aside instead of removed.
         package var isDamaged = false
 
+        package init(covered: ClosedRange<UInt64>, length: UInt64, isDamaged: Bool = false) {
+            (self.covered, self.length, self.isDamaged) = (covered, length, isDamaged)
+        }
+
         package var name: String { SegmentName.name(covering: covered) }
     }
 
