@@ -20,14 +20,17 @@ SMOKE = SCRATCH / "smoke"
 CRASHES = SCRATCH / "crashes"
 LOGS = SCRATCH / "logs"
 
-# All targets together, canary included, when --smoke is asked for. Journals have most behind them and are slowest.
+# All targets together, canary included, when --smoke is asked for. Journals and logs have most behind them
+# and are slowest.
 SMOKE_SECONDS = 55
-SMOKE_SHARES = {"journal": 5, "otlp-json": 2, "otlp-protobuf": 2}
+SMOKE_SHARES = {
+    "journal": 5, "log": 5, "file-scrub": 3, "segment-salvage": 2, "deep-report": 2, "otlp-json": 2, "otlp-protobuf": 2}
 CANARY_SECONDS = 300
 # Coverage can be lost to the order of flags without a word; the engine with its libraries has tens of thousands.
 FEWEST_COUNTERS = 5000
 LONGEST_INPUT = {
-    "root-format": 8300, "placements": 8300, "journal-file-header": 8300, "any-structure": 8300, "segment": 12400, "journal": 600}
+    "root-format": 8300, "placements": 8300, "journal-file-header": 8300, "any-structure": 8300, "segment": 12400, "journal": 600,
+    "log": 600, "file-scrub": 600, "segment-salvage": 600, "deep-report": 600}
 # A journal takes milliseconds; what takes seconds hangs, on a busy machine too.
 TIMEOUT_SECONDS = 120
 

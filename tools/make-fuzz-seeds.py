@@ -230,6 +230,104 @@ def journal_seeds():
     yield "journal", seeds
 
 
+# --- Journal and segments -------------------------------------------------------------------------------------------
+
+(MOVE, MERGE, S_OVERWRITE, S_ZERO, S_CUT, S_REMOVE, S_RENAME, S_MISPLACE, S_FAIL, PATCH_SUMMARY, PATCH_INDEX,
+ S_PATCH_FRAME, S_PATCH_BODY, STRAY) = range(128, 142)
+LEAVES_OUT, LOSES, DROPPED, GIVEN_UP = 2, 4, 8, 16
+
+
+def move(tenant=0, frames=8, choices=0):
+    return bytes([MOVE, tenant, frames - 1, choices])
+
+
+def log_recipes():
+    """Tenant 0 is encrypted where a frame has an even number of records; counts here are one less than that."""
+    open_frames = append(0, 2, 40) + append(1, 3, 40) + append(0, 4, 200)
+    sealed = append(0, 1, 40) + append(1, 3, 40)
+    two = open_frames + move() + append(0, 2, 60) + append(1, 1, 9) + move() + move(1)
+    left = two + append(0, 4, 30, SPANS) + append(2, 2, 8) + bytes([BEGIN, 0]) + append(0, 2, 20) + move(2)
+    left += bytes([BEGIN, 0]) + append(1, 2, 7) + move() + move(1) + bytes([BEGIN, DROPS_OLDER]) + append(3, 2, 5)
+    many = b"".join(append(0, 0, 50) for _ in range(6)) + move(0, 6) + append()
+    damaged = {
+        "overwritten": bytes([S_OVERWRITE, 0, 0, 17, 3]) + b"abc", "first-summary-lost": bytes([S_ZERO, 0, 0, 0]),
+        "frames-lost": bytes([S_ZERO, 0, 1, 0]), "cut": bytes([S_CUT, 0, 2, 0]), "cut-within-block": bytes([
+            S_CUT, 0, 2, 1]), "removed": bytes([S_REMOVE, 0]), "all-zero": bytes([S_ZERO, 0, 0, 3]),
+        "body-damaged": bytes([S_OVERWRITE, 0, 120, 16, 2, 1, 2])}
+    forged = {
+        "renamed": bytes([S_RENAME, 0, 1, 100]), "misplaced": bytes([S_MISPLACE, 0, 2]),
+        "covers-more": bytes([PATCH_SUMMARY, 0, 0, 6, 60, S_RENAME, 0, 1, 60]), "other-log": bytes([
+            PATCH_SUMMARY, 0, 0, 1, 7]),
+        "other-version": bytes([PATCH_SUMMARY, 0, 0, 0, 9]), "index-forged": bytes([PATCH_INDEX, 0, 24, 0, 0, 90]),
+        "times-forged": bytes([S_PATCH_FRAME, 0, 0, 7, 120]), "body-forged": bytes([S_PATCH_BODY, 0, 0, 20, 7]),
+        "name-at-limit": bytes([S_RENAME, 0, 1, 195])}
+    whole = {
+        "journal-only": open_frames, "moved": open_frames + move() + append(), "compressed": append(0, 14, 255, LZ4)
+        + move(0, 8, LZ4) + append(0, 2, 90), "sealed": sealed + move() + move(1) + append(),
+        "sealed-compressed": append(0, 15, 255, LZ4) + move(0, 8, LZ4), "two-segments": two, "merged": two
+        + bytes([MERGE, 0, 0]), "merge-interrupted": two + bytes([MERGE, 0, 1]), "left-the-journal": left,
+        "many-frames": many, "closed": two + bytes([CLOSE]), "spares": two + bytes([SPARE, SPARE])}
+    partial = {
+        "left-out": open_frames + move(0, 8, LEAVES_OUT), "lost": open_frames + move(0, 8, LOSES), "dropped":
+        open_frames + move(0, 8, LOSES | DROPPED), "given-up": open_frames + move(0, 8, LOSES | GIVEN_UP),
+        "all-lost": append() + move(0, 1, LOSES), "stray": two + bytes([STRAY, 0, 0, STRAY, 1, 1, STRAY, 0, 3]),
+        "device-fails": many + bytes([S_FAIL, 0, 1, 0]), "journal-damaged": two + bytes([ZERO, 0, 4, 0]) + append(),
+        "subscribed": control((REGISTER, 0, 0, 0)) + two + control((CURSOR, 0, 0, 3)), "erased": two
+        + control((7, 0, 0, 3)) + append(), "key-unknown": append(0, 11, 9) + append(0, 1, 9) + move() + append()}
+    steps = {**damaged, **forged}
+    return {**whole, **partial}, {name: many + append(1) + move(1) + step + append() for name, step in steps.items()}
+
+
+def log_seeds():
+    good, bad = log_recipes()
+    recipes = {**good, **bad}
+    seeds = {name: bytes([LIVING, 3, 0x20]) + recipe for name, recipe in recipes.items()}
+    for name in ("moved", "two-segments", "merge-interrupted", "left-the-journal", "sealed", "lost", "stray", "removed",
+                 "body-damaged", "all-zero", "misplaced", "erased", "device-fails"):
+        seeds[name + "-written"] = bytes([WRITES, 130, 0xC8]) + recipes[name]
+    seeds["left-the-journal-written-whole"] = bytes([WRITES | WHOLE, 1, 0]) + recipes["left-the-journal"]
+    seeds["large-blocks"] = bytes([WRITES | 8, 5, 0xFF]) + recipes["two-segments"]
+    seeds["no-format"] = bytes([NO_FORMAT, 5, 0xFF]) + recipes["two-segments"]
+    yield "log", seeds
+    yield "deep-report", {
+        **{name: b"\0" + recipe for name, recipe in recipes.items()},
+        "payloads-invalid": b"\x80" + recipes["left-the-journal"], "no-format": bytes([NO_FORMAT]) + recipes["moved"]}
+    salvaged = {name: recipe for name, recipe in recipes.items() if MOVE in recipe}
+    yield "segment-salvage", {
+        **{name: b"\0\0" + recipe for name, recipe in salvaged.items()},
+        **{name + "-acknowledged": b"\0\3" + salvaged[name] for name in (
+            "many-frames", "lost", "frames-lost", "body-damaged", "index-forged", "all-zero")},
+        "large-blocks": b"\x08\0" + salvaged["body-damaged"]}
+
+
+def scrub_seeds():
+    three = append(0, 2, 40) + append(1, 3, 40) + append(0, 4, 90, TWO_TENANTS) + bytes([BEGIN, 0]) + append(0, 2, 20)
+    three += append(1, 2, 60, TWO_TENANTS) + bytes([BEGIN, 0]) + append(0, 0, 9, WITH_CONTROL) + append(2)
+    recipes = {
+        "three-files": three, "compressed": append(0, 14, 255, LZ4 | TWO_TENANTS) + append(1, 9, 99, LZ4),
+        "sealed": append(0, 1, 40, TWO_TENANTS) + append(0, 3, 90, LZ4), "one-tenant": append(0, 2, 40),
+        "others-damaged": three + bytes([OVERWRITE, 0, 4, 200, 0, 4, 1, 2, 3, 4]),
+        "misdirected": three + bytes([MISDIRECT, 0, 3, 1, 3, 0]), "into-others": append(1, 9, 200)
+        + append(0, 4, 200) + append() + bytes([MISDIRECT, 0, 5, 0, 4, 0]),
+        "failed-write": append(0, 4, 40) + append(0, 9, 90, FAILED) + bytes([BEGIN, 0]) + append(0, 2, 40),
+        "new-life": three + bytes([BEGIN, REUSES | DROPS_OLDER]) + append(1),
+        "left-behind": three + bytes([BEGIN, DROPS_OLDER]) + append(1) + bytes([BEGIN, DROPS_OLDER]),
+        "torn": append(0, 2, 40) + append(0, 9, 255) + bytes([ZERO, 0, 4, 0]), "spares": three + bytes([SPARE]),
+        "headers-lost": three + bytes([ZERO, 1, 0, 1]), "headers-destroyed": append(0, 2, 40) + bytes([ZERO, 0, 0, 1]),
+        "file-truncated": three + bytes([RESIZE, 1, 4, 0]), "cut-within-block": three + bytes([RESIZE, 2, 4, 1]),
+        "device-fails": three + bytes([FAIL, 0, 4, 0]), "twin": three + bytes([PATCH_HEADER, 1, 0, 3, 1]),
+        "foreign": three + bytes([PATCH_HEADER, 1, 0, 1, 9]), "commit-forged": three + bytes([PATCH_COMMIT, 0, 1, 7, 200]),
+        "frame-forged": three + bytes([PATCH_FRAME, 0, 1, 0, 10, 1]), "large-file": append(0, 2, 40)
+        + bytes([BEGIN, LARGE]) + b"".join(append(0, 15, 255, TWO_TENANTS) for _ in range(10))}
+    yield "file-scrub", {
+        **{name: b"\0\xff" + recipe for name, recipe in recipes.items()},
+        **{name + "-in-part": b"\0\0" + recipe for name, recipe in recipes.items() if name in (
+            "three-files", "sealed", "new-life", "failed-write")},
+        **{name + "-quarantined": b"\1\0" + recipe for name, recipe in recipes.items() if name in (
+            "three-files", "others-damaged", "into-others", "torn", "headers-destroyed", "device-fails", "new-life")},
+        "again": b"\2\0" + three, "another-tenant": b"\x10\1" + three, "large-blocks": b"\x08\1" + three}
+
+
 # --- Telemetry ------------------------------------------------------------------------------------------------------
 
 
@@ -393,7 +491,7 @@ def telemetry_seeds():
 
 def main():
     total = count = 0
-    for seeds in (format_seeds(), journal_seeds(), telemetry_seeds()):
+    for seeds in (format_seeds(), journal_seeds(), log_seeds(), scrub_seeds(), telemetry_seeds()):
         for target, inputs in seeds:
             folder = CORPORA / target
             folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ public final class FuzzChecker {
     public init() {}
 
     /// Runs one target. Throws where a property does not hold; what crashes, hangs or reads outside of its memory is
-    /// for the caller's tools to notice. Most inputs of a few kilobytes take microseconds, journals a few milliseconds.
+    /// for the caller's tools to notice. Most inputs of a few kilobytes take microseconds, journals and logs a few milliseconds.
     public func check(_ target: FuzzTarget, _ bytes: UnsafeRawBufferPointer) throws(FuzzViolation) {
         switch target {
         case .rootFormat: try checkRootFormat(FuzzInput(bytes))
@@ -32,6 +32,10 @@ public final class FuzzChecker {
         case .segment: try checkSegment(FuzzInput(bytes))
         case .cursorState: try checkCursorState(FuzzInput(bytes))
         case .journal: try checkJournal(Array(bytes))
+        case .log: try checkLog(Array(bytes))
+        case .fileScrub: try checkFileScrub(Array(bytes))
+        case .segmentSalvage: try checkSegmentSalvage(Array(bytes))
+        case .deepReport: try checkDeepReport(Array(bytes))
         case .otlpProtobuf: try checkTelemetry(Array(bytes), .protobuf)
         case .otlpJSON: try checkTelemetry(Array(bytes), .json)
         case .otlpDelimited: try checkTelemetry(Array(bytes), .delimited)

@@ -20,6 +20,14 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case cursorState = "cursor-state"
     /// Whole journals, described by pieces: see `JournalRecipe`.
     case journal
+    /// Journal and segments as one log: see `LogStep`.
+    case log
+    /// What an erasure leaves of journal files.
+    case fileScrub = "file-scrub"
+    /// Damaged segments, written anew.
+    case segmentSalvage = "segment-salvage"
+    /// What a deep look at a log finds behind the checksums.
+    case deepReport = "deep-report"
 
     // Telemetry
     case otlpProtobuf = "otlp-protobuf"
@@ -35,4 +43,12 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
 
     // The machine
     case mountTable = "mount-table"
+
+    /// Whether an input describes in steps what is read, so that a part of it is only another one.
+    public var isRecipe: Bool {
+        switch self {
+        case .journal, .log, .fileScrub, .segmentSalvage, .deepReport: true
+        default: false
+        }
+    }
 }

@@ -16,23 +16,49 @@ private enum Fields {
 }
 
 extension JournalBuilder {
+    /// Most steps of a recipe: more only cost time.
+    static let stepLimit = 40
+
+    /// Begins the journal and does all steps of a recipe. Returns the file `FORMAT`.
+    @discardableResult
+    mutating func takeAll(_ recipe: [UInt8]) -> [UInt8] {
+        var formatBytes = format.encoded()
+        var reader = RecipeReader(recipe)
+        var steps = 0
+        begin([])
+        while !reader.isAtEnd, steps < Self.stepLimit {
+            steps += 1
+            take(&reader, formatBytes: &formatBytes)
+        }
+        return formatBytes
+    }
+
     /// Does the next step of a recipe.
     mutating func take(_ reader: inout RecipeReader, formatBytes: inout [UInt8]) {
         guard let step = JournalStep(rawValue: reader.byte() % UInt8(JournalStep.allCases.count)) else { return }
         switch step {
-        case .begin: begin(Beginning(rawValue: reader.byte()))
+        case .begin:
+            let choices = Beginning(rawValue: reader.byte())
+            if !choices.isSubset(of: [.isLarge, .dropsOlderFiles]) { isAsWritten = false }
+            begin(choices)
         case .append:
             let (tenant, count, length) = (Int(reader.byte()), Int(reader.byte() % 16) + 1, Int(reader.byte()))
-            append(tenant: tenant, count: count, length: 4 * length, Appending(rawValue: reader.byte()))
+            let choices = Appending(rawValue: reader.byte())
+            if !choices.isDisjoint(with: [.failed, .skipsSequence]) { isAsWritten = false }
+            append(tenant: tenant, count: count, length: 4 * length, choices)
         case .control:
+            isAsWritten = false
             control((0..<Int(reader.byte() % 8) + 1).map { _ in controlRecord(&reader) })
         case .close: control([.watermark(durableThrough: 0)], flags: [.watermark, .closing])
         case .spare: addSpare()
         case .overwriteFormat:
+            isAsWritten = false
             let bytes = reader.array(Int(reader.byte() % 64))
             formatBytes.replaceSubrange(0..<bytes.count, with: bytes)
         default:
             guard let index = reader.index(below: files.count) else { return }
+            // What has left the log is removed sooner or later.
+            if step != .remove || files[index].header.fileSequence >= oldestLiveFile { isAsWritten = false }
             change(step, fileAt: index, &reader)
         }
     }
@@ -161,7 +187,7 @@ extension JournalBuilder {
 }
 
 /// A new value of a field: a number, or one more or less than it was.
-private struct FieldPatch {
+struct FieldPatch {
     private let offset: Int
     private let length: Int
     private let number: UInt64

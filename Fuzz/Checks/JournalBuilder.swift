@@ -14,6 +14,16 @@ struct JournalBuilder {
         var unreadable: [Range<UInt64>] = []
     }
 
+    /// A frame of records, as it was written.
+    struct Frame {
+        var header: FrameHeader
+        /// The records as they are before compression and encryption.
+        var body: [UInt8]
+        /// Of the file that it went to.
+        var fileSequence: UInt64
+        var isFailed: Bool
+    }
+
     /// Choices of a new file.
     struct Beginning: OptionSet {
         let rawValue: UInt8
@@ -53,7 +63,14 @@ struct JournalBuilder {
     static let subscribers: [TenantName] = ["s", "t"]
 
     let blockSize: Int
+    /// Whether each record has bytes and a time of its own. The journals of the target `journal` have not: its corpus
+    /// was found with others.
+    let marksRecords: Bool
     var files: [File] = []
+    /// All frames of records, in order.
+    private(set) var frames: [Frame] = []
+    /// No step did what no healthy writer on a healthy device does.
+    var isAsWritten = true
     /// Bodies were changed behind right checksums, so that a checkpoint may deny what is in files before it.
     var forgesBodies = false
     /// Headers of files or commits were changed behind right checksums, so that numbers may go back, and what a file is may
@@ -71,13 +88,19 @@ struct JournalBuilder {
     private var made = 0
     private let compressor: LZ4FrameCompressor
 
-    init(blockSize: Int, compressor: LZ4FrameCompressor) {
+    init(blockSize: Int, compressor: LZ4FrameCompressor, marksRecords: Bool = false) {
         self.blockSize = blockSize
+        self.marksRecords = marksRecords
         self.compressor = compressor
         format = .fuzzed(blockSize: blockSize)
     }
 
     private var capacity: Int { Int(FormatLimits.minimumJournalFileSize) }
+
+    /// Files before this one have left the log, as its headers say.
+    var oldestLiveFile: UInt64 {
+        files.lazy.map(\.header).filter { !$0.isSpare }.map(\.oldestLiveFileSequence).max() ?? 0
+    }
 
     // MARK: - As the writer does
 
@@ -146,7 +169,14 @@ struct JournalBuilder {
             frames, flags: [], durableThrough: choices.contains(.vouchesForNothing) ? 0 : lastCommit,
             records: UInt64(count * given.count), isCompressed: choices.contains(.compressed),
             counts: !choices.contains(.failed))
-        if written, !choices.contains(.failed) { for record in given { state.apply(record) } }
+        guard written, let current else { return }
+        for (header, body) in frames where !header.isControl {
+            self.frames.append(
+                Frame(
+                    header: header, body: body, fileSequence: files[current].header.fileSequence,
+                    isFailed: choices.contains(.failed)))
+        }
+        if !choices.contains(.failed) { for record in given { state.apply(record) } }
     }
 
     mutating func control(_ records: [ControlRecord], flags: CommitHeader.Flags = .watermark) {
@@ -171,42 +201,7 @@ struct JournalBuilder {
         files.append(file)
     }
 
-    // MARK: - Frames and commits
-
-    private func controlFrame(_ records: [ControlRecord]) -> (FrameHeader, [UInt8]) {
-        var body = [UInt8](repeating: 0, count: records.reduce(0) { $0 + $1.length })
-        body.withMutableRawSpan { (span: inout MutableRawSpan) in
-            var offset = 0
-            for record in records {
-                record.encode(into: &span, at: offset, timestamp: 2)
-                offset += record.length
-            }
-        }
-        return (frameHeader(nil, .control, 0, count: records.count), body)
-    }
-
-    private func userFrame(
-        _ tenant: TenantName, _ first: UInt64, count: Int, length: Int, _ kind: RecordKind
-    ) -> (FrameHeader, [UInt8]) {
-        var body = [UInt8](repeating: UInt8(truncatingIfNeeded: first), count: count * (RecordHeader.length + length))
-        body.withMutableRawSpan { (span: inout MutableRawSpan) in
-            for number in 0..<count {
-                RecordHeader(payloadLength: length, kind: kind.rawValue, timestamp: 3)
-                    .encode(into: &span, at: number * (RecordHeader.length + length))
-            }
-        }
-        return (frameHeader(tenant, RecordKindSet(kind), first, count: count), body)
-    }
-
-    private func frameHeader(
-        _ tenant: TenantName?, _ kinds: RecordKindSet, _ first: UInt64, count: Int
-    ) -> FrameHeader {
-        FrameHeader(
-            tenant: tenant, kinds: kinds, codec: .raw, firstSequence: first, recordCount: count, storedLength: 0,
-            rawLength: 0, bodyChecksum: 0, lowestTimestamp: 2, highestTimestamp: 3,
-            // Some of the first tenant's are encrypted, now and then with a key that is not to be had, or forgotten.
-            keyIdentifier: tenant == Self.tenants[0] && count % 2 == 0 ? 1 + first % 16 : 0)
-    }
+    // MARK: - Commits
 
     /// Puts a commit behind the last one of the current file. Returns false where it has no room or no number; then
     /// nothing is done.

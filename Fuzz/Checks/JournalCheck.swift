@@ -8,35 +8,16 @@
 //   bit 5          1: the view beside a living writer is looked at too
 //   bit 6          1: bodies are not opened when the journal is read
 
-import Logging
 import TelemetryWAL
 import WALFormat
 import WALStorage
 
-/// Nobody's records are encrypted, and none that are can be read.
-private struct NoKeys: KeyProvider {
-    func currentKey(of tenant: TenantName) throws(KeyProviderError) -> (any FrameKey)? { nil }
-    func key(_ identifier: UInt64, of tenant: TenantName) throws(KeyProviderError) -> KeyLookup {
-        throw KeyProviderError("the fuzzer has no keys")
-    }
-}
-
 extension FuzzChecker {
-    /// Most steps of a recipe: more only cost time.
-    private static let stepLimit = 40
-
     func checkJournal(_ input: [UInt8]) throws(FuzzViolation) {
         let choice = input.first ?? 0
         let blockSize = [4096, 8192, 16384, 32768][Int(choice >> 2 & 3)]
         var builder = JournalBuilder(blockSize: blockSize, compressor: compressor)
-        var format = builder.format.encoded()
-        var reader = RecipeReader(Array(input.dropFirst()))
-        var steps = 0
-        builder.begin([])
-        while !reader.isAtEnd, steps < Self.stepLimit {
-            steps += 1
-            builder.take(&reader, formatBytes: &format)
-        }
+        let format = builder.takeAll(Array(input.dropFirst()))
         var files: [String: [UInt8]] = choice & 16 == 0 ? ["FORMAT": format] : [:]
         var unreadable: [String: [Range<UInt64>]] = [:]
         for file in builder.files {
@@ -44,8 +25,17 @@ extension FuzzChecker {
             unreadable["journal/" + file.name] = file.unreadable
         }
         let storage = MemoryStorage(files: files, unreadable: unreadable)
+        try checkJournal(in: storage, choice, builder)
+    }
+
+    /// Checks a log whose journal was built, and whose other files lie in the storage, too.
+    func checkJournal(
+        in storage: MemoryStorage, _ choice: UInt8, _ builder: JournalBuilder, forgesSegments: Bool = false
+    ) throws(FuzzViolation) {
         var check = JournalCheck(
-            storage: storage, opensBodies: choice & 64 == 0, forgesHeaders: builder.forgesHeaders)
+            storage: storage, opensBodies: choice & 64 == 0, forgesHeaders: builder.forgesHeaders,
+            forgesSegments: forgesSegments)
+        let files = storage.files
         var view = try check.views(besideWriter: choice & 32 != 0)
         let scope = choice & 2 == 0 ? RecoveryScope.sinceCheckpoint : .wholeJournal
         try require(storage.files == files, "reading changes nothing")
@@ -55,22 +45,25 @@ extension FuzzChecker {
                 check.opensBodies = false
                 view = try check.views(besideWriter: false)
             }
-            try check.writer(scope: scope, blockSize: blockSize, isForged: builder.forgesBodies, view)
+            try check.writer(scope: scope, blockSize: builder.blockSize, isForged: builder.forgesBodies, view)
         }
     }
 }
 
-private struct JournalCheck {
+struct JournalCheck {
     let storage: MemoryStorage
     var opensBodies: Bool
     /// See `JournalBuilder`.
     let forgesHeaders: Bool
+    /// Segments say what they are not, or names say it of them: a writer looks closer at them than a reader does.
+    var forgesSegments = false
 
     /// What a view of a log shows.
-    private struct View {
+    struct View {
         var reader: WriteAheadLogReader<MemoryStorage>
         /// By tenant and sequence number.
-        var records: [TenantName: [UInt64: [UInt8]]] = [:]
+        var records: [TenantName: [UInt64: StoredRecord]] = [:]
+        /// Records that stand in the journal.
         var count: UInt64 = 0
         var damaged: [String] = []
         /// Of whom nothing is given behind what nobody has the key of.
@@ -80,7 +73,7 @@ private struct JournalCheck {
     }
 
     /// A view, or the kind of the error.
-    private enum Outcome {
+    enum Outcome {
         case view(View)
         case refused(String)
 
@@ -95,7 +88,7 @@ private struct JournalCheck {
     /// What the writer has to find again.
     struct Expectation {
         var isRefused: Bool
-        var records: [TenantName: [UInt64: [UInt8]]]
+        var records: [TenantName: [UInt64: StoredRecord]]
         var nextSequences: [TenantName: UInt64]
         var hasSubscribers: Bool
         /// Files whose headers are gone and that nothing places.
@@ -133,8 +126,8 @@ private struct JournalCheck {
             living.hasWriter = true
             if case .view(let durable) = try outcome(.wholeJournal, in: living) {
                 for (tenant, records) in durable.records {
-                    for (sequence, payload) in records {
-                        try require(whole.records[tenant]?[sequence] == payload, "what is durable is the same")
+                    for (sequence, record) in records {
+                        try require(whole.records[tenant]?[sequence] == record, "what is durable is the same")
                     }
                 }
             }
@@ -152,7 +145,7 @@ private struct JournalCheck {
             liveFiles: whole.reader.journalFiles.count, text: whole.text)
     }
 
-    private func outcome(
+    func outcome(
         _ scope: RecoveryScope, in storage: MemoryStorage? = nil
     ) throws(FuzzViolation) -> Outcome {
         let reader: WriteAheadLogReader<MemoryStorage>
@@ -160,7 +153,7 @@ private struct JournalCheck {
             reader = try WriteAheadLogReader(
                 storage: storage ?? self.storage, scope: scope, opensBodies: scope == .wholeJournal && opensBodies,
                 keyProvider: FuzzedKeys())
-        } catch { return .refused(Self.kind(of: error)) }
+        } catch { return .refused(ReadRecords.kind(of: error)) }
         var view = View(reader: reader, text: "")
         try read(into: &view)
         for file in reader.journalFiles {
@@ -173,50 +166,20 @@ private struct JournalCheck {
     }
 
     private func read(into view: inout View) throws(FuzzViolation) {
-        var batches = view.reader.records()
-        var last: [TenantName: UInt64] = [:]
-        // Each step passes a block at least, or gives a frame of a commit, which takes 64 bytes.
-        var steps = storage.files.values.reduce(100) { $0 + $1.count / 64 }
-        while true {
-            steps -= 1
-            try require(steps > 0, "reading comes to an end")
-            var batch: RecordBatch?
-            do throws(WALError) { batch = try batches.next() } catch {
-                switch error {
-                case .damaged, .keyUnavailable, .keyForgotten:
-                    if case .keyUnavailable(let tenant, _, _) = error { view.locked.insert(tenant) }
-                    view.damaged.append("\(error)")
-                    continue
-                default: break
-                }
-                // The device fails, and would again.
-                view.damaged.append(Self.kind(of: error))
-                return
-            }
-            guard let batch else { return }
-            try checkBatch(batch, last: &last, into: &view)
+        let (reader, hasSegments) = (view.reader, !view.reader.segments.isEmpty)
+        var count: UInt64 = 0
+        let found = try ReadRecords(reader.records(), in: storage) { (batch: RecordBatch) throws(FuzzViolation) in
+            // What stands in a segment names no commit.
+            if hasSegments, batch.commitNumber == 0 { return }
+            try require(
+                batch.commitNumber > 0 && (forgesHeaders || batch.commitNumber <= reader.lastCommit),
+                "no record is behind the end")
+            count += UInt64(batch.count)
         }
-    }
-
-    private func checkBatch(
-        _ batch: RecordBatch, last: inout [TenantName: UInt64], into view: inout View
-    ) throws(FuzzViolation) {
-        try require(batch.sequences.lowerBound > last[batch.tenant] ?? 0, "a record is read once, in order")
-        try require(batch.sequences.upperBound <= FormatLimits.maximumNumber, "sequence numbers are bounded")
-        try require(batch.byteCount <= FormatLimits.maximumFrameRawLength, "a batch is bounded")
-        try require(
-            batch.commitNumber > 0 && (forgesHeaders || batch.commitNumber <= view.reader.lastCommit),
-            "no record is behind the end")
-        last[batch.tenant] = batch.sequences.upperBound
-        var sequence = batch.sequences.lowerBound
-        for record in batch.records {
-            try require(record.sequence == sequence, "records of a batch follow each other")
-            try require(record.payload.count <= FormatLimits.maximumPayloadLength, "a payload is bounded")
-            view.records[batch.tenant, default: [:]][sequence] = Array(record.payload.prefix(64))
-            sequence += 1
-        }
-        try require(sequence == batch.sequences.upperBound + 1, "a batch has as many records as it says")
-        view.count += UInt64(batch.count)
+        view.records = found.records
+        view.damaged = found.damaged
+        view.locked = found.locked
+        view.count = count
     }
 
     private func checkReport(_ view: View) throws(FuzzViolation) {
@@ -254,95 +217,5 @@ private struct JournalCheck {
         }
         lines += view.reader.journalFiles.map { "\($0.name) \($0.header.fileSequence) \($0.endOffset) \($0.damage)" }
         return (lines + view.damaged).joined(separator: "\n")
-    }
-
-    private static func kind(of error: WALError) -> String {
-        switch error {
-        case .notALog, .unsupportedFormat: "refused"
-        case .storage(let cause): "storage \(cause.code)"
-        case .damaged: "damaged"
-        default: "other: \(error)"
-        }
-    }
-
-    // MARK: - Writing
-
-    /// A writer goes on behind whatever was found: what it appends is there when the log is read again, and nothing
-    /// that was there is gone.
-    func writer(
-        scope: RecoveryScope, blockSize: Int, isForged: Bool, _ before: Expectation
-    ) throws(FuzzViolation) {
-        // A checkpoint is authority: whoever begins there may know less than who reads what is before it.
-        let mayKnowLess = before.isRefused || (isForged && scope == .sinceCheckpoint)
-        let written = storage.copy()
-        var options = WriteAheadLogOptions()
-        options.recoveryScope = scope
-        options.journalFileSize = UInt64(max(Int(FormatLimits.minimumJournalFileSize), 32 * blockSize))
-        options.journalLimit = 1 << 50
-        options.writePath = .plain
-        options.commitsUnderWay = 1
-        // Without, nothing is appended to an encrypted log.
-        options.keyProvider = NoKeys()
-        options.logger = Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() }
-        let log: WriteAheadLogEngine<MemoryStorage>
-        do throws(WALError) { log = try WriteAheadLogEngine.open(storage: written, options: options) } catch {
-            var isAtLimit = false
-            if case .unsupportedFormat(_, let reason) = error { isAtLimit = reason.contains("the format's limit") }
-            // What the device fails to read now may be read another time, and nothing else is the log's.
-            var isUnread = false
-            if case .damaged(_, _, let reason) = error {
-                isUnread = reason.contains("the device fails to read its header") && before.liveFiles == 0
-            }
-            try require(before.isRefused || isAtLimit || isUnread, "a log that can be read can be opened: \(error)")
-            let untouched = storage.files.filter { $0.key != "FORMAT" }
-            try require(
-                written.files.filter { $0.key != "FORMAT" } == untouched, "a log that is refused is not touched")
-            return
-        }
-        let tenant: TenantName = "fuzz"
-        let payload = Array("appended behind it".utf8)
-        var receipts: [Receipt] = []
-        do throws(WALError) {
-            try log.register(subscriber: "fuzz-subscriber")
-            for name in before.nextSequences.keys.sorted().prefix(1) + [tenant] {
-                receipts.append(try log.appendBlocking(TelemetryRecord(kind: .opaque, payload: payload), tenant: name))
-            }
-            try log.closeBlocking()
-        } catch { throw FuzzViolation(description: "violated: a log that was opened takes an append: \(error)") }
-        let check = JournalCheck(storage: written, opensBodies: opensBodies, forgesHeaders: forgesHeaders)
-        // What reading everything refuses a writer that reads since the checkpoint may not have seen: a commit that no
-        // reader of this version can open, in a file before the newest.
-        guard case .view(let after) = try check.outcome(mayKnowLess ? scope : .wholeJournal) else {
-            // Nor need it be seen by the next one, who may have to read more.
-            if before.isRefused { return }
-            throw FuzzViolation(description: "violated: a log that was written can be read")
-        }
-        // What was written may be in a file that forged headers deny, its records, its subscribers and the closing mark.
-        if forgesHeaders { return }
-        for receipt in receipts {
-            // Its tenant's earlier records are in a file that the checkpoint denies: the number is given again.
-            if mayKnowLess, receipt.sequence < before.nextSequences[receipt.tenant] ?? 0 { continue }
-            try require(
-                after.locked.contains(receipt.tenant)
-                    || after.records[receipt.tenant]?[receipt.sequence] == payload,
-                "what was acknowledged is there: \(receipt)\n\(after.text)")
-            if let next = before.nextSequences[receipt.tenant] {
-                try require(receipt.sequence >= next, "no sequence number is given twice")
-            }
-        }
-        try require(after.reader.subscribers.contains("fuzz-subscriber"), "a subscriber that came is there")
-        try require(
-            after.reader.report.wasClosed, "a log that was closed says so:\n\(before.text)\nbecame\n\(after.text)")
-        // With subscribers, what they have acknowledged may leave. Where the headers of two files are lost, and the head
-        // of the older one, that one has no place any more once a newer file has a header: it is left alone, and told.
-        let isTold = after.reader.report.cases[.headerDestroyed] ?? 0 > before.destroyedFiles
-        if mayKnowLess || before.hasSubscribers || isTold { return }
-        for (tenant, records) in before.records {
-            for (sequence, payload) in records {
-                try require(
-                    after.records[tenant]?[sequence] == payload,
-                    "what was there is there: record \(sequence)\n\(before.text)\nbecame\n\(after.text)")
-            }
-        }
     }
 }

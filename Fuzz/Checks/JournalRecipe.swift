@@ -49,6 +49,8 @@ struct RecipeReader {
     init(_ bytes: [UInt8]) { self.bytes = bytes }
 
     var isAtEnd: Bool { position >= bytes.count }
+    /// What `byte` gives next.
+    var upcoming: UInt8 { position < bytes.count ? bytes[position] : 0 }
 
     mutating func byte() -> UInt8 {
         guard position < bytes.count else { return 0 }

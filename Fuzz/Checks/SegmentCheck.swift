@@ -72,7 +72,7 @@ extension FuzzChecker {
 
 extension UnsafeMutableRawBufferPointer {
     /// Makes right what checksums a segment holds, inside out: frames, index, both summaries.
-    fileprivate func sealSegment(blockSize: Int) {
+    func sealSegment(blockSize: Int) {
         let last = count / blockSize * blockSize - blockSize
         guard let offset = integer(UInt64.self, at: 72).flatMap(Int.init(exactly:)), offset <= count,
             let frames = integer(UInt32.self, at: 84), let lost = integer(UInt32.self, at: 88)

@@ -12,9 +12,9 @@ import WALStorage
 ///
 /// That is safe under others' data: only blocks are written that change, and a sector that also holds something of
 /// theirs holds it before the write and after, so that it does not matter which of the two a loss of power leaves.
-struct FileScrub<Storage: JournalStorage> {
+package struct FileScrub<Storage: JournalStorage> {
     /// A life of a journal file.
-    struct Life {
+    package struct Life {
         var epoch: UInt64
         var fileSequence: UInt64
         /// Where its commits end, if the log counts on them; nil: nobody is promised anything in the file.
@@ -25,6 +25,11 @@ struct FileScrub<Storage: JournalStorage> {
         /// Of a file that was set aside to be looked at: the last commit that another one in it vouches for, which was
         /// written whole. Damage up to there is evidence.
         var evidenceThrough: UInt64?
+
+        package init(epoch: UInt64, fileSequence: UInt64, end: UInt64? = nil, isCopy: Bool = false) {
+            (self.epoch, self.fileSequence) = (epoch, fileSequence)
+            (self.end, self.isCopy) = (end, isCopy)
+        }
 
         /// Whether what is damaged of others' stays in a commit. Where nobody is promised anything it may be one that was
         /// written in parts, and between them stands what stood there before.
@@ -61,7 +66,7 @@ struct FileScrub<Storage: JournalStorage> {
     /// So often a write is tried. What it concerns may be anything after the first that failed, and is still known here.
     private static var writeAttempts: Int { 3 }
 
-    init(
+    package init(
         format: RootFormat, tenant: TenantName?, through: UInt64, rewritesZeros: Bool,
         goesOn: @escaping () -> Bool
     ) {
@@ -80,7 +85,7 @@ struct FileScrub<Storage: JournalStorage> {
     /// Scrubs a journal file up to an end, then reads it again. `life`: nil where the file says nothing of itself. What
     /// the device fails to read is overwritten, too, or, where the log counts on the file, ends the scrub with an error.
     /// Durable when it returns.
-    mutating func scrubJournal(
+    package mutating func scrubJournal(
         _ file: Storage.File, upTo end: UInt64, _ life: Life?
     ) throws(StorageError) {
         try twice(file, 0..<end) { (scrub: inout Self) throws(StorageError) in
@@ -91,7 +96,7 @@ struct FileScrub<Storage: JournalStorage> {
 
     /// Scrubs a file in quarantine, as `scrubJournal` does one that nobody is promised anything in, but leaves what is
     /// evidence of damage.
-    mutating func scrubQuarantined(_ file: Storage.File, _ life: Life?) throws(StorageError) {
+    package mutating func scrubQuarantined(_ file: Storage.File, _ life: Life?) throws(StorageError) {
         let end = try file.size()
         guard var life else { return try scrubJournal(file, upTo: end, nil) }
         life.evidenceThrough = try vouchedThrough(in: file, upTo: end, life)

@@ -4,7 +4,7 @@ import WALStorage
 /// Writes what can be read of a damaged segment anew in its place, and states what cannot as given up. The segment as it
 /// was is copied to quarantine first, and the new one takes its name in one step: at any moment there is one or the
 /// other. One thread at a time, while nobody else adds segments or removes any.
-struct SegmentSalvage<Storage: JournalStorage> {
+package struct SegmentSalvage<Storage: JournalStorage> {
     let storage: Storage
     let format: RootFormat
     let tenant: TenantName
@@ -12,10 +12,20 @@ struct SegmentSalvage<Storage: JournalStorage> {
     let acknowledged: UInt64
     let created: UInt64
 
-    struct Outcome {
+    package struct Outcome {
         /// What stands in the segment's place.
-        var entries: [SegmentCatalog.Entry]
-        var recordsGivenUp: UInt64 = 0
+        package var entries: [SegmentCatalog.Entry]
+        package var recordsGivenUp: UInt64 = 0
+    }
+
+    package init(
+        storage: Storage, format: RootFormat, tenant: TenantName, acknowledged: UInt64, created: UInt64
+    ) {
+        self.storage = storage
+        self.format = format
+        self.tenant = tenant
+        self.acknowledged = acknowledged
+        self.created = created
     }
 
     private enum Part {
@@ -26,7 +36,7 @@ struct SegmentSalvage<Storage: JournalStorage> {
     /// Throws `.storage`, `.unsupportedFormat`, `.damaged` where a frame that was whole is not any more; then the segment is
     /// as it was, or whole in its place already. `copied` is told where the segment as it was lies, too, unless all its bytes
     /// are whole.
-    func run(_ entry: SegmentCatalog.Entry, copied: (String) -> Void) throws(WALError) -> Outcome {
+    package func run(_ entry: SegmentCatalog.Entry, copied: (String) -> Void) throws(WALError) -> Outcome {
         let path = SegmentName.directory(of: tenant) + "/" + entry.name
         var file: SegmentFile<Storage>?
         do throws(WALError) {
