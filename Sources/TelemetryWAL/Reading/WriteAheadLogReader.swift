@@ -205,7 +205,7 @@ public final class WriteAheadLogReader<Storage: JournalStorage>: Sendable {
     public func records(
         of tenant: TenantName? = nil, from sequence: UInt64 = 1, during times: ClosedRange<UInt64>? = nil
     ) -> StoredRecords<Storage> {
-        StoredRecords(StoredWalk(of: tenant, from: sequence, during: times, shared: self, table: placements))
+        StoredRecords(StoredWalk(of: tenant, from: max(1, sequence), during: times, shared: self, table: placements))
     }
 
     /// The records of this journal; nil for a tenant that it does not know.

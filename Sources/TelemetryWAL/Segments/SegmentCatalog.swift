@@ -16,8 +16,9 @@ package struct SegmentCatalog: Sendable {
         /// It has no room for another frame: merged again it would come out as it is.
         package var isFull = false
 
-        package init(covered: ClosedRange<UInt64>, length: UInt64, isDamaged: Bool = false) {
-            (self.covered, self.length, self.isDamaged) = (covered, length, isDamaged)
+        package init(covered: ClosedRange<UInt64>, length: UInt64, isDamaged: Bool = false, isFull: Bool = false) {
+            (self.covered, self.length) = (covered, length)
+            (self.isDamaged, self.isFull) = (isDamaged, isFull)
         }
 
         package var name: String { SegmentName.name(covering: covered) }

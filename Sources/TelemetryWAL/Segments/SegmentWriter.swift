@@ -251,7 +251,9 @@ final class SegmentWriter<Storage: JournalStorage> {
             recordCount: index.frames.reduce(0) { $0 + UInt64($1.recordCount) },
             rawLength: index.frames.reduce(0) { $0 + UInt64($1.rawLength) },
             lowestTimestamp: index.frames.map(\.lowestTimestamp).min() ?? 0,
-            highestTimestamp: index.frames.map(\.highestTimestamp).max() ?? 0, received: received)
+            // A frame that was taken over may state its times the wrong way round.
+            highestTimestamp: index.frames.map { max($0.lowestTimestamp, $0.highestTimestamp) }.max() ?? 0,
+            received: received)
         let isWhole = written == 0
         buffer.withMutableBytes { (bytes: inout MutableRawSpan) in
             summary.encode(into: &bytes, at: summaryStart)
