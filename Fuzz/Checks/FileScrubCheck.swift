@@ -95,9 +95,9 @@ private struct ScrubCheck {
         else { return }
         guard let after = reader else { throw FuzzViolation(description: "violated: a scrubbed log can be read") }
         let found = try ReadRecords(after.records(), in: storage)
-        // A file's last commit that nothing vouches for, since the next file's headers and first commits are gone, counts for
-        // as long as it is whole (SPEC.md, "What the format cannot tell"): with what it had of the tenant it goes.
-        if read.isCutShort || before.report.cases[.headerLost] ?? 0 > 0 { return }
+        // Where a next file's beginning is lost, a file's last commit counts for as long as it is whole (SPEC.md, "What the
+        // format cannot tell"): with what it had of the tenant it goes.
+        if read.isCutShort || before.report.hasLoss || before.report.cases[.headerLost] ?? 0 > 0 { return }
         for (other, records) in read.records where other != tenant {
             for (sequence, record) in records {
                 try require(

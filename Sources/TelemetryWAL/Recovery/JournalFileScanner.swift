@@ -6,7 +6,10 @@ struct ScannedCommit {
     struct Frame {
         var tenant: TenantName
         var sequences: ClosedRange<UInt64>
+        /// Its body passes its checksum: it is as it was written.
         var isIntact: Bool
+        /// Its records can be used, as far as anybody looked.
+        var isUsable: Bool
         /// Bytes of its records, uncompressed.
         var rawLength: UInt64
         /// The stored body's place in the file.
@@ -147,12 +150,11 @@ struct JournalFileScanner {
         for frame in frames {
             if let tenant = frame.header.tenant {
                 commit.isEncrypted = commit.isEncrypted || frame.header.isSealed
-                var isIntact = frame.isIntact
-                if isIntact, opensBodies { isIntact = isWellFormed(frame, in: bytes) }
+                let isUsable = frame.isIntact && (!opensBodies || isWellFormed(frame, in: bytes))
                 commit.frames.append(
                     ScannedCommit.Frame(
                         tenant: tenant, sequences: frame.header.firstSequence...frame.header.lastSequence,
-                        isIntact: isIntact, rawLength: UInt64(frame.header.rawLength),
+                        isIntact: frame.isIntact, isUsable: isUsable, rawLength: UInt64(frame.header.rawLength),
                         range: header.offset + UInt64(frame.body.lowerBound)..<header.offset
                             + UInt64(frame.body.upperBound)))
             } else {

@@ -285,7 +285,7 @@ struct RecoveryMachine {
             state.setNextSequence(max(next, frame.sequences.upperBound + 1), at: index)
             state.noteAppended(
                 through: frame.sequences.upperBound, length: frame.rawLength, received: header.timestamp, at: index)
-            if frame.isIntact {
+            if frame.isUsable {
                 report.records += frame.sequences.upperBound - frame.sequences.lowerBound + 1
                 file.add(tenantIndex: index, sequences: frame.sequences, offset: header.offset)
             } else {
