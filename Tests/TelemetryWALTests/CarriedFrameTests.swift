@@ -168,8 +168,9 @@ import WALStorage
         }
     }
 
-    /// Frames that cannot be put together may fill a segment: a merge ends it there, and leaves it alone from then on.
-    @Test func fullSegmentsAreNotMergedAgain() throws {
+    /// Frames that cannot be put together may be too many for one segment. Such a row is not merged: it would come out as
+    /// several, and who is ended between their names would leave segments that overlap.
+    @Test func whatDoesNotFitIntoASegmentIsNotMerged() throws {
         let log = try open(encrypted())
         try log.register(subscriber: "reader")
         try log.appendBlocking(numberedRecord(1), tenant: "alpha")
@@ -177,38 +178,64 @@ import WALStorage
         let format = log.core.format
         try log.closeBlocking()
         let writer = SegmentWriter(storage: FaultyStorage(at: directory.path, plan: plan), format: format)
-        let each: UInt64 = UInt64(FormatLimits.maximumSegmentFrameCount / (SegmentTiers.fanIn - 2))
-        var record = [UInt8](repeating: 0, count: RecordHeader.length)
-        record.withMutableRawSpan { span in
-            RecordHeader(payloadLength: 0, kind: RecordKind.log.rawValue, timestamp: 0).encode(into: &span, at: 0)
-        }
-        // What changes its key from record to record does not come together.
-        let both = [SimulatedKey(identifier: 1, secret: 1), SimulatedKey(identifier: 2, secret: 2)]
+        let each = UInt64(FormatLimits.maximumSegmentFrameCount / (SegmentTiers.fanIn - 1) + 1)
         for part in 0..<UInt64(SegmentTiers.fanIn - 1) {
-            let first = 2 + part * each
-            writer.begin("alpha", from: first)
-            for sequence in first..<first + each {
-                try record.withRawSpan { (span: RawSpan) throws(StorageError) in
-                    try writer.add(
-                        span,
-                        .init(
-                            sequences: sequence...sequence, kinds: RecordKindSet(.log), lowestTimestamp: 0,
-                            highestTimestamp: 0, key: both[Int(sequence % 2)]))
-                }
+            let covered = 2 + part * each...1 + (part + 1) * each
+            writer.begin("alpha", from: covered.lowerBound)
+            // Lost ranges take a place each, too, and cost less.
+            for sequence in covered {
+                writer.addLost(sequence...sequence, cause: sequence % 2 == 0 ? .damaged : .givenUp)
             }
-            let finished = try writer.finish(covering: first...first + each - 1, created: 1, received: 0...0)
+            let finished = try writer.finish(covering: covered, created: 1, received: 0...0)
             try FaultyStorage(at: directory.path, plan: plan).publish([finished.rename])
         }
-        // None of the keys is to be had.
         let again = try open(encrypted())
         for _ in 0..<2 {
             let statistics = try again.compactBlocking()
-            #expect(statistics.failures == 0 && statistics.segmentsMerged == UInt64(SegmentTiers.fanIn))
+            #expect(statistics.failures == 0 && statistics.segmentsMerged == 0)
             let entries = again.core.lock.withLock { again.core.segments.entries(of: "alpha") }
-            #expect(entries.map(\.isFull) == [true, false])
-            #expect(entries.map(\.covered.lowerBound).first == 1)
-            #expect(entries.last?.covered.upperBound == 1 + UInt64(SegmentTiers.fanIn - 1) * each)
+            #expect(entries.count == SegmentTiers.fanIn && entries.count { $0.isFull } == 1)
         }
         try again.closeBlocking()
+    }
+
+    /// Segments overlap where a writer was ended between the names of several: nothing comes twice, nor does anything go.
+    @Test(arguments: [false, true]) func overlappingSegmentsAreMerged(isLocked: Bool) throws {
+        keys.rotate("alpha")
+        var ledger = Ledger()
+        let log = try open(encrypted())
+        try log.register(subscriber: "reader")
+        for _ in 0..<8 {
+            try ledger.append(to: log, "alpha", count: 4, length: 3000)
+            try log.compactBlocking()
+        }
+        let format = log.core.format
+        try log.closeBlocking()
+        // What the fourth and the fifth hold once more, with the second half of the third.
+        let storage = FaultyStorage(at: directory.path, plan: plan)
+        let writer = SegmentWriter(storage: storage, format: format)
+        writer.begin("alpha", from: 11)
+        for first in [9, 13, 17] as [UInt64] {
+            let file = try SegmentFile(
+                SegmentName.name(covering: first...first + 3), of: "alpha", in: storage, format: format,
+                keys: FrameKeys(keys))
+            try writer.add(file.batch(ofFrame: 0, from: max(11, first)))
+        }
+        try storage.publish([writer.finish(covering: 11...20, created: 1, received: 0...0).rename])
+        let again = try open(encrypted())
+        keys.setFailing(isLocked, "alpha")
+        for _ in 8..<SegmentTiers.fanIn + 2 {
+            if isLocked { keys.setFailing(false, "alpha") }
+            try ledger.append(to: again, "alpha", count: 4, length: 3000)
+            if isLocked { keys.setFailing(true, "alpha") }
+            try again.compactBlocking()
+        }
+        keys.setFailing(false, "alpha")
+        try again.compactBlocking()
+        check(try read(again).records, ledger.records)
+        // A frame that stands across is cut, which takes its key.
+        if !isLocked { #expect(again.segmentCount < 8) }
+        try again.closeBlocking()
+        try checkView(ledger, keys)
     }
 }

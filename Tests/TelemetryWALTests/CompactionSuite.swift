@@ -93,8 +93,8 @@ extension CompactionSuite {
         #expect(strange.isEmpty, "strange: \(strange.prefix(10)) of \(strange.count)")
     }
 
-    func checkView(_ ledger: Ledger) throws {
-        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
+    func checkView(_ ledger: Ledger, _ keys: (any KeyProvider)? = nil) throws {
+        let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal, keyProvider: keys)
         #expect(!view.report.hasLoss, "\(view.report.findings)")
         let read = ReadBack(view)
         #expect(read.duplicates.isEmpty && read.damaged.isEmpty && read.failures.isEmpty, "\(read.damaged)")

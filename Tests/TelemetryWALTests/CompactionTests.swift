@@ -322,7 +322,7 @@ import WALStorage
             acknowledged: 0, created: 1)
         let finished = try #require(
             try merge.run(row.map { SegmentCatalog.Entry(covered: $0.covered, length: 0) }) { true })
-        try FaultyStorage(at: directory.path).publish(finished.map(\.rename))
+        try FaultyStorage(at: directory.path).publish([finished.rename])
         try Data([1, 2, 3]).write(
             to: URL(fileURLWithPath: directory.path + "/tenants/alpha/0000000000000001.tmp"))
         let before = segmentPaths.count

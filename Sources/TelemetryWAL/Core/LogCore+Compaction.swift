@@ -217,6 +217,7 @@ extension LogCore {
                     partition.add(frame, bounds[tenant] ?? .init())
                 {
                     carried = ((carried?.records ?? 0) + UInt64(sequences.count), carried?.cause ?? error)
+                    restFromCompaction()
                     continue
                 }
                 guard case .damaged = error else {
@@ -255,6 +256,8 @@ extension LogCore {
         } else if !isStopped {
             compactor.hasGathered(sequence)
             if let carried {
+                // Without it, and without its records in the journal, nothing would show that who has no keys must not append.
+                markEncrypted()
                 logLater(
                     .warning, "records whose key is not to be had move to segments as they are",
                     ["records": "\(carried.records)", "file": "\(file.name)", "error": "\(carried.cause)"])
@@ -370,7 +373,7 @@ extension LogCore {
         // Nobody waits for drops that are not looked at before the next attempt.
         dropsMakeRoom = false
         if case .storage(let cause) = error, cause.code == .noSpace { dropForSpace(ofSegments: true) }
-        // Nothing moves until the key is there: policies that drop go on making room.
+        // A frame that can neither be opened nor taken over whole: policies that drop go on making room.
         if case .keyUnavailable = error { dropIfOutOfRoom() }
         wakeRoomWaiters()
     }

@@ -203,7 +203,8 @@ extension LogCore {
         }
     }
 
-    private func markEncrypted() {
+    /// Says in `FORMAT` that the log is encrypted. Under the lock or without it.
+    func markEncrypted() {
         guard let error = encryptionMark.set() else { return }
         logLater(
             .error, "FORMAT cannot say that the log is encrypted: who opens it without keys may append in the open",

@@ -101,28 +101,29 @@ extension LogCore {
             writer: SegmentWriter(storage: storage, format: format) { [unowned self] in restFromCompaction() },
             tenant: tenant,
             acknowledged: acknowledged, created: wallClockNanoseconds())
-        var finished: [SegmentWriter<Storage>.Finished]?
+        var finished: SegmentWriter<Storage>.Finished?
+        var full: SegmentCatalog.Entry?
         var failure: WALError?
         do throws(WALError) {
-            finished = try merge.run(merged) { lock.withLock { mayGoOn(since: registrations, isNaming: false) } }
+            full = try merge.fullest(of: merged)
+            if full == nil {
+                finished = try merge.run(merged) { lock.withLock { mayGoOn(since: registrations, isNaming: false) } }
+            }
             if finished != nil, !lock.withLock({ mayGoOn(since: registrations, isNaming: true) }) {
                 merge.discard()
                 finished = nil
             }
             if let finished {
-                do throws(StorageError) { try storage.publish(finished.map(\.rename)) } catch { throw .storage(error) }
+                do throws(StorageError) { try storage.publish([finished.rename]) } catch { throw .storage(error) }
             }
         } catch { failure = error }
         lock.lock()
         endNaming()
         if let failure { noteFailedMerge(of: tenant, failure) }
+        if let full { segments.markFull(full.name, of: tenant) }
         guard failure == nil, let finished else { return true }
-        // Each but the last was ended for want of room.
-        let new = finished.enumerated().map {
-            SegmentCatalog.Entry(
-                covered: $1.summary.covered, length: $1.summary.length, isFull: $0 < finished.count - 1)
-        }
-        segments.replace(merged, of: tenant, with: new)
+        let new = SegmentCatalog.Entry(covered: finished.summary.covered, length: finished.summary.length)
+        segments.replace(merged, of: tenant, with: [new])
         compactionStatistics.segmentsMerged += UInt64(merged.count)
         compactionStatistics.recordsForgotten += merge.forgottenCount
         if merge.forgottenCount > 0 {
@@ -130,7 +131,7 @@ extension LogCore {
                 .notice, "records whose key was forgotten leave the log",
                 ["records": "\(merge.forgottenCount)", "tenant": "\(tenant)"])
         }
-        compactionStatistics.bytesWritten += new.reduce(0) { $0 + $1.length }
+        compactionStatistics.bytesWritten += new.length
         // Those of a tenant that is being erased are overwritten first.
         if isBeingErased(tenant) { return true }
         let directory = SegmentName.directory(of: tenant) + "/"
@@ -138,8 +139,7 @@ extension LogCore {
         // What cannot be removed is superseded, and removed when the log is opened.
         var leftover: StorageError?
         do throws(StorageError) {
-            try storage.discard(
-                merged.filter { old in !new.contains { $0.name == old.name } }.map { directory + $0.name })
+            try storage.discard(merged.filter { $0.name != new.name }.map { directory + $0.name })
         } catch { leftover = error }
         lock.lock()
         if let leftover { noteLeftover(leftover) }

@@ -13,7 +13,7 @@ package struct SegmentCatalog: Sendable {
         package var length: UInt64
         /// Damage was met in it: it is not merged, and set aside instead of removed.
         package var isDamaged = false
-        /// It has no room for another frame: merged again it would come out as it is.
+        /// It has so many frames that it and its neighbours do not fit into one segment: it is not merged.
         package var isFull = false
 
         package init(covered: ClosedRange<UInt64>, length: UInt64, isDamaged: Bool = false, isFull: Bool = false) {
@@ -242,6 +242,12 @@ package struct SegmentCatalog: Sendable {
     mutating func markDamaged(_ name: String, of tenant: TenantName) {
         guard let place = tenants[tenant]?.firstIndex(where: { $0.name == name }) else { return }
         tenants[tenant]?[place].isDamaged = true
+    }
+
+    /// Notes that a segment has too many frames to be merged.
+    mutating func markFull(_ name: String, of tenant: TenantName) {
+        guard let place = tenants[tenant]?.firstIndex(where: { $0.name == name }) else { return }
+        tenants[tenant]?[place].isFull = true
     }
 
     /// Puts segments in the place of those that they cover together, as far as these are still there: some may have

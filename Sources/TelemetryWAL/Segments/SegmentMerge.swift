@@ -18,9 +18,8 @@ struct SegmentMerge<Storage: JournalStorage> {
     let created: UInt64
     /// Records that are left out since their key is forgotten.
     private(set) var forgottenCount: UInt64 = 0
-    private var finished: [SegmentWriter<Storage>.Finished] = []
-    /// What the next segment covers, so far.
-    private var first: UInt64 = 0
+    private var finished: SegmentWriter<Storage>.Finished?
+    /// The number behind the last one that was taken.
     private var next: UInt64 = 0
     /// When the log had received what the segments hold that were taken so far.
     private var received: ClosedRange<UInt64>?
@@ -38,12 +37,29 @@ struct SegmentMerge<Storage: JournalStorage> {
         self.created = created
     }
 
-    /// Writes what the segments hold that somebody may lack; nothing has its name yet. `goesOn` is asked before each
-    /// frame; nil if it said no. Throws `.damaged`, `.storage`; then nothing is left of it.
+    /// Of segments that together may have more frames or lost ranges than fit into one, the one with most of them: it is to
+    /// be left out. Two segments in the place of several, of which none covers each of these, would leave an interrupted
+    /// merge for the next writer to untangle. Nil where all fit. Throws `.damaged`, `.storage`.
+    func fullest(of entries: [SegmentCatalog.Entry]) throws(WALError) -> SegmentCatalog.Entry? {
+        var most: (entry: SegmentCatalog.Entry, count: Int)?
+        var sum = 0
+        for entry in entries {
+            let index = try SegmentFile(entry.name, of: tenant, in: storage, format: format, keys: keys).index
+            // Each frame may turn out to be one whose key was forgotten.
+            let count = index.frames.count + index.lostRanges.count
+            sum += count
+            if most.map({ count > $0.count }) ?? true { most = (entry, count) }
+        }
+        return sum < SegmentWriter<Storage>.entryLimit ? nil : most?.entry
+    }
+
+    /// Writes what the segments hold that somebody may lack; it has no name yet. All of it has to fit into one (`fullest`).
+    /// `goesOn` is asked before each frame; nil if it said no. Throws `.damaged`, `.keyUnavailable` where segments overlap
+    /// amid a frame that cannot be opened, `.storage`; then nothing is left of it.
     mutating func run(
         _ entries: [SegmentCatalog.Entry], while goesOn: () -> Bool
-    ) throws(WALError) -> [SegmentWriter<Storage>.Finished]? {
-        first = entries[0].covered.lowerBound
+    ) throws(WALError) -> SegmentWriter<Storage>.Finished? {
+        let first = entries[0].covered.lowerBound
         next = first
         writer.begin(tenant, from: first)
         #if Simulation
@@ -57,7 +73,10 @@ struct SegmentMerge<Storage: JournalStorage> {
                     return nil
                 }
             }
-            try finish()
+            do throws(StorageError) {
+                finished = try writer.finish(
+                    covering: first...next - 1, created: created, received: received ?? 0...0)
+            } catch { throw .storage(error) }
             return finished
         } catch {
             discard()
@@ -73,23 +92,21 @@ struct SegmentMerge<Storage: JournalStorage> {
         received =
             received.map { min($0.lowerBound, taken.lowerBound)...max($0.upperBound, taken.upperBound) } ?? taken
         if let fault = file.fault { throw .damaged(path: file.path, offset: 0, reason: fault.description) }
+        // Segments overlap where some of several got their names before a writer was killed or failed.
+        let begin = next
         var lost = file.index.lostRanges[...]
         for (number, frame) in file.index.frames.enumerated() {
             guard goesOn() else { return false }
-            if !writer.hasRoom, next > first {
-                try finish()
-                first = next
-                writer.begin(tenant, from: first)
-            }
-            addLost(&lost, before: frame.firstSequence)
+            addLost(&lost, before: frame.firstSequence, from: begin)
             #if Simulation
                 let acknowledged = DeliberateBug.isActive(.dropUnacknowledgedInMerge) ? next + 1 : acknowledged
             #endif
-            if frame.firstSequence > acknowledged, SegmentWriter<Storage>.isWorthKeeping(frame) {
+            let wanted = max(acknowledged + 1, begin)
+            if frame.firstSequence >= wanted, SegmentWriter<Storage>.isWorthKeeping(frame) {
                 try copy(number, of: file)
-            } else if frame.lastSequence > acknowledged {
+            } else if frame.lastSequence >= wanted {
                 do throws(WALError) {
-                    let batch = try file.batch(ofFrame: number, from: acknowledged + 1)
+                    let batch = try file.batch(ofFrame: number, from: wanted)
                     do throws(StorageError) { try writer.add(batch) } catch { throw .storage(error) }
                 } catch {
                     switch error {
@@ -97,14 +114,14 @@ struct SegmentMerge<Storage: JournalStorage> {
                         writer.addLost(sequences, cause: .dropped)
                         forgottenCount += UInt64(sequences.count)
                     // Whole, although a part of it may be acknowledged: it cannot be cut.
-                    case .keyUnavailable: try copy(number, of: file)
+                    case .keyUnavailable where frame.firstSequence >= begin: try copy(number, of: file)
                     default: throw error
                     }
                 }
             }
             next = max(next, frame.lastSequence + 1)
         }
-        addLost(&lost, before: .max)
+        addLost(&lost, before: .max, from: begin)
         next = max(next, entry.covered.upperBound + 1)
         return true
     }
@@ -115,26 +132,21 @@ struct SegmentMerge<Storage: JournalStorage> {
         }
     }
 
-    private func addLost(_ ranges: inout ArraySlice<SegmentIndex.LostRange>, before sequence: UInt64) {
+    private func addLost(
+        _ ranges: inout ArraySlice<SegmentIndex.LostRange>, before sequence: UInt64, from begin: UInt64
+    ) {
         while let range = ranges.first, range.sequences.lowerBound < sequence {
             ranges.removeFirst()
-            let first = max(range.sequences.lowerBound, acknowledged + 1)
+            let first = max(range.sequences.lowerBound, acknowledged + 1, begin)
             if first <= range.sequences.upperBound {
                 writer.addLost(first...range.sequences.upperBound, cause: range.cause)
             }
         }
     }
 
-    private mutating func finish() throws(WALError) {
-        do throws(StorageError) {
-            finished.append(
-                try writer.finish(covering: first...next - 1, created: created, received: received ?? 0...0))
-        } catch { throw .storage(error) }
-    }
-
     /// Removes what has no name yet. What cannot be removed is removed when the log is opened.
     func discard() {
         writer.discard()
-        try? storage.discard(finished.map { $0.rename.temporary + SegmentName.temporarySuffix })
+        if let finished { try? storage.discard([finished.rename.temporary + SegmentName.temporarySuffix]) }
     }
 }

@@ -14,6 +14,12 @@ final class SegmentWriter<Storage: JournalStorage> {
     /// Encoded bytes that wait to be written.
     private static var writeLength: Int { 4 << 20 }
     #if Simulation
+        static var entryLimit: Int { 40 }
+    #else
+        /// Most frames of a segment, and most lost ranges.
+        static var entryLimit: Int { FormatLimits.maximumSegmentFrameCount }
+    #endif
+    #if Simulation
         /// The simulator's own account knows segments that are written whole.
         private static var pieceLength: Int { .max }
     #else
@@ -125,6 +131,7 @@ final class SegmentWriter<Storage: JournalStorage> {
         frame.offset = written + UInt64(start)
         index.frames.append(frame)
         copiedCount += UInt64(frame.recordCount)
+        pause()
         if filled >= Self.writeLength { try writeWholeBlocks() }
     }
 
@@ -146,8 +153,7 @@ final class SegmentWriter<Storage: JournalStorage> {
 
     /// Whether another frame or lost range has a place in the index.
     var hasRoom: Bool {
-        index.frames.count + 1 < FormatLimits.maximumSegmentFrameCount
-            && index.lostRanges.count < FormatLimits.maximumSegmentFrameCount
+        index.frames.count + 1 < Self.entryLimit && index.lostRanges.count < Self.entryLimit
             && written + UInt64(filled) < FormatLimits.maximumSegmentLength / 2
     }
 
