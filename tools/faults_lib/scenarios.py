@@ -1,6 +1,6 @@
 """What is done to a log, one function a fault. Each takes a `Workplace` and returns `Totals`."""
 
-from . import broken_disks, erasure, full_disk, injections, sudden_ends
+from . import broken_disks, erasure, full_compaction, full_disk, injections, sudden_ends
 from .disks import Skipped
 from .workplace import Workplace
 from .writer import Problem
@@ -21,6 +21,7 @@ ALL = {
     "full-disk-every-block-xfs": (full_disk.every_block("xfs"), 1, 1),
     "full-disk-every-inode": (full_disk.every_inode, 1, 1),
     "full-disk-every-call": (injections.no_space_at_every_call, 1, 1),
+    "full-disk-compaction": (full_compaction.no_space_at_every_call, 1, 1),
     "erased-ext4": (erasure.raw_device("ext4"), 3, 20),
     "erased-xfs": (erasure.raw_device("xfs"), 3, 20),
     "few-descriptors": (injections.few_descriptors, 1, 1),
@@ -28,4 +29,6 @@ ALL = {
     "library-errors": (injections.library_errors, 4, 40),
 }
 
-__all__ = ["ALL", "Skipped", "Problem", "Workplace"]
+WITHOUT_ROOT = ("kills", "few-descriptors")
+
+__all__ = ["ALL", "WITHOUT_ROOT", "Skipped", "Problem", "Workplace"]
