@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import random
 import shutil
 import subprocess
 
@@ -14,8 +15,8 @@ from .writer import ENVIRONMENT, Problem, Totals, tells_full
 
 def no_space_at_every_call(place):
     """`walctl compact` with ENOSPC from every single call that can find a disk full, from the first directory of a
-    segment on, and from that call and all later ones like it: a tenant's first segment, and one with which others are
-    merged. Nothing is lost, and when there is room the rest is moved."""
+    segment on, or from that call and all later ones like it, as chance has it; the long form: both. A tenant's first
+    segment, and one with which others are merged. Nothing is lost, and when there is room the rest is moved."""
     disks.need("strace")
     totals = Totals()
     origin = CommandLog(place, place.path("wal-origin"), ("merged", "new"))
@@ -25,7 +26,7 @@ def no_space_at_every_call(place):
         place, counted := origin.copy(place.path("wal-counted")), lambda prefix: compact(place, counted, prefix),
         since="/tenants/")
     points = [(f"{call}:error=ENOSPC:when={when}{and_later}", made if call == "openat" else [])
-              for call, when in found for and_later in ("", "+")]
+              for call, when in found for and_later in random.sample(("", "+"), place.rounds)]
     # Each waits for the disk a part of the time.
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         for part in pool.map(lambda point: inject(place, origin, *point), points):
