@@ -91,10 +91,10 @@ def no_space_at_every_call(place):
     old.course(*COURSE)
     points = []
     for origin in (None, old):
-        calls, made = calls_of_course(place, origin)
+        found, made = calls_of_course(place, origin)
         points += [
             (origin, f"{call}:error=ENOSPC:when={when}{and_later}", made if call == "openat" else [])
-            for call, when in calls for and_later in ("", "+")
+            for call, when in found for and_later in ("", "+")
         ]
     # Each waits for the disk most of the time.
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -133,15 +133,27 @@ def strace(call, *options):
 
 
 def calls_of_course(place, origin):
-    """Each call of a course that can find a disk full, with its number among those of its name in its thread, which is
-    what an injection counts; and the names below the root of the files that the course makes, to which `openat` is
-    confined: the threads of Swift's libraries open files of their own, and some trap when they cannot."""
-    log, trace = place.log(place.path("wal-counted"), "plain"), place.path("trace")
+    """`calls` of a course, on a new log or a copy of `origin`."""
+    log = place.log(place.path("wal-counted"), "plain")
     if origin:
         log.copy(origin)
+
+    def run(prefix):
+        _, status, error = log.course(*COURSE, prefix=prefix)
+        return status, error
+
+    return calls(place, log, run)
+
+
+def calls(place, log, run, since=""):
+    """Each call of what `run(prefix)` does to a log that can find a disk full, with its number among those of its name
+    in its thread, which is what an injection counts; and the names below the root of the files that it makes, to which
+    `openat` is confined: the threads of Swift's libraries open files of their own, and some trap when they cannot.
+    `since`: only from the first that makes something below such a name on. Removes the log."""
+    trace = place.path("trace")
     command = strace(",".join(SPACE_CALLS))
     command[command.index("/dev/null")] = trace
-    _, status, error = log.course(*COURSE, prefix=command)
+    status, error = run(command)
     if status != 0:
         raise disks.Skipped(f"strace: {error}")
     shutil.rmtree(log.root)
@@ -150,11 +162,13 @@ def calls_of_course(place, origin):
     opened = re.compile(r'AT_FDCWD, "' + re.escape(log.root) + r'([^"]*)"')
     made = {opened.match(line[3])[1] for line in lines
             if line[2] == "openat" and "O_CREAT" in line[3] and opened.match(line[3])}
-    counts, points = collections.Counter(), set()
+    counts, points, begun = collections.Counter(), set(), not since
     for line in lines:
         if line[2] == "openat" and not (opened.match(line[3]) and opened.match(line[3])[1] in made):
             continue
         counts[line.group(1, 2)] += 1
-        if line[2] != "openat" or "O_CREAT" in line[3]:
+        makes = line[2] == "mkdir" or "O_CREAT" in line[3]
+        begun = begun or (makes and log.root + since in line[3])
+        if begun and (line[2] != "openat" or makes):
             points.add((line[2], counts[line.group(1, 2)]))
     return sorted(points), sorted(made)
