@@ -1,4 +1,6 @@
 import Foundation
+import Logging
+import Synchronization
 import TestSupport
 import Testing
 import WALFormat
@@ -55,5 +57,39 @@ import WALStorage
         let view = try WriteAheadLogReader(at: directory.path, scope: .wholeJournal)
         #expect(view.report.wasClosed)
         #expect(!view.subscribers.contains("late"), "it was told that it is not there")
+    }
+
+    /// Messages come from a thread of their own. A process may end behind its log, and with it what was not written yet.
+    @Test func messagesAreWrittenBeforeTheLogIsClosed() throws {
+        let plan = FaultPlan()
+        let messages = Messages()
+        var options = quietOptions()
+        options.logger = Logger(label: "test") { _ in SlowLogHandler(messages: messages) }
+        let log = try openPatiently(at: directory.path, options: options, plan: plan)
+        plan.failNextWrites(1)
+        try log.appendBlocking(numberedRecord(1), tenant: "alpha")
+        try log.closeBlocking()
+        #expect(messages.all.contains { $0.contains("write failed") }, "\(messages.all)")
+    }
+
+    private final class Messages: Sendable {
+        private let lock = Mutex<[String]>([])
+        var all: [String] { lock.withLock { $0 } }
+        func add(_ message: String) { lock.withLock { $0.append(message) } }
+    }
+
+    private struct SlowLogHandler: LogHandler {
+        let messages: Messages
+        var metadata: Logger.Metadata = [:]
+        var logLevel = Logger.Level.trace
+        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { metadata[key] }
+            set { metadata[key] = newValue }
+        }
+
+        func log(event: LogEvent) {
+            Thread.sleep(forTimeInterval: 0.1)
+            messages.add(event.message.description)
+        }
     }
 }

@@ -286,6 +286,7 @@ extension LogCore {
             isReleased = true
             wakeRoomWaiters()
         }
+        waitForMessages()
         if let closeFailure { throw closeFailure }
     }
 

@@ -355,6 +355,10 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
         }
     }
 
+    /// Waits for the messages that are on their way, a second at most: a process that ends behind its log would take them
+    /// along. Without the lock.
+    func waitForMessages() { logQueue.waitUntilIdle(atMost: 1_000_000_000) }
+
     /// Logs from a thread of its own. Under the lock.
     func logLater(_ level: Logger.Level, _ message: Logger.Message, _ metadata: Logger.Metadata) {
         logQueue.submit { [logger] in logger.log(level: level, message, metadata: metadata) }
