@@ -207,6 +207,15 @@ extension LogCore {
                 else { break }
                 for batch in batches { partition.add(batch, bounds[batch.tenant] ?? .init()) }
                 restFromCompaction()
+                // What has its names and is gathered again, should the rest fail, is passed over by its numbers.
+                while partition.exceedsBudget {
+                    lock.lock()
+                    guard publishSome(partition) else {
+                        partition.removeAll()
+                        return compactor.forgetGathered()
+                    }
+                    lock.unlock()
+                }
             } catch {
                 if case .keyForgotten(let tenant, let sequences, _) = error {
                     partition.forget(sequences, of: tenant, bounds[tenant] ?? .init())

@@ -108,6 +108,9 @@ final class SegmentPartition<Storage: JournalStorage> {
         byteCount >= min(budget.upperBound, max(budget.lowerBound, order.count * Self.wantedLength))
     }
     var isEmpty: Bool { order.isEmpty }
+    /// Whether some of what waits is to be written before more of the same file is added: a compressed file may hold
+    /// several times its length. Not where there are losses, of which all is said at once.
+    var exceedsBudget: Bool { byteCount >= budget.upperBound && !hasLosses }
 
     /// Damage was met in the journal file that is being read.
     func noteDamage() {
@@ -229,10 +232,10 @@ final class SegmentPartition<Storage: JournalStorage> {
         return freeChunks.removeLast()
     }
 
-    /// Keeps memory for what comes next. Long pieces go, and what is more than the budget.
+    /// Keeps memory for what comes next, all of it: to let go of some pieces would free none of the pages that they share
+    /// with others. What waits is bounded, and so is this. Long pieces go.
     private func recycle(_ chunks: [RecordChunk]) {
-        let most = budget.upperBound / RecordChunk.length
-        for chunk in chunks where chunk.capacity == RecordChunk.length && freeChunks.count < most {
+        for chunk in chunks where chunk.capacity == RecordChunk.length {
             chunk.removeAll()
             freeChunks.append(chunk)
         }
