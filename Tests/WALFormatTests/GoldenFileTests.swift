@@ -49,6 +49,7 @@ import WALFormat
                 == Set(
                     Self.elements.map(\.name) + [
                         "README.md", "logs.tar.xz", "logs-with-segments.tar.xz", "logs-encrypted.tar.xz", "wal.keys",
+                        "logs-carried.tar.xz",
                         "logs-placed.tar.xz",
                     ]))
         for (name, _) in Self.elements { #expect(try Self.committed(name).count <= 12288) }
