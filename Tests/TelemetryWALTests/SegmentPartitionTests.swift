@@ -50,6 +50,35 @@ import WALStorage
         #expect((400_000...480_000).contains(try heldWhenFull(4)))
     }
 
+    /// What waits of a file is bounded: more is written first, but not where much would become many segments of little,
+    /// nor where something is lost, of which all is said at once.
+    @Test func budgetHoldsAmidAFile() throws {
+        let names = try (0..<4).map { try TenantName("tenant-\($0)") }
+        let log = try openPatiently(at: directory.path)
+        for _ in 0..<30 {
+            for name in names { try log.appendBlocking(numberedRecord(1, length: 10_000), tenant: name) }
+        }
+        try log.closeBlocking()
+        let view = try WriteAheadLogReader(at: directory.path)
+        func heldWhenExceeded(_ tenants: Int, _ budget: Int) throws -> Int {
+            let partition = SegmentPartition(storage: storage, format: view.format, budget: budget...budget)
+            var iterators = names.prefix(tenants).map { view.records(of: $0) }
+            while !partition.exceedsBudget {
+                for index in iterators.indices {
+                    guard let batch = try iterators[index].next() else { return -1 }
+                    partition.add(batch, .init())
+                }
+            }
+            let held = partition.byteCount
+            partition.noteDamage()
+            #expect(!partition.exceedsBudget)
+            return held
+        }
+        #expect((100_000..<120_000).contains(try heldWhenExceeded(1, 100_000)))
+        // Two pieces a tenant at least.
+        #expect((8 * RecordChunk.length..<9 * RecordChunk.length).contains(try heldWhenExceeded(4, 10_000)))
+    }
+
     /// Adds all that a log holds; flushes whenever the budget is reached, and at the end.
     private func compact(
         _ partition: SegmentPartition<FaultyStorage>, _ view: WriteAheadLogReader<DirectStorage>,

@@ -88,9 +88,9 @@ def moved(place):
     """A tenant moves to a journal of its own and back; the moves, and appends before and behind them, are killed."""
     totals = Totals()
     for number, log, last in logs(place, ("moving", "staying")):
-        elsewhere = ["--directory", place.path(f"own-{number}")] if number % 2 else []
         log.append()
         for move in range(2 * last):
+            elsewhere = ["--directory", place.path(f"own-{number}")] if move % 4 == 2 else []
             goal = ["--dedicated", *elsewhere] if move % 2 == 0 else ["--shared"]
             totals.faults += log.append(killed=True)
             log.check(totals)

@@ -195,9 +195,20 @@ extension LogCore {
         var isDamaged = false
         var forgotten: UInt64 = 0
         var carried: (records: UInt64, cause: WALError)?
+        // Without the mark, and without its records in the journal, nothing would show that who has no keys must not append.
+        var isMarked = false
         if file.holdsLoss { partition.noteDamage() }
         if repairsLosses { stateLosses(before: sequence, in: partition) }
         while failure == nil, !lock.withLock({ isStopped }) {
+            // What has its names and is gathered again, should the rest fail, is passed over by its numbers.
+            while partition.exceedsBudget {
+                lock.lock()
+                guard !lacksFreeSpace(for: partition), publishSome(partition) else {
+                    partition.removeAll()
+                    return compactor.forgetGathered()
+                }
+                lock.unlock()
+            }
             do throws(WALError) {
                 guard
                     let batches = try cursor.next({ tenant, sequences, _ in
@@ -205,17 +216,14 @@ extension LogCore {
                         return sequences.upperBound > through ? through + 1 : nil
                     })
                 else { break }
-                for batch in batches { partition.add(batch, bounds[batch.tenant] ?? .init()) }
-                restFromCompaction()
-                // What has its names and is gathered again, should the rest fail, is passed over by its numbers.
-                while partition.exceedsBudget {
-                    lock.lock()
-                    guard publishSome(partition) else {
-                        partition.removeAll()
-                        return compactor.forgetGathered()
+                for batch in batches {
+                    if batch.key != nil, !isMarked {
+                        markEncrypted()
+                        isMarked = true
                     }
-                    lock.unlock()
+                    partition.add(batch, bounds[batch.tenant] ?? .init())
                 }
+                restFromCompaction()
             } catch {
                 if case .keyForgotten(let tenant, let sequences, _) = error {
                     partition.forget(sequences, of: tenant, bounds[tenant] ?? .init())
@@ -225,6 +233,8 @@ extension LogCore {
                 if case .keyUnavailable(let tenant, let sequences?, _) = error, let frame = cursor.carriedFrame,
                     partition.add(frame, bounds[tenant] ?? .init())
                 {
+                    if !isMarked { markEncrypted() }
+                    isMarked = true
                     carried = ((carried?.records ?? 0) + UInt64(sequences.count), carried?.cause ?? error)
                     restFromCompaction()
                     continue
@@ -265,8 +275,6 @@ extension LogCore {
         } else if !isStopped {
             compactor.hasGathered(sequence)
             if let carried {
-                // Without it, and without its records in the journal, nothing would show that who has no keys must not append.
-                markEncrypted()
                 logLater(
                     .warning, "records whose key is not to be had move to segments as they are",
                     ["records": "\(carried.records)", "file": "\(file.name)", "error": "\(carried.cause)"])

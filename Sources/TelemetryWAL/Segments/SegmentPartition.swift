@@ -5,7 +5,7 @@ import WALStorage
 /// budget; then each tenant's become a segment. One thread at a time.
 ///
 /// A journal file has little of each of many tenants, and a segment costs a file, a flush and two changes of names. So
-/// as much as the budget allows is gathered first, and all segments that come of it get their names together. What
+/// as much as the budget allows is gathered first, and the segments of many that come of it get their names together. What
 /// goes wrong before that leaves the journal as it was; what goes wrong amid it leaves segments that are whole, of
 /// records that the journal still has, and sequence numbers tell that they are the same.
 final class SegmentPartition<Storage: JournalStorage> {
@@ -110,7 +110,10 @@ final class SegmentPartition<Storage: JournalStorage> {
     var isEmpty: Bool { order.isEmpty }
     /// Whether some of what waits is to be written before more of the same file is added: a compressed file may hold
     /// several times its length. Not where there are losses, of which all is said at once.
-    var exceedsBudget: Bool { byteCount >= budget.upperBound && !hasLosses }
+    /// Nor where so many tenants wait that what goes would not be worth its segments: each takes a piece of memory at least.
+    var exceedsBudget: Bool {
+        byteCount >= max(budget.upperBound, 2 * order.count * RecordChunk.length) && !hasLosses
+    }
 
     /// Damage was met in the journal file that is being read.
     func noteDamage() {

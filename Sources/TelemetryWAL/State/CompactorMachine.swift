@@ -40,7 +40,8 @@ struct CompactorMachine {
     /// What is to be done next. `files`: oldest first; `isPressed`: the journal lacks room; `isFull`: no more is to be
     /// gathered before what waits is written; `segmentLength`: bytes of all segments.
     mutating func next(_ files: [File], isPressed: Bool, isFull: Bool, segmentLength: UInt64) -> Step {
-        if segmentLength >= limit { return giveUp() }
+        // What was begun is brought to its end.
+        if segmentLength >= limit { return gathered.isEmpty ? giveUp() : .publish }
         if isFull { return .publish }
         let waiting = files.filter { !$0.isSettled && !gathered.contains($0.sequence) }
         let length = waiting.reduce(0) { $0 + $1.length }
