@@ -208,6 +208,7 @@ final class Actors {
                     let before = last[batch.tenant] ?? 0
                     if record.sequence <= before {
                         judge.fail("\(name) reads \(batch.tenant)/\(record.sequence) behind \(before)")
+                        return
                     }
                     // Numbers are skipped only where damage was told, now or when the log was opened, or where it has
                     // said itself meanwhile that it has them.

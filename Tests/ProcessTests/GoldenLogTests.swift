@@ -56,18 +56,24 @@ import Testing
     }
 
     #if Encryption
-        /// What moved without keys, then with, and what stands in the journal.
-        @Test func isReadAsItWasCarried() throws {
+        /// Unpacks a log, which `verify` finds whole with its keys and without.
+        private func unpackWithKeys(_ log: String) throws -> (root: String, keys: String) {
             let golden = projectFolder + "/Tests/Fixtures/golden"
-            let packed = golden + "/logs-carried.tar.xz"
+            let packed = golden + "/logs-\(log).tar.xz"
             #expect(try run("/usr/bin/env", ["tar", "-xJf", packed, "-C", directory.path]).status == 0)
-            let (root, keys) = (directory.appending("carried"), directory.appending("wal.keys"))
+            let (root, keys) = (directory.appending(log), directory.appending("wal.keys"))
             try FileManager.default.copyItem(atPath: golden + "/wal.keys", toPath: keys)
             #expect(chmod(keys, 0o600) == 0)
             for arguments in [[], ["--key-file", keys]] {
                 let verified = try walctl(["verify", root, "--deep", "--format", "json"] + arguments)
                 #expect(verified.status == 0, "\(verified.output)")
             }
+            return (root, keys)
+        }
+
+        /// What moved without keys, then with, and what stands in the journal.
+        @Test func isReadAsItWasCarried() throws {
+            let (root, keys) = try unpackWithKeys("carried")
             let shown = try walctl("cat", root, "--key-file", keys)
             #expect(shown.status == 0, "\(shown.error)")
             #expect(shown.output.split(separator: "\n").count == Self.carriedRecords)
@@ -78,16 +84,7 @@ import Testing
 
         /// What can be read: two keys of `acme` have been, one of `gone` is forgotten, one is for all others.
         @Test func isDecryptedAsItWasEncrypted() throws {
-            let golden = projectFolder + "/Tests/Fixtures/golden"
-            let packed = golden + "/logs-encrypted.tar.xz"
-            #expect(try run("/usr/bin/env", ["tar", "-xJf", packed, "-C", directory.path]).status == 0)
-            let (root, keys) = (directory.appending("encrypted"), directory.appending("wal.keys"))
-            try FileManager.default.copyItem(atPath: golden + "/wal.keys", toPath: keys)
-            #expect(chmod(keys, 0o600) == 0)
-            for arguments in [[], ["--key-file", keys]] {
-                let verified = try walctl(["verify", root, "--deep", "--format", "json"] + arguments)
-                #expect(verified.status == 0, "\(verified.output)")
-            }
+            let (root, keys) = try unpackWithKeys("encrypted")
             let shown = try walctl("cat", root, "--key-file", keys)
             #expect(shown.status == 1)
             let count = shown.output.split(separator: "\n").count

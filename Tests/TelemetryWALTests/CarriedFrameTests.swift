@@ -238,4 +238,25 @@ import WALStorage
         try again.closeBlocking()
         try checkView(ledger, keys)
     }
+
+    /// Where `FORMAT` was made anew, the journal says that the log is encrypted, until its records move: then `FORMAT` does.
+    @Test(arguments: [false, true]) func theMarkIsThereBeforeTheRecordsLeaveTheJournal(isLocked: Bool) throws {
+        keys.rotate("alpha")
+        var log = try open(encrypted())
+        try log.register(subscriber: "reader")
+        try log.appendBlocking(numberedRecord(1), tenant: "alpha")
+        try log.closeBlocking()
+        try FileManager.default.removeItem(atPath: directory.path + "/FORMAT")
+        keys.setFailing(isLocked, "alpha")
+        log = try open(encrypted())
+        func format() throws -> RootFormat {
+            try [UInt8](Data(contentsOf: URL(filePath: directory.path + "/FORMAT"))).withRawSpan {
+                try RootFormat.decode($0)
+            }
+        }
+        #expect(try !format().isEncrypted)
+        #expect(try log.compactBlocking().records == 1)
+        #expect(try format().isEncrypted)
+        try log.closeBlocking()
+    }
 }

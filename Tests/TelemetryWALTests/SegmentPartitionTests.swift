@@ -17,16 +17,21 @@ import WALStorage
         SegmentPartition(storage: storage, format: format, budget: budget...budget)
     }
 
-    /// Where many tenants share it, each gets as much as is worth a segment, up to a bound; what was taken for that is given
-    /// back.
-    @Test func theBudgetGrowsWithTheTenants() throws {
+    /// A log of four tenants with 30 commits each of 10 kB, by turns.
+    private func fourTenants() throws -> (view: WriteAheadLogReader<DirectStorage>, names: [TenantName]) {
         let names = try (0..<4).map { try TenantName("tenant-\($0)") }
         let log = try openPatiently(at: directory.path)
         for _ in 0..<30 {
             for name in names { try log.appendBlocking(numberedRecord(1, length: 10_000), tenant: name) }
         }
         try log.closeBlocking()
-        let view = try WriteAheadLogReader(at: directory.path)
+        return (try WriteAheadLogReader(at: directory.path), names)
+    }
+
+    /// Where many tenants share it, each gets as much as is worth a segment, up to a bound; what was taken for that is given
+    /// back.
+    @Test func theBudgetGrowsWithTheTenants() throws {
+        let (view, names) = try fourTenants()
         func heldWhenFull(_ tenants: Int) throws -> Int {
             let partition = SegmentPartition(
                 storage: storage, format: view.format, budget: 100_000...400_000)
@@ -53,13 +58,7 @@ import WALStorage
     /// What waits of a file is bounded: more is written first, but not where much would become many segments of little,
     /// nor where something is lost, of which all is said at once.
     @Test func budgetHoldsAmidAFile() throws {
-        let names = try (0..<4).map { try TenantName("tenant-\($0)") }
-        let log = try openPatiently(at: directory.path)
-        for _ in 0..<30 {
-            for name in names { try log.appendBlocking(numberedRecord(1, length: 10_000), tenant: name) }
-        }
-        try log.closeBlocking()
-        let view = try WriteAheadLogReader(at: directory.path)
+        let (view, names) = try fourTenants()
         func heldWhenExceeded(_ tenants: Int, _ budget: Int) throws -> Int {
             let partition = SegmentPartition(storage: storage, format: view.format, budget: budget...budget)
             var iterators = names.prefix(tenants).map { view.records(of: $0) }

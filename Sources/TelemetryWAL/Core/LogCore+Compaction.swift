@@ -195,18 +195,17 @@ extension LogCore {
         var isDamaged = false
         var forgotten: UInt64 = 0
         var carried: (records: UInt64, cause: WALError)?
-        // Without the mark, and without its records in the journal, nothing would show that who has no keys must not append.
-        var isMarked = false
+        var publishesAmid = true
         if file.holdsLoss { partition.noteDamage() }
         if repairsLosses { stateLosses(before: sequence, in: partition) }
         while failure == nil, !lock.withLock({ isStopped }) {
             // What has its names and is gathered again, should the rest fail, is passed over by its numbers.
-            while partition.exceedsBudget {
+            while publishesAmid, partition.exceedsBudget {
                 lock.lock()
-                guard !lacksFreeSpace(for: partition), publishSome(partition) else {
-                    partition.removeAll()
-                    return compactor.forgetGathered()
-                }
+                publishesAmid = !lacksFreeSpace(for: partition) && publishSome(partition)
+                // Somebody has come who may lack what was left out: gathered again.
+                if partition.isEmpty, !publishesAmid { return }
+                // Or there is no room for now: the file is read to its end, and not anew at each attempt.
                 lock.unlock()
             }
             do throws(WALError) {
@@ -217,10 +216,9 @@ extension LogCore {
                     })
                 else { break }
                 for batch in batches {
-                    if batch.key != nil, !isMarked {
-                        markEncrypted()
-                        isMarked = true
-                    }
+                    // Without the mark, and without its records in the journal, nothing would show that who has no keys must
+                    // not append.
+                    if batch.key != nil { markEncrypted() }
                     partition.add(batch, bounds[batch.tenant] ?? .init())
                 }
                 restFromCompaction()
@@ -233,8 +231,7 @@ extension LogCore {
                 if case .keyUnavailable(let tenant, let sequences?, _) = error, let frame = cursor.carriedFrame,
                     partition.add(frame, bounds[tenant] ?? .init())
                 {
-                    if !isMarked { markEncrypted() }
-                    isMarked = true
+                    markEncrypted()
                     carried = ((carried?.records ?? 0) + UInt64(sequences.count), carried?.cause ?? error)
                     restFromCompaction()
                     continue

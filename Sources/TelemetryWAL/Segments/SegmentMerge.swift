@@ -41,6 +41,9 @@ struct SegmentMerge<Storage: JournalStorage> {
     /// be left out. Two segments in the place of several, of which none covers each of these, would leave an interrupted
     /// merge for the next writer to untangle. Nil where all fit. Throws `.damaged`, `.storage`.
     func fullest(of entries: [SegmentCatalog.Entry]) throws(WALError) -> SegmentCatalog.Entry? {
+        // An entry of an index takes so much at least: short segments, which most are, need no look.
+        let length = entries.reduce(0) { $0 + $1.length }
+        if length / UInt64(SegmentIndex.LostRange.length) < UInt64(SegmentWriter<Storage>.entryLimit) { return nil }
         var most: (entry: SegmentCatalog.Entry, count: Int)?
         var sum = 0
         for entry in entries {
