@@ -95,4 +95,15 @@ import WALFormat
         #expect(found.errors == 0 && isSame(found.records, appended.filter { late.contains($0.value) }))
         #expect(read(view, 2 * Self.minute...3 * Self.minute).errors == 1)
     }
+
+    /// Numbers begin with 1; who asks for 0 gets all.
+    @Test func numberZeroIsBeforeAll() throws {
+        let log = try openPatiently(at: directory.path)
+        for number in 1...3 { try log.appendBlocking(numberedRecord(number), tenant: "alpha") }
+        try log.closeBlocking()
+        var records = try WriteAheadLogReader(at: directory.path).records(of: "alpha", from: 0)
+        var count = 0
+        while let batch = try records.next() { count += batch.count }
+        #expect(count == 3)
+    }
 }
