@@ -153,7 +153,8 @@ import Testing
 
     /// In the journal no frame is.
     @Test func commitHasNoCarriedFrame() throws {
-        var sample = Self.short
+        // A compressed one, whose length would pass.
+        var sample = Self.long
         sample.header.isCarried = true
         let commit = try commit(sample, seal: seal())
         #expect(throws: FormatError.self) {
