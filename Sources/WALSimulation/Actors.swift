@@ -213,11 +213,9 @@ final class Actors {
                     // Numbers are skipped only where damage was told, now or when the log was opened, or where it has
                     // said itself meanwhile that it has them.
                     let acknowledged = judge.subscribers[name]?.acknowledged[batch.tenant] ?? 0
-                    if before > 0, record.sequence != before + 1, !sawDamage,
-                        !judge.wereForgotten(before + 1..<record.sequence, of: batch.tenant),
-                        !log.recoveryReport.hasLoss,
-                        !judge.mayHaveSkipped,
-                        record.sequence - 1 > max(acknowledged, judge.reclaimedThrough(batch.tenant)),
+                    let reclaimed = max(acknowledged, judge.reclaimedThrough(batch.tenant))
+                    if before > 0, !sawDamage, !log.recoveryReport.hasLoss, !judge.mayHaveSkipped,
+                        judge.isGap(from: before, to: record.sequence, of: batch.tenant, reclaimed: reclaimed),
                         !judge.mayDrop(batch.tenant) || record.sequence - 1 > droppedThrough(batch.tenant)
                     {
                         judge.fail(

@@ -35,9 +35,7 @@ extension Judge {
             for (sequence, number) in records {
                 if sequence <= last { fail("beside the writer \(tenant)/\(sequence) is read behind \(last)") }
                 // What is dropped meanwhile may leave under the reader.
-                if last > 0, sequence != last + 1, sequence - 1 > reclaimed, !mayDrop(tenant),
-                    !wereForgotten(last + 1..<sequence, of: tenant)
-                {
+                if last > 0, !mayDrop(tenant), isGap(from: last, to: sequence, of: tenant, reclaimed: reclaimed) {
                     fail("beside the writer \(tenant)'s records jump from \(last) to \(sequence)")
                 }
                 last = sequence

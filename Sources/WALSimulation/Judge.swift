@@ -309,8 +309,8 @@ final class Judge {
             if sequence <= last { fail("\(tenant)/\(sequence) is read behind \(last)") }
             // Numbers are given in order, so that a gap is a loss; damage makes the log skip some, and the first write
             // of a file's new life may be torn over records that everybody has.
-            if last > 0, sequence != last + 1, !mediaFaults, sequence - 1 > reclaimable[tenant] ?? 0,
-                !wereForgotten(last + 1..<sequence, of: tenant)
+            if last > 0, !mediaFaults,
+                isGap(from: last, to: sequence, of: tenant, reclaimed: reclaimable[tenant] ?? 0)
             {
                 fail("\(tenant)'s records jump from \(last) to \(sequence)")
             }
@@ -323,8 +323,15 @@ final class Judge {
         }
     }
 
+    /// Whether who reads `sequence` behind `last` has missed something: not all between them were through what could be
+    /// reclaimed, or went with their keys. Both may have taken a part.
+    func isGap(from last: UInt64, to sequence: UInt64, of tenant: TenantName, reclaimed: UInt64) -> Bool {
+        let missed = max(last, reclaimed)
+        return missed + 1 < sequence && !wereForgotten(missed + 1..<sequence, of: tenant)
+    }
+
     /// Whether records with these numbers, as far as they are known, went with their keys.
-    func wereForgotten(_ range: Range<UInt64>, of tenant: TenantName) -> Bool {
+    private func wereForgotten(_ range: Range<UInt64>, of tenant: TenantName) -> Bool {
         tenantsWithoutKeys.contains(tenant)
             && range.allSatisfy { numbers[tenant]?[$0].map { registry.isForgotten($0) } ?? true }
     }
