@@ -24,7 +24,7 @@ let engineTests = Context.environment["TELEMETRY_WAL_ENGINE_ONLY"]?.split(separa
 let engineTargets: Set<String> = [
     "CLZ4", "CWALLinux", "WALFormat", "WALStorage", "TelemetryWAL", "TelemetryReplay", "SimulatedKeys", "TestSupport",
 ]
-let enginePackages: Set<String> = ["swift-system", "swift-log"]
+let enginePackages: Set<String> = ["swift-system", "swift-log", "swift-collections", "swift-service-lifecycle"]
 
 let package = Package(
     name: "telemetry-wal",
@@ -58,7 +58,9 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto.git", "4.0.0"..<"6.0.0"),
         .package(url: "https://github.com/apple/swift-protobuf.git", from: "1.30.0"),
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.80.0"),
+        .package(url: "https://github.com/apple/swift-collections.git", from: "1.2.0"),
         .package(url: "https://github.com/swift-server/async-http-client.git", from: "1.28.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.8.0"),
         .package(url: "https://github.com/ordo-one/TextTable.git", from: "0.0.2"),
     ],
     targets: [
@@ -97,7 +99,12 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "TelemetryReplay",
-            dependencies: ["TelemetryWAL", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "TelemetryWAL", "WALFormat", "WALStorage",
+                .product(name: "HeapModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
             swiftSettings: strict),
         .target(
             name: "OTLPProtocol",

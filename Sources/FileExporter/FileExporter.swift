@@ -11,6 +11,7 @@ import WALStorage
 /// `TenantName.pathComponents`, so no name leaves the directory.
 public actor FileExporter: TelemetryExporter {
     public nonisolated let destination: String
+    public nonisolated var deliversInOrder: Bool { true }
     private let directory: String
     /// Files in use; closed when there are many, opened again on demand.
     private var files: [TenantName: LineFile] = [:]

@@ -7,6 +7,7 @@ import WALFormat
 /// the other end of the pipe.
 public actor StandardOutputExporter: TelemetryExporter {
     public nonisolated var destination: String { "standard output" }
+    public nonisolated var deliversInOrder: Bool { true }
 
     public init() {}
 

@@ -62,7 +62,7 @@ public struct OTLPExporter: TelemetryExporter {
             return result(of: response, answer: answer, signal: signal, batch: batch)
         } catch let error as HTTPClientError where error == .invalidURL || error == .emptyHost || error == .emptyScheme
         {
-            return .refused(reason: "\(options.endpoint): not a URL to send to (\(error.shortDescription))")
+            return .denied(reason: "\(options.endpoint): not a URL to send to (\(error.shortDescription))")
         } catch let error as HTTPClientError {
             return .retry(reason: "\(options.endpoint): \(error.shortDescription)", after: nil)
         } catch {
@@ -102,6 +102,8 @@ public struct OTLPExporter: TelemetryExporter {
             return .retry(
                 reason: "\(options.endpoint): HTTP \(status)",
                 after: after.map { .seconds(min(max($0, 0), 3600)) })
+        case 401, 403, 404, 405, 407, 300..<400:
+            return .denied(reason: "\(options.endpoint): HTTP \(status)")
         default:
             let text = String(decoding: bytes.prefix(200), as: UTF8.self).filter { !$0.isNewline }
             return .refused(reason: "\(options.endpoint): HTTP \(status)\(text.isEmpty ? "" : ": \(text)")")

@@ -1,60 +1,59 @@
 import Logging
+import WALFormat
 
 /// How a replayer goes about it.
 public struct ReplayOptions: Sendable {
+    /// In which order a subscriber gets what it lacks.
+    public enum Order: String, Sendable, CaseIterable {
+        /// Each tenant's records in the order of their numbers.
+        case oldestFirst = "oldest-first"
+        /// What is appended from now on first; what is there already fills in behind, with a sixteenth of what is sent.
+        case newestFirst = "newest-first"
+        /// The same, half and half.
+        case interleaved = "interleaved"
+
+        /// How turns are shared between what is new and what is old.
+        var laneWeights: [Int] {
+            switch self {
+            case .oldestFirst: [1]
+            case .newestFirst: [16, 1]
+            case .interleaved: [1, 1]
+            }
+        }
+    }
+
     /// Most records in a request.
     public var maximumBatchRecords = 1000
     /// Most payload bytes in a request; a single larger record goes alone.
     public var maximumBatchBytes = 1 << 20
-    /// Most payload bytes that are read and not yet delivered.
+    /// How long a record may wait for others to be sent with.
+    public var maximumBatchAge: Duration = .milliseconds(200)
+    /// Most bytes that are read and not yet delivered; each request under way takes its payload once or twice more while it
+    /// is sent.
     public var maximumBufferedBytes = 64 << 20
-    /// Most requests under way at a time, each of another tenant.
-    public var maximumConcurrentRequests = 4
-    /// Waiting time before the first repetition; it doubles with each, with random jitter between half and all of it.
+    /// Most requests under way at a time. Fewer are while the receiver cannot take them.
+    public var maximumConcurrentRequests = 8
+    /// Most batches of a tenant that were sent and are not durably acknowledged: as many may come twice after a crash.
+    /// 1 for exporters that ask for order.
+    public var maximumRequestsPerTenant = 4
+    /// Most payload bytes and records a second, over all tenants; nil: as many as the receiver takes.
+    public var maximumBytesPerSecond: Double?
+    public var maximumRecordsPerSecond: Double?
+    /// How much a tenant is sent where there is more than the receiver takes: so many times another one's share. 1 to 1000;
+    /// 1 where it is not said.
+    public var tenantWeights: [TenantName: Int] = [:]
+    public var order = Order.oldestFirst
+    /// Waiting time before a tenant's first repetition; it doubles with each, with random jitter between half and all of it.
     public var initialBackoff: Duration = .milliseconds(100)
     public var maximumBackoff: Duration = .seconds(10)
-    /// How long one batch is tried before the replayer gives its tenant up; nil: for ever.
-    public var giveUpAfter: Duration? = .seconds(60)
+    /// How long a tenant's requests may fail in a row until it is given up for this run; nil: for ever.
+    public var giveUpAfter: Duration?
+    /// Records in a row that may go to the dead letters until the tenant waits between them: it may be the receiver that is
+    /// at fault.
+    public var maximumRefusalsInARow = 16
+    /// How long what is under way may go on when the replayer is to stop.
+    public var shutdownTimeout: Duration = .seconds(10)
     public var logger = Logger(label: "telemetry-replay")
 
     public init() {}
-}
-
-/// What a replay did.
-public struct ReplaySummary: Sendable, Equatable {
-    /// Records that the receiver took.
-    public var deliveredRecords = 0
-    public var deliveredBytes = 0
-    public var deliveredTenants = 0
-    public var requests = 0
-    /// Attempts that had to be repeated.
-    public var retries = 0
-    /// Items that the receiver took note of and refused (partial success).
-    public var rejectedItems = 0
-    /// Records of batches that the receiver refused for good; they stay in the log, unacknowledged, and so does what
-    /// follows of the same tenant.
-    public var refusedRecords = 0
-    /// Records left undelivered because the receiver could not be reached in time.
-    public var givenUpRecords = 0
-    /// Places that could not be read.
-    public var unreadablePlaces = 0
-    /// Records that are gone for good, since their keys were forgotten.
-    public var forgottenRecords: UInt64 = 0
-    /// Tenants whose keys are not to be had: their records stay in the log, unacknowledged.
-    public var lockedTenants = 0
-    /// One line for each tenant, at most 20, that was refused or given up, and why.
-    public var problems: [String] = []
-    /// Problems beyond those.
-    public var furtherProblems = 0
-
-    public init() {}
-
-    mutating func note(_ problem: String) {
-        if problems.count < 20 { problems.append(problem) } else { furtherProblems += 1 }
-    }
-
-    /// Whether everything was delivered that is there to be.
-    public var isComplete: Bool {
-        refusedRecords == 0 && givenUpRecords == 0 && unreadablePlaces == 0 && lockedTenants == 0
-    }
 }

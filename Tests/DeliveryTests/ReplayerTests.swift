@@ -48,7 +48,7 @@ import WALFormat
         var options = ReplayOptions()
         options.maximumBatchRecords = 13
         let recorder = Recorder()
-        let summary = try await Replayer(log: log, subscriber: "s", exporter: recorder, options: options).run()
+        let summary = try await Replayer(log: log, subscriber: "s", exporter: recorder, options: options).drain()
         #expect(summary.isComplete)
         for tenant in 0..<10 { #expect(recorder.records[try TenantName("t\(tenant)")] == Array(1...200)) }
         #expect(recorder.mostUnderWay <= options.maximumConcurrentRequests)
@@ -62,10 +62,10 @@ import WALFormat
         options.maximumBatchRecords = 20
         options.giveUpAfter = .milliseconds(300)
         let recorder = Recorder(stalled: "t0")
-        let summary = try await Replayer(log: log, subscriber: "s", exporter: recorder, options: options).run()
+        let summary = try await Replayer(log: log, subscriber: "s", exporter: recorder, options: options).drain()
         #expect(recorder.records["t0"] == nil)
         for tenant in 1..<6 { #expect(recorder.records[try TenantName("t\(tenant)")] == Array(1...300)) }
-        #expect(summary.givenUpRecords > 0 && summary.refusedRecords == 0)
+        #expect(summary.givenUpRecords == 300)
         #expect(log.tenants.first { $0.name == "t0" }?.acknowledgedThrough["s"] == 0)
         try await log.close()
     }
@@ -74,7 +74,7 @@ import WALFormat
         let log = try await log(tenants: 3, records: 50, length: 100)
         for subscriber in ["a", "b"] as [TenantName] {
             let recorder = Recorder()
-            _ = try await Replayer(log: log, subscriber: subscriber, exporter: recorder).run()
+            _ = try await Replayer(log: log, subscriber: subscriber, exporter: recorder).drain()
             #expect(recorder.records["t1"] == Array(1...50))
         }
         try await log.close()

@@ -92,7 +92,7 @@ struct ReplayCommand: AsyncParsableCommand {
         let outcome: Result<ReplaySummary, WALError>
         do throws(WALError) {
             outcome = .success(
-                try await replayer.run { records, bytes in
+                try await replayer.drain { records, bytes in
                     bar.update(UInt64(records), of: backlog, detail: readable(bytes: UInt64(bytes)))
                 })
         } catch { outcome = .failure(error) }
@@ -103,7 +103,7 @@ struct ReplayCommand: AsyncParsableCommand {
         let summary = try failing { () throws(WALError) in try outcome.get() }
         try report(summary, to: exporter.destination, seconds: (ContinuousClock.now - start) / .seconds(1))
         try failing { () throws(WALError) in try closing.get() }
-        if summary.givenUpRecords > 0, summary.refusedRecords == 0 { throw ExitStatus.io }
+        if summary.givenUpRecords > 0, summary.deadLetters == 0 { throw ExitStatus.io }
         if !summary.isComplete { throw ExitStatus.findings }
     }
 
@@ -115,8 +115,8 @@ struct ReplayCommand: AsyncParsableCommand {
         var requests: Int
         var retries: Int
         var rejectedItems: Int
-        var refusedRecords: Int
-        var undeliveredRecords: Int
+        var deadLetters: Int
+        var undeliveredRecords: UInt64
         var unreadablePlaces: Int
         /// Records that are gone with keys that were forgotten.
         var forgottenRecords: UInt64
@@ -132,7 +132,7 @@ struct ReplayCommand: AsyncParsableCommand {
         let line = Line(
             destination: destination, records: summary.deliveredRecords, tenants: summary.deliveredTenants,
             bytes: summary.deliveredBytes, requests: summary.requests, retries: summary.retries,
-            rejectedItems: summary.rejectedItems, refusedRecords: summary.refusedRecords,
+            rejectedItems: summary.rejectedItems, deadLetters: summary.deadLetters,
             undeliveredRecords: summary.givenUpRecords, unreadablePlaces: summary.unreadablePlaces,
             forgottenRecords: summary.forgottenRecords, lockedTenants: summary.lockedTenants,
             seconds: seconds, problems: summary.problems)
@@ -144,13 +144,13 @@ struct ReplayCommand: AsyncParsableCommand {
         } else {
             var table = Table(
                 headers: [
-                    "delivered", "tenants", "bytes", "requests", "retries", "rejected", "refused", "undelivered",
+                    "delivered", "tenants", "bytes", "requests", "retries", "rejected", "dead letters", "undelivered",
                 ],
                 numeric: Set(0..<8))
             table.rows = [
                 [
                     "\(line.records)", "\(line.tenants)", "\(line.bytes)", "\(line.requests)", "\(line.retries)",
-                    "\(line.rejectedItems)", "\(line.refusedRecords)", "\(line.undeliveredRecords)",
+                    "\(line.rejectedItems)", "\(line.deadLetters)", "\(line.undeliveredRecords)",
                 ]
             ]
             table.print()

@@ -115,6 +115,7 @@ extension LogCore {
         if !turn.subscriberRecords.isEmpty, segments.count > 0 { noteRelease(ofTenant: nil) }
         if turn.acknowledgementNumber != 0 { acknowledgementsDurable = turn.acknowledgementNumber }
         durableThrough = last.commitNumber
+        if turn.group != nil { for signal in durabilitySignals { signal.raise() } }
         needsWatermark = turn.group != nil
         statistics.commits += UInt64(commits.count)
         statistics.writes += 1

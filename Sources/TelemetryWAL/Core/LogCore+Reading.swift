@@ -55,32 +55,47 @@ extension LogCore {
             supply.tenants = candidates.filter { state.tenants[$0].segmentedThrough > through($0) }
                 .map { state.tenants[$0].name }
         }
-        let from = index.map { max(through($0), state.tenants[$0].segmentedThrough) + 1 } ?? 1
-        supply.files = readableFiles(tenantIndex: index, from: from, behind: place)
+        let wanted = index.map { [($0, max(through($0), state.tenants[$0].segmentedThrough) + 1)] }
+        supply.files = readableFiles(of: wanted, behind: place)
         return supply
+    }
+
+    /// The same of the journal alone, of some tenants or of all. Under the lock.
+    func journalSupply(
+        of wanted: [(index: Int, from: UInt64)]?, behind place: WalkSource<Storage>.Place?
+    ) -> WalkSource<Storage>.Supply {
+        WalkSource<Storage>.Supply(
+            files: readableFiles(of: wanted, behind: place), throughCommit: durableThrough)
+    }
+
+    func wantedBehind(_ subscriber: TenantName, _ tenant: TenantName) -> UInt64 {
+        state.index(of: tenant).map { wantedBehind(subscriber, tenant: $0) } ?? 0
     }
 
     /// Through which number a subscriber is given nothing of a tenant: it has the records, or they were dropped. Under
     /// the lock.
-    private func wantedBehind(_ subscriber: TenantName, tenant index: Int) -> UInt64 {
+    func wantedBehind(_ subscriber: TenantName, tenant index: Int) -> UInt64 {
         max(state.acknowledgedThrough(subscriber, tenant: index), state.tenants[index].droppedThrough)
     }
 
-    /// The files that hold a tenant's records (or anyone's, for nil) that are in no segment, from a sequence number on,
-    /// or from a place in the journal on. Under the lock.
+    /// The files that hold some tenants' records (or anyone's, for nil) that are in no segment, from a sequence number of
+    /// each on, or from a place in the journal on. Under the lock.
     func readableFiles(
-        tenantIndex: Int?, from sequence: UInt64, behind position: (fileSequence: UInt64, offset: UInt64)?
+        of wanted: [(index: Int, from: UInt64)]?, behind position: (fileSequence: UInt64, offset: UInt64)?
     ) -> [ReadableFile] {
         files.indices.compactMap { number in
             let file = files[number]
             if file.isCompacted { return nil }
             var start = file.header.commitsStart
             var end = file.endOffset
-            if let tenantIndex {
-                guard let extent = (file.summarisedExtents ?? file.extents)[tenantIndex],
-                    extent.lastSequence >= sequence
-                else { return nil }
-                start = extent.firstOffset
+            if let wanted {
+                let extents = file.summarisedExtents ?? file.extents
+                let starts = wanted.compactMap { wanted -> UInt64? in
+                    guard let extent = extents[wanted.index], extent.lastSequence >= wanted.from else { return nil }
+                    return extent.firstOffset
+                }
+                guard let first = starts.min() else { return nil }
+                start = first
                 end = max(end, start)
             }
             if let position {
@@ -138,6 +153,13 @@ extension LogCore {
                 files[index].isSummarised = true
             }
             logger.error("a damaged file cannot be read", metadata: ["file": "\(file.name)", "error": "\(error)"])
+        }
+    }
+
+    /// Raises a signal from now on when records have become durable.
+    func raise(_ signal: DurabilitySignal) {
+        lock.withLock {
+            if !durabilitySignals.contains(where: { $0 === signal }) { durabilitySignals.append(signal) }
         }
     }
 

@@ -112,6 +112,8 @@ final class LogCore<Storage: JournalStorage>: LogFront, @unchecked Sendable {
     @LockGuarded var compactCallers = 0
     /// The tenants' segments. Only the compactor's thread adds any, or takes any out.
     var segments: SegmentCatalog
+    /// Who is told when something has become durable.
+    var durabilitySignals: [DurabilitySignal] = []
     /// Counts how often records moved into segments.
     var segmentGeneration: UInt64 = 0
     /// Tenants some of whose segments everybody may have, and such whose segments may have to be merged.

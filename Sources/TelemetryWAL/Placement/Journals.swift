@@ -46,6 +46,7 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     var erasures = 0
     var waiters: [Waiter] = []
     var isClosed = false
+    private var signals: [DurabilitySignal] = []
 
     /// A journal of a tenant's own.
     struct Key: Hashable, Comparable {
@@ -152,11 +153,13 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
                 // Before its threads begin: nothing is given up that a subscriber lacks of whom it did not know yet.
                 try takeSubscribers(core)
             })
-        lock.withLock {
+        let signals = lock.withLock {
             lastNumber += 1
             core.number = lastNumber
             byNumber[lastNumber] = core
+            return self.signals
         }
+        for signal in signals { core.raise(signal) }
         return .open(core, report)
     }
 
@@ -193,6 +196,9 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     }
 
     // MARK: - Who is where
+
+    /// False as long as no tenant has, or had, a journal of its own.
+    var mayHavePlacements: Bool { hasPlacements.load(ordering: .acquiring) }
 
     /// The journal that a tenant's records are appended to. Throws `.journalUnavailable`.
     @inline(__always)
@@ -289,6 +295,23 @@ final class Journals<Storage: JournalStorage>: @unchecked Sendable {
     }
 
     // MARK: - Of all journals
+
+    /// Has a signal raised by each journal, those that come later included.
+    func add(_ signal: DurabilitySignal) {
+        let cores = lock.withLock {
+            signals.append(signal)
+            return [shared] + byNumber.values
+        }
+        for core in cores { core.raise(signal) }
+    }
+
+    func remove(_ signal: DurabilitySignal) {
+        let cores = lock.withLock {
+            signals.removeAll { $0 === signal }
+            return [shared] + byNumber.values
+        }
+        for core in cores { core.lock.withLock { core.durabilitySignals.removeAll { $0 === signal } } }
+    }
 
     /// Adds up what each journal has, asked under its lock.
     func sum<Value: AdditiveArithmetic>(_ value: (LogCore<Storage>) -> Value) -> Value {

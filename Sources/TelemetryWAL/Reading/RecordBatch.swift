@@ -125,7 +125,7 @@ public struct RecordBatch: Sendable {
     public struct Records: Sequence, Sendable {
         let batch: RecordBatch
 
-        public struct Iterator: IteratorProtocol {
+        public struct Iterator: IteratorProtocol, Sendable {
             let batch: RecordBatch
             var offset: Int
             var sequence: UInt64

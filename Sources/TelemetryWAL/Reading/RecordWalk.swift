@@ -28,6 +28,8 @@ struct WalkSource<Storage: JournalStorage> {
     /// Whether a tenant's record of a number is wanted at all; nil: all are. What is not wanted is passed over, and may be
     /// given elsewhere.
     var wants: ((_ tenant: TenantName, _ sequence: UInt64) -> Bool)?
+    /// Through which number a tenant has its records at the moment, where others give it some as well; nil: nobody does.
+    var position: ((TenantName) -> UInt64)?
     /// Where a tenant's numbers go on elsewhere: a range of lost ones is looked at in the pieces between.
     var boundaries: (TenantName) -> [UInt64] = { _ in [] }
     /// See `JournalCursor`.
@@ -170,6 +172,7 @@ final class RecordWalk<Storage: JournalStorage> {
     }
 
     private func through(_ tenant: TenantName) -> UInt64 {
+        if let position = source.position { return max(given[tenant] ?? 0, position(tenant)) }
         if let known = given[tenant] { return known }
         let through = source.floor(tenant)
         given[tenant] = through
@@ -185,10 +188,19 @@ final class RecordWalk<Storage: JournalStorage> {
 
     private func nextOfJournal() throws(WALError) -> [RecordBatch]? {
         try cursor.next { [unowned self] name, sequences, _ in
-            guard tenant == nil || tenant == name, wants(name, sequences.lowerBound) else { return nil }
+            guard tenant == nil || tenant == name else { return nil }
             let through = through(name)
-            return sequences.upperBound > through ? through + 1 : nil
+            guard sequences.upperBound > through, wants(name, sequences.lowerBound) else { return nil }
+            return through + 1
         }
+    }
+
+    /// Through which number a tenant's records were given, or passed over for good.
+    func given(of tenant: TenantName) -> UInt64 { locked.contains(tenant) ? 0 : given[tenant] ?? 0 }
+
+    /// Gives a tenant's records again whose key was not to be had.
+    func readmit(_ tenant: TenantName) {
+        if locked.remove(tenant) != nil { given[tenant] = nil }
     }
 
     // MARK: - Segments

@@ -82,6 +82,18 @@ final class SubscriberWalk<Storage: JournalStorage>: @unchecked Sendable {
         } catch { refusal = error }
     }
 
+    /// A walk that somebody lays out who has registered the subscriber.
+    init(core: LogCore<Storage>, tenant: TenantName?, source: WalkSource<Storage>) {
+        self.core = core
+        walk = RecordWalk(
+            storage: core.storage, format: core.format, keys: FrameKeys(core.options.keyProvider), tenant: tenant,
+            source: source)
+    }
+
+    func given(of tenant: TenantName) -> UInt64 { walk.given(of: tenant) }
+
+    func readmit(_ tenant: TenantName) { walk.readmit(tenant) }
+
     deinit {
         guard hasPlace else { return }
         walk.closeFiles()

@@ -1,0 +1,351 @@
+import Logging
+import TelemetryWAL
+import WALFormat
+import WALStorage
+
+/// One run of a replayer: the shell around `DeliveryMachine`. Requests, reads, waits are child tasks; all that they come to
+/// is taken up one after the other by the task that runs it.
+///
+/// Safe to share although unchecked: `run` is called once, and all variables are its task's own.
+final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @unchecked Sendable {
+    private enum Event: Sendable {
+        case read(lane: Int, Result<DeliveryFeed<Storage>.Reading, WALError>)
+        case finished(UInt64, ExportResult)
+        case buried(UInt64, failure: String?)
+        case flushed(Result<Void, WALError>)
+        case durable(lane: Int)
+        case alarm(UInt64)
+        case stop
+        case timeout
+    }
+
+    /// What a subscriber's cursors stand for: what is new, or what was there before.
+    private struct Lane {
+        let subscriber: TenantName
+        let feed: DeliveryFeed<Storage>
+        var isReading = false
+        /// There may be more to read; else nothing is until something becomes durable.
+        var mayHaveMore = true
+        /// Read again, or for again, with the next read.
+        var again: [(tenant: TenantName, behind: UInt64?)] = []
+        /// Tenants whose records cannot be had now, and when that is tried again.
+        var unavailable: [TenantName: UInt64] = [:]
+    }
+
+    private let replayer: Replayer<Storage, Exporter>
+    private let options: ReplayOptions
+    private let isFollowing: Bool
+    private let stop: DurabilitySignal?
+    private let progress: (@Sendable (Int, Int) -> Void)?
+    private let clock = ContinuousClock()
+    private let start: ContinuousClock.Instant
+    private var machine: DeliveryMachine
+    private var lanes: [Lane]
+    private var failure: WALError?
+    private var isStopping = false
+    private var isFlushing = false
+    private var lastFlush: UInt64 = 0
+    private var nextAlarm = UInt64.max
+    private var summary = ReplaySummary()
+    /// What was told of: a walk comes by the same places again.
+    private var told: Set<String> = []
+    private var toldTroubles: [TenantName: String] = [:]
+
+    /// Bytes that are read at a time, and the time that must pass between two flushes of acknowledgements, and before what
+    /// has become durable is looked at: more may come.
+    private static var readLength: Int { 4 << 20 }
+    private static var flushInterval: UInt64 { 2_000_000 }
+    private static var gatheringTime: Duration { .milliseconds(5) }
+
+    init(
+        _ replayer: Replayer<Storage, Exporter>, isFollowing: Bool, stop: DurabilitySignal?,
+        progress: (@Sendable (Int, Int) -> Void)?
+    ) {
+        self.replayer = replayer
+        (self.isFollowing, self.stop, self.progress) = (isFollowing, stop, progress)
+        var options = replayer.options
+        options.maximumBatchBytes = min(options.maximumBatchBytes, max(1, options.maximumBufferedBytes / 2))
+        self.options = options
+        start = clock.now
+        machine = DeliveryMachine(
+            options: options, inOrder: replayer.exporter.deliversInOrder, seed: UInt64.random(in: 0 ... .max), at: 0)
+        machine.isDraining = !isFollowing
+        lanes = [
+            Lane(subscriber: replayer.subscriber, feed: replayer.log.deliveryFeed(subscriber: replayer.subscriber))
+        ]
+    }
+
+    private var now: UInt64 { UInt64(max(0, (clock.now - start).nanoseconds)) }
+
+    func run() async throws(WALError) -> ReplaySummary {
+        await withTaskGroup(of: Event.self) { group in
+            if let stop {
+                group.addTask {
+                    await stop.wait()
+                    return .stop
+                }
+            }
+            while true {
+                if Task.isCancelled { isStopping = true }
+                read(&group)
+                send(&group)
+                acknowledge()
+                flush(&group)
+                if isAtEnd { break }
+                wait(&group)
+                guard let event = await group.next() else { break }
+                take(event, &group)
+            }
+            group.cancelAll()
+            // What was delivered meanwhile is acknowledged.
+            for await case .finished(let identifier, let result) in group {
+                if case .delivered = result { machine.finish(identifier, with: result, at: now) }
+            }
+            acknowledge()
+        }
+        do throws(WALError) { try await replayer.log.flushAcknowledgements() } catch { failure = failure ?? error }
+        conclude()
+        if let failure { throw failure }
+        return summary
+    }
+
+    /// Whether nothing is left to do, or is to be done any more.
+    private var isAtEnd: Bool {
+        if failure != nil || Task.isCancelled { return machine.requestCount == 0 || Task.isCancelled }
+        if !machine.isIdle || lanes.contains(where: \.isReading) { return false }
+        if isStopping { return true }
+        if isFollowing { return false }
+        return lanes.allSatisfy { !$0.mayHaveMore && $0.again.isEmpty } && !machine.hasRoomAgain(at: now)
+    }
+
+    // MARK: - Reading
+
+    private func read(_ group: inout TaskGroup<Event>) {
+        guard failure == nil, !isStopping else { return }
+        let now = now
+        if !lanes.contains(where: \.isReading) {
+            // What is being read follows what would be dropped.
+            for position in machine.evictions(at: now) {
+                lanes[position.lane].again.append((position.tenant, position.through))
+            }
+        }
+        if isFollowing {
+            for lane in lanes.indices {
+                for (tenant, time) in lanes[lane].unavailable where time <= now {
+                    lanes[lane].unavailable[tenant] = nil
+                    lanes[lane].again.append((tenant, nil))
+                }
+            }
+        }
+        for lane in lanes.indices where !lanes[lane].isReading && machine.room > 0 {
+            guard lanes[lane].mayHaveMore || !lanes[lane].again.isEmpty || machine.hasRoomAgain(at: now) else {
+                continue
+            }
+            let (feed, again) = (lanes[lane].feed, lanes[lane].again)
+            lanes[lane].again = []
+            lanes[lane].isReading = true
+            let full = machine.full(lane: lane, at: now)
+            let limit = min(machine.room, Self.readLength)
+            group.addTask {
+                do throws(WALError) {
+                    return .read(lane: lane, .success(try await feed.read(byteLimit: limit, full: full, again: again)))
+                } catch { return .read(lane: lane, .failure(error)) }
+            }
+        }
+    }
+
+    private func take(_ reading: DeliveryFeed<Storage>.Reading, of lane: Int) {
+        let now = now
+        for item in reading.items {
+            switch item {
+            case .batch(let batch): machine.add(batch, lane: lane, at: now)
+            case .failure(let error, let tenant): note(error, of: tenant, lane: lane, at: now)
+            }
+        }
+        lanes[lane].mayHaveMore = !reading.isAtEnd
+    }
+
+    private func note(_ error: WALError, of tenant: TenantName?, lane: Int, at now: UInt64) {
+        let isNews = told.insert("\(error)").inserted
+        // Damage is bounded by what there is to be damaged; a line for each of very many would not help anybody.
+        if told.count > 4096 { told.removeAll() }
+        if isNews {
+            summary.note("\(error)")
+            options.logger.warning("records cannot be read", metadata: ["error": "\(error)"])
+        }
+        switch error {
+        case .keyForgotten(let tenant, let sequences, _):
+            if isNews { summary.forgottenRecords += UInt64(sequences.count) }
+            machine.addGap(sequences, of: tenant, lane: lane, at: now)
+        case .damaged: if isNews { summary.unreadablePlaces += 1 }
+        default:
+            guard let tenant else { return }
+            let pause = UInt64(max(0, options.maximumBackoff.nanoseconds))
+            if lanes[lane].unavailable.updateValue(now + pause, forKey: tenant) == nil, isNews {
+                summary.lockedTenants += 1
+            }
+        }
+    }
+
+    // MARK: - Sending
+
+    private func send(_ group: inout TaskGroup<Event>) {
+        guard failure == nil, !Task.isCancelled else { return }
+        let exporter = replayer.exporter
+        while let request = machine.nextRequest(at: now) {
+            let (identifier, batch) = (request.identifier, request.batch)
+            group.addTask { .finished(identifier, await exporter.export(batch)) }
+        }
+        for letter in machine.takeDeadLetters() { bury(letter, &group) }
+    }
+
+    private func bury(_ letter: DeliveryMachine.DeadLetter, _ group: inout TaskGroup<Event>) {
+        guard let record = letter.batch.records.first else { return }
+        guard let store = replayer.deadLetters else {
+            machine.giveUp(letter.identifier, "refused: \(letter.reason)")
+            return
+        }
+        let identifier = letter.identifier
+        let dead = DeadLetter(
+            tenant: letter.batch.tenant, subscriber: replayer.subscriber, record: record, reason: letter.reason)
+        options.logger.warning(
+            "a record goes to the dead letters",
+            metadata: [
+                "tenant": "\(dead.tenant)", "sequence": "\(record.sequence)", "reason": "\(letter.reason)",
+            ])
+        group.addTask {
+            do {
+                try await store.store(dead)
+                return .buried(identifier, failure: nil)
+            } catch { return .buried(identifier, failure: "the dead letter cannot be written: \(error)") }
+        }
+    }
+
+    private func acknowledge() {
+        for position in machine.takeAcknowledgements() {
+            replayer.log.acknowledge(
+                through: position.through, of: position.tenant, subscriber: lanes[position.lane].subscriber)
+        }
+    }
+
+    /// Makes acknowledgements durable that somebody waits for, if they are not yet.
+    private func flush(_ group: inout TaskGroup<Event>) {
+        guard machine.waitsForDurability, !isFlushing, failure == nil else { return }
+        machine.waitsForDurability = false
+        let positions = machine.acknowledgedPositions
+        // Most have been since: they ride on commits of others.
+        for lane in lanes.indices {
+            let tenants = positions.filter { $0.lane == lane }.map(\.tenant)
+            for (tenant, through) in lanes[lane].feed.durablyAcknowledged(tenants) {
+                machine.acknowledged(.init(lane: lane, tenant: tenant, through: through))
+            }
+        }
+        send(&group)
+        guard machine.waitsForDurability else { return }
+        isFlushing = true
+        let log = replayer.log
+        let pause = Self.flushInterval - min(Self.flushInterval, now - lastFlush)
+        group.addTask {
+            if pause > 0 { try? await Task.sleep(for: .nanoseconds(Int64(pause))) }
+            do throws(WALError) {
+                try await log.flushAcknowledgements()
+                return .flushed(.success(()))
+            } catch { return .flushed(.failure(error)) }
+        }
+    }
+
+    // MARK: - Waiting
+
+    private func wait(_ group: inout TaskGroup<Event>) {
+        var wake = machine.wakeTime(at: now)
+        for lane in lanes {
+            if let time = lane.unavailable.values.min(), isFollowing { wake = min(wake ?? .max, time) }
+        }
+        guard let wake, wake < nextAlarm else { return }
+        nextAlarm = wake
+        let deadline = start + .nanoseconds(Int64(clamping: wake))
+        let clock = clock
+        group.addTask {
+            try? await clock.sleep(until: deadline)
+            return .alarm(wake)
+        }
+    }
+
+    private func take(_ event: Event, _ group: inout TaskGroup<Event>) {
+        switch event {
+        case .read(let lane, let result):
+            lanes[lane].isReading = false
+            switch result {
+            case .success(let reading): take(reading, of: lane)
+            case .failure(let error): failure = failure ?? error
+            }
+            if isFollowing, !lanes[lane].mayHaveMore { follow(lane, &group) }
+        case .finished(let identifier, let result):
+            machine.finish(identifier, with: result, at: now)
+            progress?(machine.totals.deliveredRecords, machine.totals.deliveredBytes)
+            tellTroubles()
+        case .buried(let identifier, let failure):
+            machine.finishDeadLetter(identifier, failure: failure, at: now)
+        case .flushed(let result):
+            isFlushing = false
+            lastFlush = now
+            if case .failure(let error) = result { failure = failure ?? error }
+            // They are asked for again: what was acknowledged meanwhile is not durable yet.
+            machine.waitsForDurability = true
+        case .durable(let lane): lanes[lane].mayHaveMore = true
+        case .alarm(let time): if time == nextAlarm { nextAlarm = .max }
+        case .stop:
+            isStopping = true
+            machine.isDraining = true
+            machine.wakeAll()
+            let timeout = options.shutdownTimeout
+            group.addTask {
+                try? await Task.sleep(for: timeout)
+                return .timeout
+            }
+        case .timeout: group.cancelAll()
+        }
+    }
+
+    /// Waits until there is something new to read.
+    private func follow(_ lane: Int, _ group: inout TaskGroup<Event>) {
+        let signal = lanes[lane].feed.signal
+        group.addTask {
+            await signal.wait()
+            try? await Task.sleep(for: Self.gatheringTime)
+            return .durable(lane: lane)
+        }
+    }
+
+    // MARK: - What it came to
+
+    /// Each trouble is told once, and then when it is another one.
+    private func tellTroubles() {
+        guard machine.troubles != toldTroubles else { return }
+        for (tenant, trouble) in machine.troubles.sorted(by: { $0.key < $1.key }) where toldTroubles[tenant] != trouble
+        {
+            options.logger.warning("delivery", metadata: ["tenant": "\(tenant)", "trouble": "\(trouble)"])
+        }
+        toldTroubles = machine.troubles
+    }
+
+    private func conclude() {
+        let totals = machine.totals
+        summary.deliveredRecords = totals.deliveredRecords
+        summary.deliveredBytes = totals.deliveredBytes
+        summary.requests = totals.requests
+        summary.retries = totals.retries
+        summary.rejectedItems = totals.rejectedItems
+        summary.deadLetters = totals.deadLetters
+        summary.deliveredTenants = machine.counters.count { $0.value.deliveredRecords > 0 }
+        summary.wasStopped = (isStopping || Task.isCancelled) && !machine.isIdle
+        for (tenant, trouble) in machine.troubles.sorted(by: { $0.key < $1.key }) {
+            summary.note("tenant \(tenant): \(trouble)")
+        }
+        let halted = machine.halted
+        for status in replayer.log.tenants where halted[status.name] != nil {
+            summary.givenUpRecords +=
+                status.nextSequence - 1 - (status.acknowledgedThrough[replayer.subscriber] ?? 0)
+        }
+    }
+}

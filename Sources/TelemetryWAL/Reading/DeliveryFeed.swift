@@ -1,0 +1,408 @@
+import WALFormat
+import WALStorage
+
+/// What a subscriber lacks, for one who delivers it: each tenant's records in the order of their numbers, and no tenant
+/// waiting for another.
+///
+/// A single walk through segments and journal, as `JoinedWalk` has it, gives what is new only when all that is old was
+/// read, and stops where somebody does not take what he is given. Here a tenant is *live* as long as it keeps up: one walk
+/// through the journal serves all who are. Who does not take his records, or has some in segments, is *behind*: that walk
+/// passes him over, and he is read for alone, in turn with the others behind, from his segments, as much at a time as
+/// he takes. When these end, what is left is in the journal: a second walk through it catches up for all who have come
+/// so far together. At its end it has read all that is durable, and they are live again. Nothing is kept in memory of
+/// who is behind but the number that he was given last.
+///
+/// Where tenants have, or had, journals of their own there is a pair of walks for each journal; a tenant with records in
+/// an earlier residence is behind.
+///
+/// Safe to share although unchecked: its variables are touched by one caller at a time only, on the reader's thread.
+package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
+    /// Something that was met on the way.
+    package enum Item: Sendable {
+        case batch(RecordBatch)
+        /// Records that cannot be read, or not now: `.damaged`, `.keyForgotten`, `.keyUnavailable`, `.journalUnavailable`,
+        /// `.storage`. `tenant`: whose they are, where that is known; nothing more comes of a tenant whose records
+        /// cannot be had now until `retry`.
+        case failure(WALError, tenant: TenantName?)
+    }
+
+    /// What a call to `read` came to.
+    package struct Reading: Sendable {
+        package var items: [Item] = []
+        package var byteCount = 0
+        /// All that is durable was given, but to those who take nothing, or whose records cannot be had now.
+        package var isAtEnd = false
+    }
+
+    /// How far a tenant has come that is not live.
+    private enum Stage {
+        /// It is read for from its segments.
+        case segments
+        /// What is left is in the journal, and the next walk that catches up has it.
+        case journal
+        /// The walk that catches up has it.
+        case catchingUp
+        /// Its records cannot be had now.
+        case unavailable
+    }
+
+    /// A journal, and the walks through it.
+    private final class Source {
+        let core: LogCore<Storage>
+        var live: SubscriberWalk<Storage>?
+        var catchUp: SubscriberWalk<Storage>?
+        /// The state of the segments as of which nobody who is live has records there.
+        var generation = UInt64.max
+
+        init(core: LogCore<Storage>) { self.core = core }
+    }
+
+    private let journals: Journals<Storage>
+    private let subscriber: TenantName
+    private var sources: [Source] = []
+    /// By tenant, the last number that was given or is not to be had. Who is not there has its cursor's.
+    private var positions: [TenantName: UInt64] = [:]
+    /// Who is not live.
+    private var stages: [TenantName: Stage] = [:]
+    /// Those in `.segments`, the next one first. `head`: who was before it has had a turn.
+    private var turns: [TenantName] = []
+    private var head = 0
+    private var full: Set<TenantName> = []
+    private var reading = Reading()
+    private var hasRegistered = false
+    private var beginsWithBacklog = false
+    /// Raised when records have become durable.
+    package let signal = DurabilitySignal()
+    /// Bytes of one tenant that are read from its segments in a turn.
+    private static var quantum: Int { 512 << 10 }
+
+    init(journals: Journals<Storage>, subscriber: TenantName) {
+        self.journals = journals
+        self.subscriber = subscriber
+        journals.add(signal)
+    }
+
+    deinit { journals.remove(signal) }
+
+    /// Through which numbers acknowledgements are durable, of the tenants that are asked for.
+    package func durablyAcknowledged(_ tenants: [TenantName]) -> [TenantName: UInt64] {
+        tenants.reduce(into: [:]) { durable, tenant in
+            durable[tenant] =
+                journals.openCores(with: tenant).map { core in
+                    core.lock.withLock {
+                        core.state.index(of: tenant).map { core.state.acknowledgedThrough(subscriber, tenant: $0) } ?? 0
+                    }
+                }.max()
+        }
+    }
+
+    /// Reads on until so many bytes were given or all was. `full`: tenants that take nothing at the moment. Blocks the
+    /// calling thread. Throws what keeps everybody from reading: `.closed`, `.failed`, `.storage`, `.journalFull`,
+    /// `.tooManySubscribers`; what was read by then is given with the next call.
+    package func readBlocking(byteLimit: Int, full: Set<TenantName>) throws(WALError) -> Reading {
+        if !hasRegistered { try journals.register(subscriber) }
+        hasRegistered = true
+        self.full = full
+        layOutSources()
+        // What is old must not keep what is new waiting, nor the other way round.
+        beginsWithBacklog.toggle()
+        if beginsWithBacklog { try readBacklog(limit: byteLimit / 2) }
+        for source in sources { try readLive(source, limit: byteLimit) }
+        try readBacklog(limit: byteLimit)
+        reading.isAtEnd =
+            reading.byteCount < byteLimit && stages.allSatisfy { $0.value == .unavailable || full.contains($0.key) }
+        defer { reading = Reading() }
+        return reading
+    }
+
+    /// The same on the log's own reader thread.
+    /// `again`: see `retryBlocking`.
+    package func read(
+        byteLimit: Int, full: Set<TenantName>, again: [(tenant: TenantName, behind: UInt64?)] = []
+    ) async throws(WALError) -> Reading {
+        let result = await journals.shared.readQueue.run { [self] () -> Result<Reading, WALError> in
+            for (tenant, sequence) in again { retryBlocking(tenant, behind: sequence) }
+            do throws(WALError) { return .success(try readBlocking(byteLimit: byteLimit, full: full)) } catch {
+                return .failure(error)
+            }
+        }
+        return try result.get()
+    }
+
+    /// Tries again for a tenant whose records could not be had, or has the records behind a number read again that were
+    /// given and could not be kept.
+    package func retryBlocking(_ tenant: TenantName, behind sequence: UInt64? = nil) {
+        if let sequence { positions[tenant] = min(position(of: tenant), sequence) }
+        if sequence != nil || stages[tenant] == .unavailable { fallBehind(tenant) }
+    }
+
+    // MARK: - Who stands where
+
+    private func position(of tenant: TenantName) -> UInt64 {
+        if let known = positions[tenant] { return known }
+        let through = journals.openCores(with: tenant).map { core in
+            core.lock.withLock { core.wantedBehind(subscriber, tenant) }
+        }
+        positions[tenant] = through.max() ?? 0
+        return through.max() ?? 0
+    }
+
+    private func fallBehind(_ tenant: TenantName) {
+        guard stages[tenant] != .segments else { return }
+        stages[tenant] = .segments
+        turns.append(tenant)
+    }
+
+    private func give(_ batch: RecordBatch) {
+        positions[batch.tenant] = batch.sequences.upperBound
+        reading.items.append(.batch(batch))
+        reading.byteCount += batch.byteCount
+    }
+
+    /// Notes what could not be read. Throws what nobody can go on from.
+    private func note(_ error: WALError, of reader: TenantName?) throws(WALError) {
+        switch error {
+        case .keyForgotten(let tenant, let sequences, _):
+            positions[tenant] = max(position(of: tenant), sequences.upperBound)
+            reading.items.append(.failure(error, tenant: tenant))
+        case .keyUnavailable(let tenant, _, _), .journalUnavailable(let tenant, _, _):
+            stages[tenant] = .unavailable
+            reading.items.append(.failure(error, tenant: tenant))
+        case .storage where reader != nil:
+            stages[reader!] = .unavailable
+            reading.items.append(.failure(error, tenant: reader))
+        case .damaged: reading.items.append(.failure(error, tenant: reader))
+        default: throw error
+        }
+    }
+
+    // MARK: - Journals
+
+    private func layOutSources() {
+        let cores = journals.all
+        sources.removeAll { source in !cores.contains { $0 === source.core } }
+        for core in cores where !sources.contains(where: { $0.core === core }) {
+            let source = Source(core: core)
+            source.live = walk(through: source) { [unowned self, unowned source] tenant, sequence in
+                takesLive(tenant, sequence, from: source.core)
+            }
+            sources.append(source)
+        }
+        // No walk comes by who has a journal that cannot be used.
+        for (residence, core) in journals.residences where core == nil && stages[residence.tenant] == nil {
+            fallBehind(residence.tenant)
+        }
+    }
+
+    /// A walk through a journal that asks each time who is given what.
+    private func walk(
+        through source: Source, isCatchingUp: Bool = false, wants: @escaping (TenantName, UInt64) -> Bool
+    ) -> SubscriberWalk<Storage> {
+        let core = source.core
+        var walk = core.walkSource(of: nil, for: subscriber)
+        walk.wants = wants
+        walk.position = { [unowned self] in position(of: $0) }
+        walk.supply = { [unowned self, unowned source] place, _, _ in
+            core.lock.withLock {
+                notePartition(source)
+                let members = isCatchingUp ? membersOfCatchUp(core) : nil
+                if let members, members.isEmpty { return .init() }
+                return core.journalSupply(of: members, behind: place)
+            }
+        }
+        return SubscriberWalk(core: core, tenant: nil, source: walk)
+    }
+
+    /// Who has records in segments since the last time is behind. Under the journal's lock.
+    private func notePartition(_ source: Source) {
+        let core = source.core
+        guard source.generation != core.segmentGeneration else { return }
+        source.generation = core.segmentGeneration
+        for (index, tenant) in core.state.tenants.enumerated() {
+            let through = positions[tenant.name] ?? core.wantedBehind(subscriber, tenant: index)
+            guard tenant.segmentedThrough > through, stages[tenant.name] != .unavailable else { continue }
+            fallBehind(tenant.name)
+        }
+    }
+
+    /// The tenants that a walk catches up for, and what they have; nil for more than it is worth to ask each file for.
+    /// Under the journal's lock.
+    private func membersOfCatchUp(_ core: LogCore<Storage>) -> [(index: Int, from: UInt64)]? {
+        let members = stages.filter { $0.value == .catchingUp }
+        if members.count > 64 { return nil }
+        return members.compactMap { member in
+            core.state.index(of: member.key).map { ($0, (positions[member.key] ?? 0) + 1) }
+        }
+    }
+
+    /// Whether the walk of those who are live gives a tenant's record of a number. Who does not take it is behind.
+    private func takesLive(_ tenant: TenantName, _ sequence: UInt64, from core: LogCore<Storage>) -> Bool {
+        guard stages[tenant] == nil else { return false }
+        if let residence = journals.residence(of: tenant, at: sequence) {
+            // The numbers before it may be elsewhere.
+            let next = journals.residence(of: tenant, at: position(of: tenant) + 1)
+            if residence.core !== core { return false }
+            if next?.firstSequence != residence.firstSequence {
+                fallBehind(tenant)
+                return false
+            }
+        } else if core !== journals.shared {
+            return false
+        }
+        if full.contains(tenant) {
+            fallBehind(tenant)
+            return false
+        }
+        return true
+    }
+
+    private func readLive(_ source: Source, limit: Int) throws(WALError) {
+        guard let walk = source.live else { return }
+        while reading.byteCount < limit {
+            do throws(WALError) {
+                guard let batch = try walk.next() else { return }
+                // It fell behind since the batch's commit was read.
+                if stages[batch.tenant] == nil { give(batch) }
+            } catch {
+                if isEnding(error, source) { return }
+                try note(error, of: nil)
+            }
+        }
+    }
+
+    // MARK: - Who is behind
+
+    private func readBacklog(limit: Int) throws(WALError) {
+        // Each has a turn, and nobody two: who is full may have room with the next call.
+        var left = turns.count - head
+        while left > 0, reading.byteCount < limit {
+            left -= 1
+            let tenant = turns[head]
+            head += 1
+            if head > 1024, head > turns.count / 2 {
+                turns.removeFirst(head)
+                head = 0
+            }
+            guard stages[tenant] == .segments else { continue }
+            let isDone = full.contains(tenant) ? false : try readSegments(of: tenant, limit: limit)
+            if !isDone { turns.append(tenant) }
+        }
+        for source in sources where reading.byteCount < limit { try catchUp(source, limit: limit) }
+    }
+
+    /// The journal with a tenant's next number; nil: it cannot be used.
+    private func home(of tenant: TenantName) -> LogCore<Storage>? {
+        guard let residence = journals.residence(of: tenant, at: position(of: tenant) + 1) else {
+            return journals.shared
+        }
+        // What is before its first residence nobody lacks.
+        return residence.firstSequence == 0 ? journals.shared : residence.core
+    }
+
+    /// Reads from a tenant's segments as much as it has a turn for. Returns whether it leaves those in turn.
+    private func readSegments(of tenant: TenantName, limit: Int) throws(WALError) -> Bool {
+        guard let core = home(of: tenant) else {
+            do throws(WALError) {
+                _ = try journals.cores(with: tenant)
+                stages[tenant] = .unavailable
+            } catch { try note(error, of: tenant) }
+            return true
+        }
+        var source = core.walkSource(of: tenant, for: subscriber)
+        var hasBegun = false
+        source.supply = { _, _, _ in
+            defer { hasBegun = true }
+            return hasBegun ? .init() : .init(tenants: [tenant])
+        }
+        source.position = { [unowned self] in position(of: $0) }
+        if journals.mayHavePlacements {
+            source.wants = { [journals] tenant, sequence in
+                journals.residence(of: tenant, at: sequence).map { $0.core === core } ?? (core === journals.shared)
+            }
+            source.boundaries = { [journals] in journals.table.residences(of: $0).map(\.firstSequence) }
+        }
+        let walk = SubscriberWalk(core: core, tenant: tenant, source: source)
+        let end = min(limit, reading.byteCount + Self.quantum)
+        while reading.byteCount < end {
+            do throws(WALError) {
+                guard let batch = try walk.next() else {
+                    // What its segments do not have although they say so was told of.
+                    positions[tenant] = max(position(of: tenant), walk.given(of: tenant))
+                    stages[tenant] = .journal
+                    return true
+                }
+                give(batch)
+            } catch {
+                try note(error, of: tenant)
+                if stages[tenant] == .unavailable { return true }
+                positions[tenant] = max(position(of: tenant), walk.given(of: tenant))
+            }
+        }
+        return false
+    }
+
+    /// Reads the journal for those whose segments have ended.
+    private func catchUp(_ source: Source, limit: Int) throws(WALError) {
+        let core = source.core
+        if source.catchUp == nil {
+            let joining = stages.filter {
+                $0.value == .journal && !full.contains($0.key) && home(of: $0.key) === core
+            }
+            if joining.isEmpty { return }
+            for tenant in joining.keys { stages[tenant] = .catchingUp }
+            source.catchUp = walk(through: source, isCatchingUp: true) { [unowned self] tenant, sequence in
+                guard stages[tenant] == .catchingUp, home(of: tenant) === core else { return false }
+                if let residence = journals.residence(of: tenant, at: sequence), residence.core !== core {
+                    return false
+                }
+                if full.contains(tenant) {
+                    fallBehind(tenant)
+                    return false
+                }
+                return true
+            }
+        }
+        guard let walk = source.catchUp else { return }
+        while reading.byteCount < limit {
+            do throws(WALError) {
+                guard let batch = try walk.next() else {
+                    source.catchUp = nil
+                    let members = stages.filter { $0.value == .catchingUp && home(of: $0.key) === core }
+                    // In an order that does not depend on hashing.
+                    for tenant in members.keys.sorted() { endCatchUp(of: tenant, source) }
+                    return
+                }
+                if stages[batch.tenant] == .catchingUp { give(batch) }
+            } catch {
+                if isEnding(error, source) { return }
+                try note(error, of: nil)
+            }
+        }
+    }
+
+    /// All of a tenant that is durable in the journal of its next number was given: it is live, or goes on in its next
+    /// residence.
+    private func endCatchUp(of tenant: TenantName, _ source: Source) {
+        let starts = journals.table.residences(of: tenant).map(\.firstSequence)
+        if let next = starts.first(where: { $0 > position(of: tenant) + 1 }), !starts.isEmpty {
+            positions[tenant] = next - 1
+            fallBehind(tenant)
+            return
+        }
+        stages[tenant] = nil
+        source.live?.readmit(tenant)
+    }
+
+    /// A journal that everybody had everything of, and that has no tenant any more.
+    private func isEnding(_ error: WALError, _ source: Source) -> Bool {
+        guard case .closed = error, source.core !== journals.shared else { return false }
+        return !journals.all.contains { $0 === source.core }
+    }
+}
+
+extension WriteAheadLogEngine {
+    /// What a subscriber lacks, for a replayer. Registers the subscriber with the first read.
+    package func deliveryFeed(subscriber: TenantName) -> DeliveryFeed<Storage> {
+        DeliveryFeed(journals: journals, subscriber: subscriber)
+    }
+}
