@@ -131,7 +131,7 @@ let package = Package(
         .target(
             name: "WALSimulation",
             dependencies: [
-                "TelemetryWAL", "WALFormat", "WALStorage", "SimulatedKeys", "CWALLinux", "CWALFibers",
+                "TelemetryWAL", "TelemetryReplay", "WALFormat", "WALStorage", "SimulatedKeys", "CWALLinux", "CWALFibers",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],

@@ -1,6 +1,7 @@
 import HeapModule
 import TelemetryWAL
 import WALFormat
+import WALStorage
 
 /// Decides what is sent to a receiver, when, and what may be acknowledged: a state machine without I/O and without a
 /// clock. It is told what was read and how requests ended, each with the time, and says which request is next, what
@@ -38,6 +39,10 @@ package struct DeliveryMachine: Sendable {
         package var lane: Int
         package var tenant: TenantName
         package var through: UInt64
+
+        package init(lane: Int, tenant: TenantName, through: UInt64) {
+            (self.lane, self.tenant, self.through) = (lane, tenant, through)
+        }
     }
 
     private enum Phase { case waiting, underWay, beingBuried }
@@ -396,7 +401,7 @@ package struct DeliveryMachine: Sendable {
     private mutating func block(_ index: Int, after: Duration?, sentIn: UInt64, at now: UInt64) {
         if streams[index].failingSince == nil { streams[index].failingSince = now }
         // What was under way together fails together: that is one failure.
-        if streams[index].blockCount == sentIn {
+        if streams[index].blockCount == sentIn || streams[index].failures == 0 {
             streams[index].failures += 1
             streams[index].blockCount += 1
         }
@@ -443,6 +448,12 @@ package struct DeliveryMachine: Sendable {
                     stream: index, section: flight.section,
                     batch: ExportBatch(tenant: flight.batch.tenant, kind: flight.batch.kind, records: Array(half))))
         }
+        #if Simulation
+            if DeliberateBug.isActive(.loseHalfOfRefused) {
+                streams[index].waiting.insert(halves[0], at: 0)
+                return
+            }
+        #endif
         streams[index].waiting.insert(contentsOf: halves, at: 0)
         streams[index].change(openRequestsOf: flight.section, by: 1)
     }

@@ -1,5 +1,6 @@
 import TelemetryWAL
 import WALFormat
+import WALStorage
 
 /// What is on its way to a receiver of one tenant: records that wait, in order, and sections of them that were cut off and
 /// are sent.
@@ -33,7 +34,7 @@ struct DeliveryStream: Sendable {
     }
 
     /// What a batch takes in memory beside its records.
-    static var batchOverhead: Int { 256 }
+    static var batchOverhead: Int { DeliveryFeed<DirectStorage>.batchOverhead }
 
     let lane: Int
     let tenant: TenantName
@@ -89,7 +90,12 @@ struct DeliveryStream: Sendable {
     /// Whether there is nothing that was read and has not ended.
     var isEmpty: Bool { isQueueEmpty && sections.isEmpty }
     /// Sections that a crash may make come twice.
-    var outstanding: Int { sections.count + acknowledged.count }
+    var outstanding: Int {
+        #if Simulation
+            if DeliberateBug.isActive(.sendPastWindow) { return sections.count }
+        #endif
+        return sections.count + acknowledged.count
+    }
 
     /// Bytes that it has in memory.
     var heldBytes: Int { queuedBytes + sections.reduce(0) { $0 + $1.heldBytes } }
@@ -171,7 +177,14 @@ struct DeliveryStream: Sendable {
     /// Takes the sections that have ended with all before them. Returns through which number there is nothing left to
     /// deliver, and the bytes that are let go of; nil where there are none.
     mutating func takeEnded() -> (through: UInt64, bytes: Int)? {
-        let count = sections.prefix { $0.openRequests == 0 }.count
+        var count = sections.prefix { $0.openRequests == 0 }.count
+        #if Simulation
+            if DeliberateBug.isActive(.acknowledgePastOpenSections), count == 0,
+                let last = sections.last, last.openRequests == 0
+            {
+                count = sections.count
+            }
+        #endif
         guard count > 0 else { return nil }
         let ended = sections.prefix(count)
         acknowledged += ended.map(\.through)

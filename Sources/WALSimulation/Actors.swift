@@ -153,13 +153,20 @@ final class Actors {
             switch random.below(12) {
             case 0:
                 judge.unregisters(name)
+                // Whoever comes again by that name gets everything again.
+                history.farEnds[name] = nil
                 log.unregister(subscriber: name)
                 kernel.note("unregistered")
                 flush(name)
                 return
             case 1..<3: history.scheduler.sleep(UInt64(random.pick(1...60)) * 1_000_000)
             case 3..<6: flush(name)
-            default: read(name, &random)
+            default:
+                if history.delivers(name) {
+                    Deliverer(self, name, random: random.split()).deliver()
+                } else {
+                    read(name, &random)
+                }
             }
         }
     }
@@ -179,7 +186,7 @@ final class Actors {
         return true
     }
 
-    private func flush(_ name: TenantName) {
+    func flush(_ name: TenantName) {
         let before = judge.subscribers
         do throws(WALError) {
             try log.flushAcknowledgementsBlocking()
@@ -201,44 +208,56 @@ final class Actors {
             guard goesOn, failures < 16 else { return }
             do throws(WALError) {
                 guard let batch = try walk.next() else { return }
-                for record in batch.records {
-                    guard
-                        let number = judge.recognize(record.payload, tenant: batch.tenant, sequence: record.sequence)
-                    else { return }
-                    let before = last[batch.tenant] ?? 0
-                    if record.sequence <= before {
-                        judge.fail("\(name) reads \(batch.tenant)/\(record.sequence) behind \(before)")
-                        return
-                    }
-                    // Numbers are skipped only where damage was told, now or when the log was opened, or where it has
-                    // said itself meanwhile that it has them.
-                    let acknowledged = judge.subscribers[name]?.acknowledged[batch.tenant] ?? 0
-                    let reclaimed = max(acknowledged, judge.reclaimedThrough(batch.tenant))
-                    if before > 0, !sawDamage, !log.recoveryReport.hasLoss, !judge.mayHaveSkipped,
-                        judge.isGap(from: before, to: record.sequence, of: batch.tenant, reclaimed: reclaimed),
-                        !judge.mayDrop(batch.tenant) || record.sequence - 1 > droppedThrough(batch.tenant)
-                    {
-                        judge.fail(
-                            "\(name) reads \(batch.tenant)/\(record.sequence) behind \(before): some are missing")
-                    }
-                    last[batch.tenant] = record.sequence
-                    if !kernel.process.isDead { judge.delivered(number, sequence: record.sequence) }
-                }
-                if random.below(4) > 0 { acknowledge(batch, name) }
+                guard check(batch, of: name, behind: last[batch.tenant] ?? 0, sawDamage: sawDamage) else { return }
+                last[batch.tenant] = batch.sequences.upperBound
+                if random.below(4) > 0 { acknowledge(batch.tenant, through: batch.sequences.upperBound, name) }
             } catch {
                 failures += 1
-                if case .damaged = error { sawDamage = true }
-                judge.noteMediaFaults()
-                kernel.note("reading: \(error)")
-                switch error {
-                case .journalUnavailable where history.hasMover && history.anyFaultHappened: break
-                case .keyUnavailable(let tenant, _, _) where history.wereKeysAway(tenant, since: begun): break
-                case .keyForgotten(_, _, let identifier) where judge.registry.forgottenKeys[identifier] != nil: break
-                case .damaged where judge.mediaFaults || judge.isBegunInParts("\(error)"): break
-                case .closed, .failed, .storage, .journalFull: break
-                default: if goesOn { judge.fail("\(name) cannot read: \(error)") }
-                }
+                note(error, of: name, begun: begun, sawDamage: &sawDamage)
             }
+        }
+    }
+
+    /// Holds a batch against what was appended, and against the last number that the subscriber was given before. Returns
+    /// whether it may be used.
+    func check(_ batch: RecordBatch, of name: TenantName, behind last: UInt64, sawDamage: Bool) -> Bool {
+        var before = last
+        for record in batch.records {
+            guard let number = judge.recognize(record.payload, tenant: batch.tenant, sequence: record.sequence) else {
+                return false
+            }
+            if record.sequence <= before {
+                judge.fail("\(name) reads \(batch.tenant)/\(record.sequence) behind \(before)")
+                return false
+            }
+            // Numbers are skipped only where damage was told, now or when the log was opened, or where it has said itself
+            // meanwhile that it has them.
+            let acknowledged = judge.subscribers[name]?.acknowledged[batch.tenant] ?? 0
+            let reclaimed = max(acknowledged, judge.reclaimedThrough(batch.tenant))
+            if before > 0, !sawDamage, !log.recoveryReport.hasLoss, !judge.mayHaveSkipped,
+                judge.isGap(from: before, to: record.sequence, of: batch.tenant, reclaimed: reclaimed),
+                !judge.mayDrop(batch.tenant) || record.sequence - 1 > droppedThrough(batch.tenant)
+            {
+                judge.fail("\(name) reads \(batch.tenant)/\(record.sequence) behind \(before): some are missing")
+            }
+            before = record.sequence
+            if !kernel.process.isDead { judge.delivered(number, sequence: record.sequence) }
+        }
+        return true
+    }
+
+    /// Takes note of what could not be read, which must have a reason.
+    func note(_ error: WALError, of name: TenantName, begun: UInt64, sawDamage: inout Bool) {
+        if case .damaged = error { sawDamage = true }
+        judge.noteMediaFaults()
+        kernel.note("reading: \(error)")
+        switch error {
+        case .journalUnavailable where history.hasMover && history.anyFaultHappened: break
+        case .keyUnavailable(let tenant, _, _) where history.wereKeysAway(tenant, since: begun): break
+        case .keyForgotten(_, _, let identifier) where judge.registry.forgottenKeys[identifier] != nil: break
+        case .damaged where judge.mediaFaults || judge.isBegunInParts("\(error)"): break
+        case .closed, .failed, .storage, .journalFull: break
+        default: if goesOn { judge.fail("\(name) cannot read: \(error)") }
         }
     }
 
@@ -246,11 +265,10 @@ final class Actors {
         log.tenants.first { $0.name == tenant }?.droppedThrough ?? 0
     }
 
-    private func acknowledge(_ batch: RecordBatch, _ name: TenantName) {
-        let through = batch.sequences.upperBound
-        judge.subscribers[name]?.acknowledges(batch.tenant, through: through)
-        log.acknowledge(batch, subscriber: name)
-        judge.subscribers[name]?.hasGiven(batch.tenant, through: through)
-        kernel.note("acknowledges \(batch.tenant) through \(through)")
+    func acknowledge(_ tenant: TenantName, through: UInt64, _ name: TenantName) {
+        judge.subscribers[name]?.acknowledges(tenant, through: through)
+        log.acknowledge(through: through, of: tenant, subscriber: name)
+        judge.subscribers[name]?.hasGiven(tenant, through: through)
+        kernel.note("acknowledges \(tenant) through \(through)")
     }
 }

@@ -35,6 +35,12 @@ public final class History {
     private let losesKeysOneIn: Int?
     private let forgetsOneIn: Int?
     private var awayRandom: SimulationRandom
+    /// Draws when a subscriber delivers what it reads; nil: never.
+    private var deliveries: SimulationRandom?
+    /// Receivers have records that they never take.
+    let hasPoison: Bool
+    /// What has arrived at whose receiver.
+    var farEnds: [TenantName: FarEnd] = [:]
     /// Draws when the log is repaired before it is opened; nil: never.
     var repairs: SimulationRandom?
     private var result: HistoryResult
@@ -64,6 +70,9 @@ public final class History {
         forgetsOneIn = setting.forgetsOneIn
         awayRandom = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 9)
         keyRandom = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 6)
+        var deliveries = SimulationRandom(seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ 10)
+        hasPoison = deliveries.chance(oneIn: 3)
+        self.deliveries = deliveries.chance(oneIn: 3) ? deliveries : nil
         if !encrypted.isEmpty || rotatesOneIn != nil { logOptions.keyProvider = keys }
         for tenant in encrypted.sorted() { keys.rotate(tenant) }
         self.logOptions = logOptions
@@ -145,6 +154,9 @@ public final class History {
     }
     private var tenantsWhoseKeysAreAway: Set<TenantName> = []
     private var keysCameBack: [TenantName: UInt64] = [:]
+
+    /// Whether a subscriber delivers this time what it reads.
+    func delivers(_ name: TenantName) -> Bool { deliveries?.chance(oneIn: 2) ?? false }
 
     /// Whether a tenant's keys have been away at any moment since a time.
     func wereKeysAway(_ tenant: TenantName, since time: UInt64) -> Bool {

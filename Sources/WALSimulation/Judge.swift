@@ -214,6 +214,16 @@ final class Judge {
         setSequence(sequence, of: number)
     }
 
+    /// By tenant, the highest number of a record that is owed, and whose key is there.
+    var promisedThrough: [TenantName: UInt64] {
+        var promised: [TenantName: UInt64] = [:]
+        for (number, attempt) in attempts.enumerated() where attempt.state == .owed && !registry.isForgotten(number) {
+            guard let sequence = attempt.sequence else { continue }
+            promised[attempt.tenant] = max(promised[attempt.tenant] ?? 0, sequence)
+        }
+        return promised
+    }
+
     // MARK: - Recovery
 
     /// By tenant, through which number the log may have reclaimed records at some time: every subscriber had them, on
@@ -343,10 +353,11 @@ final class Judge {
             }
         }
         for (number, sequence) in found where found[attempts[number].batch] == nil {
-            // Its first records may have been dropped.
+            // Its first records may have been dropped, or acknowledged without the rest.
             let first = sequence - min(sequence, UInt64(number - attempts[number].batch))
-            if first <= dropped[attempts[number].tenant] ?? 0 { continue }
-            fail("a batch of \(attempts[number].tenant) is there in part: \(number), not its first")
+            let tenant = attempts[number].tenant
+            if first <= max(dropped[tenant] ?? 0, reclaimable[tenant] ?? 0) { continue }
+            fail("a batch of \(tenant) is there in part: \(number), not its first")
         }
     }
 

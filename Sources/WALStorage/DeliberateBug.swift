@@ -74,6 +74,16 @@
         case forgetPlacement
         /// Of a tenant that has moved, what came last is read first.
         case readResidencesBackwards
+        /// A subscriber's cursor moves on with any section that has ended, whatever became of those before it.
+        case acknowledgePastOpenSections
+        /// What was dropped from memory of a tenant that stands still is not read again.
+        case forgetDroppedQueue
+        /// Who was behind is live again as soon as its segments end.
+        case passOverCatchUp
+        /// Of a batch that is halved, one half is lost.
+        case loseHalfOfRefused
+        /// More is sent of a tenant although acknowledgements are not durable.
+        case sendPastWindow
 
         /// The one that is switched on. Set before a simulation begins, by its only thread.
         package nonisolated(unsafe) static var active: DeliberateBug?

@@ -73,6 +73,8 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     private var beginsWithBacklog = false
     /// Raised when records have become durable.
     package let signal = DurabilitySignal()
+    /// What a batch takes in memory beside its records.
+    package static var batchOverhead: Int { 256 }
     /// Bytes of one tenant that are read from its segments in a turn.
     private static var quantum: Int { 512 << 10 }
 
@@ -132,6 +134,9 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     /// Tries again for a tenant whose records could not be had, or has the records behind a number read again that were
     /// given and could not be kept.
     package func retryBlocking(_ tenant: TenantName, behind sequence: UInt64? = nil) {
+        #if Simulation
+            if sequence != nil, DeliberateBug.isActive(.forgetDroppedQueue) { return }
+        #endif
         if let sequence { positions[tenant] = min(position(of: tenant), sequence) }
         if sequence != nil || stages[tenant] == .unavailable { fallBehind(tenant) }
     }
@@ -156,7 +161,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     private func give(_ batch: RecordBatch) {
         positions[batch.tenant] = batch.sequences.upperBound
         reading.items.append(.batch(batch))
-        reading.byteCount += batch.byteCount
+        reading.byteCount += batch.byteCount + Self.batchOverhead
     }
 
     /// Notes what could not be read. Throws what nobody can go on from.
@@ -329,6 +334,9 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
                     // What its segments do not have although they say so was told of.
                     positions[tenant] = max(position(of: tenant), walk.given(of: tenant))
                     stages[tenant] = .journal
+                    #if Simulation
+                        if DeliberateBug.isActive(.passOverCatchUp) { stages[tenant] = nil }
+                    #endif
                     return true
                 }
                 give(batch)
