@@ -131,7 +131,8 @@ let package = Package(
         .target(
             name: "WALSimulation",
             dependencies: [
-                "TelemetryWAL", "TelemetryReplay", "WALFormat", "WALStorage", "SimulatedKeys", "CWALLinux", "CWALFibers",
+                "TelemetryWAL", "TelemetryReplay", "WALFormat", "WALStorage", "SimulatedKeys", "CWALLinux",
+                "CWALFibers",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -201,6 +202,13 @@ let package = Package(
                 "TelemetryWAL", "WALFormat", "WALStorage", "SimulatedKeys", "TestSupport",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: relaxed),
+        .testTarget(
+            name: "TelemetryReplayTests",
+            dependencies: [
+                "TelemetryWAL", "TelemetryReplay", "WALFormat", "TestSupport",
+                .product(name: "ServiceLifecycleTestKit", package: "swift-service-lifecycle"),
             ],
             swiftSettings: relaxed),
         .testTarget(

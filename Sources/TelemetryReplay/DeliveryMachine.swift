@@ -94,8 +94,8 @@ package struct DeliveryMachine: Sendable {
     private var troubled: Set<Int> = []
     private var undurable: Set<Int> = []
     private var lettersUnderWay = 0
-    /// A tenant waits for nothing but the durability of its acknowledgements. Reset by whoever sees to it.
-    package var waitsForDurability = false
+    /// Streams that wait for nothing but the durability of their acknowledgements.
+    private var durabilityWaiters: Set<Int> = []
     private var letters: [DeadLetter] = []
     /// Since when room is lacking and nothing can be sent.
     private var standsStillSince: UInt64?
@@ -105,6 +105,8 @@ package struct DeliveryMachine: Sendable {
     package var isDraining = false
     /// Bytes that were read and not let go of.
     package private(set) var heldBytes = 0
+    /// Records that were read of tenants that nothing more is sent of in this run.
+    package private(set) var haltedRecords: UInt64 = 0
     /// Bytes and records of each batch that was delivered since this was taken.
     package private(set) var totals = DeliveryCounters()
     /// What was worth a line: tenant and reason, the latest of each.
@@ -137,7 +139,10 @@ package struct DeliveryMachine: Sendable {
     /// Takes records that were read.
     package mutating func add(_ batch: RecordBatch, lane: Int = 0, at now: UInt64) {
         let index = stream(lane, batch.tenant)
-        if streams[index].haltReason != nil { return }
+        if streams[index].haltReason != nil {
+            haltedRecords += UInt64(batch.count)
+            return
+        }
         heldBytes += batch.byteCount + DeliveryStream.batchOverhead
         streams[index].add(.batch(batch), at: now)
         unfinished.insert(index)
@@ -254,7 +259,7 @@ package struct DeliveryMachine: Sendable {
             if let first = streams[index].waiting.first { return first }
             if streams[index].isQueueEmpty { return nil }
             if streams[index].outstanding >= window {
-                if streams[index].sections.count < window { waitsForDurability = true }
+                if streams[index].sections.count < window { durabilityWaiters.insert(index) }
                 return nil
             }
             let isWhole =
@@ -392,6 +397,10 @@ package struct DeliveryMachine: Sendable {
         tell(index, reason)
         putBack(identifier, flight)
         block(index, after: after, sentIn: flight.sentIn, at: now)
+        giveUpIfLate(index, reason, at: now)
+    }
+
+    private mutating func giveUpIfLate(_ index: Int, _ reason: String, at now: UInt64) {
         guard let patience = options.giveUpAfter, let since = streams[index].failingSince else { return }
         if now - since >= UInt64(max(0, patience.nanoseconds)) { halt(index, reason) }
     }
@@ -419,10 +428,14 @@ package struct DeliveryMachine: Sendable {
         guard streams[index].haltReason == nil else { return }
         streams[index].haltReason = reason
         tell(index, reason)
+        haltedRecords += UInt64(streams[index].queuedRecords)
         heldBytes -= streams[index].clear()
-        for identifier in streams[index].waiting { flights[identifier] = nil }
+        for identifier in streams[index].waiting {
+            haltedRecords += UInt64(flights.removeValue(forKey: identifier)?.batch.records.count ?? 0)
+        }
         streams[index].waiting = []
         unfinished.remove(index)
+        durabilityWaiters.remove(index)
         updateTrouble(index)
     }
 
@@ -430,7 +443,16 @@ package struct DeliveryMachine: Sendable {
     private mutating func refuse(_ identifier: UInt64, _ flight: Flight, _ reason: String, at now: UInt64) {
         let index = flight.stream
         let isSuspect = streams[index].refusals >= options.maximumRefusalsInARow
-        if isSuspect { block(index, after: nil, sentIn: flight.sentIn, at: now) }
+        if isSuspect {
+            block(index, after: nil, sentIn: flight.sentIn, at: now)
+            tell(index, "the receiver refuses everything: \(reason)")
+            putBack(identifier, flight)
+            giveUpIfLate(index, "refused: \(reason)", at: now)
+            guard streams[index].haltReason == nil, let place = streams[index].waiting.firstIndex(of: identifier) else {
+                return
+            }
+            streams[index].waiting.remove(at: place)
+        }
         let records = flight.batch.records
         guard records.count > 1 else {
             streams[index].refusals += 1
@@ -477,14 +499,6 @@ package struct DeliveryMachine: Sendable {
         enqueue(flight.stream)
     }
 
-    /// A dead letter cannot be kept anywhere: nothing more is sent of its tenant in this run.
-    package mutating func giveUp(_ identifier: UInt64, _ reason: String) {
-        guard let flight = flights[identifier], flight.phase == .beingBuried else { return }
-        lettersUnderWay -= 1
-        putBack(identifier, flight)
-        halt(flight.stream, reason)
-    }
-
     // MARK: - Acknowledging
 
     /// Through which numbers there is nothing left to deliver, since this was asked last.
@@ -495,6 +509,7 @@ package struct DeliveryMachine: Sendable {
             guard let (through, bytes) = streams[index].takeEnded() else { return nil }
             heldBytes -= bytes
             undurable.insert(index)
+            enqueue(index)
             if streams[index].isEmpty { unfinished.remove(index) }
             return Position(lane: streams[index].lane, tenant: streams[index].tenant, through: through)
         }
@@ -509,11 +524,15 @@ package struct DeliveryMachine: Sendable {
         }
     }
 
+    /// Whether a tenant waits for nothing but the durability of its acknowledgements.
+    package var waitsForDurability: Bool { !durabilityWaiters.isEmpty }
+
     /// Acknowledgements through a number are durable.
     package mutating func acknowledged(_ position: Position) {
         guard let index = indices[StreamKey(lane: position.lane, tenant: position.tenant)] else { return }
         streams[index].acknowledged.removeAll { $0 <= position.through }
         if streams[index].acknowledged.isEmpty { undurable.remove(index) }
+        if streams[index].outstanding < window { durabilityWaiters.remove(index) }
         enqueue(index)
     }
 

@@ -34,7 +34,7 @@ struct DeliveryStream: Sendable {
     }
 
     /// What a batch takes in memory beside its records.
-    static var batchOverhead: Int { DeliveryFeed<DirectStorage>.batchOverhead }
+    static var batchOverhead: Int { DeliveryReading.batchOverhead }
 
     let lane: Int
     let tenant: TenantName

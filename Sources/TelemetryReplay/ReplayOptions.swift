@@ -43,6 +43,8 @@ public struct ReplayOptions: Sendable {
     /// 1 where it is not said.
     public var tenantWeights: [TenantName: Int] = [:]
     public var order = Order.oldestFirst
+    /// Whose records are sent; nil: everybody's.
+    public var tenants: Set<TenantName>?
     /// Waiting time before a tenant's first repetition; it doubles with each, with random jitter between half and all of it.
     public var initialBackoff: Duration = .milliseconds(100)
     public var maximumBackoff: Duration = .seconds(10)

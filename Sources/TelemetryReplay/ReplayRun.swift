@@ -7,9 +7,9 @@ import WALStorage
 /// is taken up one after the other by the task that runs it.
 ///
 /// Safe to share although unchecked: `run` is called once, and all variables are its task's own.
-final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @unchecked Sendable {
+final class ReplayRun: @unchecked Sendable {
     private enum Event: Sendable {
-        case read(lane: Int, Result<DeliveryFeed<Storage>.Reading, WALError>)
+        case read(lane: Int, Result<DeliveryReading, WALError>)
         case finished(UInt64, ExportResult)
         case buried(UInt64, failure: String?)
         case flushed(Result<Void, WALError>)
@@ -19,10 +19,9 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
         case timeout
     }
 
-    /// What a subscriber's cursors stand for: what is new, or what was there before.
+    /// What is new, or what was there before.
     private struct Lane {
-        let subscriber: TenantName
-        let feed: DeliveryFeed<Storage>
+        let source: any ReplaySource
         var isReading = false
         /// There may be more to read; else nothing is until something becomes durable.
         var mayHaveMore = true
@@ -32,7 +31,10 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
         var unavailable: [TenantName: UInt64] = [:]
     }
 
-    private let replayer: Replayer<Storage, Exporter>
+    private let subscriber: TenantName
+    private let exporter: any TelemetryExporter
+    private let deadLetters: (any DeadLetterStore)?
+    private let atEndOfBacklog: @Sendable () -> Bool
     private let options: ReplayOptions
     private let isFollowing: Bool
     private let stop: DurabilitySignal?
@@ -46,6 +48,7 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
     private var isFlushing = false
     private var lastFlush: UInt64 = 0
     private var nextAlarm = UInt64.max
+    private var lastLookAtBacklog: UInt64 = 0
     private var summary = ReplaySummary()
     /// What was told of: a walk comes by the same places again.
     private var told: Set<String> = []
@@ -57,22 +60,26 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
     private static var flushInterval: UInt64 { 2_000_000 }
     private static var gatheringTime: Duration { .milliseconds(5) }
 
+    /// `sources`: what is new, and what was there before, if that is apart; `atEndOfBacklog` is called when all of that is
+    /// delivered, until it says that it has taken note. `deadLetters`: nil where what is refused stays where it is.
     init(
-        _ replayer: Replayer<Storage, Exporter>, isFollowing: Bool, stop: DurabilitySignal?,
-        progress: (@Sendable (Int, Int) -> Void)?
+        sources: [any ReplaySource], subscriber: TenantName, exporter: any TelemetryExporter,
+        deadLetters: (any DeadLetterStore)?, options given: ReplayOptions, isFollowing: Bool, stop: DurabilitySignal?,
+        progress: (@Sendable (Int, Int) -> Void)?, atEndOfBacklog: @escaping @Sendable () -> Bool
     ) {
-        self.replayer = replayer
+        (self.subscriber, self.exporter, self.deadLetters) = (subscriber, exporter, deadLetters)
         (self.isFollowing, self.stop, self.progress) = (isFollowing, stop, progress)
-        var options = replayer.options
+        self.atEndOfBacklog = atEndOfBacklog
+        var options = given
         options.maximumBatchBytes = min(options.maximumBatchBytes, max(1, options.maximumBufferedBytes / 2))
         self.options = options
         start = clock.now
         machine = DeliveryMachine(
-            options: options, inOrder: replayer.exporter.deliversInOrder, seed: UInt64.random(in: 0 ... .max), at: 0)
+            options: options, inOrder: exporter.deliversInOrder,
+            laneWeights: options.order == .oldestFirst ? [1, 1] : options.order.laneWeights,
+            seed: UInt64.random(in: 0 ... .max), at: 0)
         machine.isDraining = !isFollowing
-        lanes = [
-            Lane(subscriber: replayer.subscriber, feed: replayer.log.deliveryFeed(subscriber: replayer.subscriber))
-        ]
+        lanes = sources.map { Lane(source: $0) }
     }
 
     private var now: UInt64 { UInt64(max(0, (clock.now - start).nanoseconds)) }
@@ -88,7 +95,9 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
             while true {
                 if Task.isCancelled { isStopping = true }
                 read(&group)
+                acknowledge()
                 send(&group)
+                // A section of nothing but numbers that nobody can deliver ends when it is cut off.
                 acknowledge()
                 flush(&group)
                 if isAtEnd { break }
@@ -103,7 +112,8 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
             }
             acknowledge()
         }
-        do throws(WALError) { try await replayer.log.flushAcknowledgements() } catch { failure = failure ?? error }
+        do throws(WALError) { try await flushAll() } catch { failure = failure ?? error }
+        if failure == nil { _ = atEndOfBacklog() }
         conclude()
         if let failure { throw failure }
         return summary
@@ -125,7 +135,7 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
         let now = now
         if !lanes.contains(where: \.isReading) {
             // What is being read follows what would be dropped.
-            for position in machine.evictions(at: now) {
+            for position in lanes[0].source.canReadAgain ? machine.evictions(at: now) : [] {
                 lanes[position.lane].again.append((position.tenant, position.through))
             }
         }
@@ -141,20 +151,21 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
             guard lanes[lane].mayHaveMore || !lanes[lane].again.isEmpty || machine.hasRoomAgain(at: now) else {
                 continue
             }
-            let (feed, again) = (lanes[lane].feed, lanes[lane].again)
+            let (source, again) = (lanes[lane].source, lanes[lane].again)
             lanes[lane].again = []
             lanes[lane].isReading = true
             let full = machine.full(lane: lane, at: now)
             let limit = min(machine.room, Self.readLength)
             group.addTask {
                 do throws(WALError) {
-                    return .read(lane: lane, .success(try await feed.read(byteLimit: limit, full: full, again: again)))
+                    return .read(
+                        lane: lane, .success(try await source.read(byteLimit: limit, full: full, again: again)))
                 } catch { return .read(lane: lane, .failure(error)) }
             }
         }
     }
 
-    private func take(_ reading: DeliveryFeed<Storage>.Reading, of lane: Int) {
+    private func take(_ reading: DeliveryReading, of lane: Int) {
         let now = now
         for item in reading.items {
             switch item {
@@ -191,7 +202,7 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
 
     private func send(_ group: inout TaskGroup<Event>) {
         guard failure == nil, !Task.isCancelled else { return }
-        let exporter = replayer.exporter
+        let exporter = exporter
         while let request = machine.nextRequest(at: now) {
             let (identifier, batch) = (request.identifier, request.batch)
             group.addTask { .finished(identifier, await exporter.export(batch)) }
@@ -201,13 +212,14 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
 
     private func bury(_ letter: DeliveryMachine.DeadLetter, _ group: inout TaskGroup<Event>) {
         guard let record = letter.batch.records.first else { return }
-        guard let store = replayer.deadLetters else {
-            machine.giveUp(letter.identifier, "refused: \(letter.reason)")
+        let identifier = letter.identifier
+        guard let store = deadLetters else {
+            group.addTask { .buried(identifier, failure: nil) }
             return
         }
-        let identifier = letter.identifier
         let dead = DeadLetter(
-            tenant: letter.batch.tenant, subscriber: replayer.subscriber, record: record, reason: letter.reason)
+            tenant: letter.batch.tenant, subscriber: subscriber, record: record, reason: letter.reason,
+            refused: wallClockNanoseconds())
         options.logger.warning(
             "a record goes to the dead letters",
             metadata: [
@@ -223,32 +235,30 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
 
     private func acknowledge() {
         for position in machine.takeAcknowledgements() {
-            replayer.log.acknowledge(
-                through: position.through, of: position.tenant, subscriber: lanes[position.lane].subscriber)
+            lanes[position.lane].source.acknowledge(through: position.through, of: position.tenant)
         }
     }
 
     /// Makes acknowledgements durable that somebody waits for, if they are not yet.
     private func flush(_ group: inout TaskGroup<Event>) {
         guard machine.waitsForDurability, !isFlushing, failure == nil else { return }
-        machine.waitsForDurability = false
         let positions = machine.acknowledgedPositions
         // Most have been since: they ride on commits of others.
         for lane in lanes.indices {
             let tenants = positions.filter { $0.lane == lane }.map(\.tenant)
-            for (tenant, through) in lanes[lane].feed.durablyAcknowledged(tenants) {
+            for (tenant, through) in lanes[lane].source.durablyAcknowledged(tenants) {
                 machine.acknowledged(.init(lane: lane, tenant: tenant, through: through))
             }
         }
         send(&group)
         guard machine.waitsForDurability else { return }
         isFlushing = true
-        let log = replayer.log
+        let source = lanes[0].source
         let pause = Self.flushInterval - min(Self.flushInterval, now - lastFlush)
         group.addTask {
             if pause > 0 { try? await Task.sleep(for: .nanoseconds(Int64(pause))) }
             do throws(WALError) {
-                try await log.flushAcknowledgements()
+                try await source.flush()
                 return .flushed(.success(()))
             } catch { return .flushed(.failure(error)) }
         }
@@ -279,7 +289,8 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
             case .success(let reading): take(reading, of: lane)
             case .failure(let error): failure = failure ?? error
             }
-            if isFollowing, !lanes[lane].mayHaveMore { follow(lane, &group) }
+            if isFollowing, lane == 0, !lanes[lane].mayHaveMore { follow(lane, &group) }
+            endBacklog()
         case .finished(let identifier, let result):
             machine.finish(identifier, with: result, at: now)
             progress?(machine.totals.deliveredRecords, machine.totals.deliveredBytes)
@@ -290,8 +301,6 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
             isFlushing = false
             lastFlush = now
             if case .failure(let error) = result { failure = failure ?? error }
-            // They are asked for again: what was acknowledged meanwhile is not durable yet.
-            machine.waitsForDurability = true
         case .durable(let lane): lanes[lane].mayHaveMore = true
         case .alarm(let time): if time == nextAlarm { nextAlarm = .max }
         case .stop:
@@ -309,13 +318,24 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
 
     /// Waits until there is something new to read.
     private func follow(_ lane: Int, _ group: inout TaskGroup<Event>) {
-        let signal = lanes[lane].feed.signal
+        let source = lanes[lane].source
         group.addTask {
-            await signal.wait()
+            await source.waitForMore()
             try? await Task.sleep(for: Self.gatheringTime)
             return .durable(lane: lane)
         }
     }
+
+    /// What was there before is through.
+    private func endBacklog() {
+        guard isFollowing, lanes.count > 1, !lanes[1].isReading, !lanes[1].mayHaveMore, lanes[1].again.isEmpty,
+            now > lastLookAtBacklog + 1_000_000_000
+        else { return }
+        lastLookAtBacklog = now
+        if atEndOfBacklog() { lanes.removeLast() }
+    }
+
+    private func flushAll() async throws(WALError) { try await lanes[0].source.flush() }
 
     // MARK: - What it came to
 
@@ -342,10 +362,14 @@ final class ReplayRun<Storage: JournalStorage, Exporter: TelemetryExporter>: @un
         for (tenant, trouble) in machine.troubles.sorted(by: { $0.key < $1.key }) {
             summary.note("tenant \(tenant): \(trouble)")
         }
-        let halted = machine.halted
-        for status in replayer.log.tenants where halted[status.name] != nil {
-            summary.givenUpRecords +=
-                status.nextSequence - 1 - (status.acknowledgedThrough[replayer.subscriber] ?? 0)
+        let halted = Set(machine.halted.keys)
+        summary.givenUpRecords = lanes.reduce(0) { sum, lane in
+            sum + (lane.source.canReadAgain ? lane.source.undelivered(of: halted) : machine.haltedRecords)
+        }
+        if deadLetters == nil {
+            // They stay where they are.
+            summary.givenUpRecords += UInt64(totals.deadLetters)
+            summary.deadLetters = 0
         }
     }
 }

@@ -14,17 +14,20 @@ import WALStorage
 /// After a crash no more comes twice than `maximumRequestsPerTenant` batches of each tenant. A request that
 /// the receiver took without an answer comes twice as well.
 ///
+/// What the receiver refuses for good is in the log's `dead-letters` then, unless another store is given; `DeadLetterRedrive`
+/// sends it again.
+///
 /// As a `Service` (`run`) it delivers until it is asked to stop: what becomes durable is sent within
 /// `maximumBatchAge` and some milliseconds. `drain` delivers what is there, and returns.
 public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Service {
     let log: WriteAheadLogEngine<Storage>
     let subscriber: TenantName
     let exporter: Exporter
-    let deadLetters: (any DeadLetterStore)?
+    let deadLetters: any DeadLetterStore
     let options: ReplayOptions
 
     /// A replayer of a log for a subscriber. Does nothing until `run` or `drain`. `deadLetters` takes what the receiver refuses
-    /// for good; without it such a tenant is given up for the run, and keeps its records.
+    /// for good; nil: the log keeps it.
     public init(
         log: WriteAheadLogEngine<Storage>, subscriber: TenantName, exporter: Exporter,
         deadLetters: (any DeadLetterStore)? = nil, options: ReplayOptions = ReplayOptions()
@@ -32,7 +35,7 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
         self.log = log
         self.subscriber = subscriber
         self.exporter = exporter
-        self.deadLetters = deadLetters
+        self.deadLetters = deadLetters ?? LogDeadLetters(log: log)
         self.options = options
     }
 
@@ -41,7 +44,7 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
     /// the log itself fails; the exporter is not shut down.
     public func run() async throws {
         let stop = DurabilitySignal()
-        let run = ReplayRun(self, isFollowing: true, stop: stop, progress: nil)
+        let run = try await makeRun(isFollowing: true, stop: stop, progress: nil)
         _ = try await withGracefulShutdownHandler {
             try await run.run()
         } onGracefulShutdown: {
@@ -54,23 +57,49 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
     /// Throws `WALError` when the log itself fails; what was delivered by then is acknowledged. Cancelling the task
     /// stops it: what is under way ends, and is acknowledged if it was delivered.
     public func drain(progress: (@Sendable (Int, Int) -> Void)? = nil) async throws(WALError) -> ReplaySummary {
-        try await ReplayRun(self, isFollowing: false, stop: nil, progress: progress).run()
+        try await makeRun(isFollowing: false, stop: nil, progress: progress).run()
+    }
+
+    private func makeRun(
+        isFollowing: Bool, stop: DurabilitySignal?, progress: (@Sendable (Int, Int) -> Void)?
+    ) async throws(WALError) -> ReplayRun {
+        let only = options.tenants.map { tenants in
+            Dictionary(uniqueKeysWithValues: tenants.map { ($0, UInt64.max) })
+        }
+        var live = SubscriberSource(log, subscriber, ceilings: only)
+        var sources: [any ReplaySource] = []
+        var atEndOfBacklog: @Sendable () -> Bool = { true }
+        if options.order != .oldestFirst || Backfill.isPending(log, subscriber) {
+            let account = try await Backfill(log, subscriber, begins: options.order != .oldestFirst)
+            atEndOfBacklog = { account.endIfDone() }
+            live.alsoAcknowledges = { account.follow($0, through: $1) }
+            var ceilings = account.ceilings
+            if let tenants = options.tenants { ceilings = ceilings.filter { tenants.contains($0.key) } }
+            sources.append(SubscriberSource(log, account.backfill, ceilings: ceilings))
+        }
+        sources.insert(live, at: 0)
+        return ReplayRun(
+            sources: sources, subscriber: subscriber, exporter: exporter, deadLetters: deadLetters, options: options,
+            isFollowing: isFollowing, stop: stop, progress: progress, atEndOfBacklog: atEndOfBacklog)
     }
 }
 
-/// Where records go that a receiver refuses for good.
-public protocol DeadLetterStore: Sendable {
-    /// Keeps a record, with why it was refused. Returns when it is durable. Throws why it could not be kept: then the record
-    /// is sent again later.
-    func store(_ letter: DeadLetter) async throws
-}
-
-/// A record that a receiver refused for good.
-public struct DeadLetter: Sendable {
-    public var tenant: TenantName
-    /// Whose receiver it was.
-    public var subscriber: TenantName
-    public var record: RecordBatch.Record
-    /// What the receiver said.
-    public var reason: String
+extension Replayer {
+    /// Delivers what a view of a log shows, to whom it may concern: no cursor moves, and what is refused for good stays
+    /// where it is and is counted as given up. A tenant whose requests fail is given up after `giveUpAfter`, or at once
+    /// where that is nil. `sequence`: the first number of each tenant; `times`: of which times records are, nanoseconds
+    /// since 1970 (UTC).
+    public static func drain(
+        _ view: WriteAheadLogReader<Storage>, from sequence: UInt64 = 1, during times: ClosedRange<UInt64>? = nil,
+        to exporter: Exporter, options: ReplayOptions = ReplayOptions(),
+        progress: (@Sendable (Int, Int) -> Void)? = nil
+    ) async throws(WALError) -> ReplaySummary {
+        var options = options
+        options.giveUpAfter = options.giveUpAfter ?? .zero
+        let feed = ViewFeed(view, of: options.tenants, from: sequence, during: times)
+        return try await ReplayRun(
+            sources: [ViewSource(feed: feed)], subscriber: "view", exporter: exporter, deadLetters: nil,
+            options: options, isFollowing: false, stop: nil, progress: progress, atEndOfBacklog: { true }
+        ).run()
+    }
 }

@@ -21,20 +21,44 @@ extension WriteAheadLogEngine {
     /// system or the device keep beside: snapshots, blocks that were given back before, or with a compaction or merge that
     /// was under way and ended without an outcome, cells of a flash memory that were written anew elsewhere. What a subscriber's reading has taken in already it may still give.
     ///
+    /// The tenant's dead letters go first, which are in a log of their own: after a crash between the two call it again.
+    ///
     /// Throws `.unknownTenant`; `.journalFull` where there is no room for its record, and it is done when there is;
     /// `.storage` where a file cannot be overwritten, `.failed`, `.closed`, `.invalidOption`.
     @discardableResult
     public func eraseBlocking(_ tenant: TenantName) throws(WALError) -> ErasureReport {
-        try journals.erase(tenant)
+        try Self.erase(tenant, journals, deadLetters)
+    }
+
+    private static func erase(
+        _ tenant: TenantName, _ journals: Journals<Storage>, _ deadLetters: DeadLetterLog<Storage>
+    ) throws(WALError) -> ErasureReport {
+        guard let letters = try deadLetters.erase(tenant) else { return try journals.erase(tenant) }
+        // Their numbers are others.
+        let erased = ErasureReport(
+            tenant: tenant, through: 0, undelivered: 0
+        ).joined(by: letters.report, in: letters.directory)
+        do throws(WALError) {
+            var report = try journals.erase(tenant)
+            report.files += erased.files
+            report.leftAlone += erased.leftAlone
+            report.notOverwritten += erased.notOverwritten
+            return report
+        } catch {
+            if case .unknownTenant = error { return erased }
+            throw error
+        }
     }
 
     /// The same as `eraseBlocking`, suspending.
     @discardableResult
     public func erase(_ tenant: TenantName) async throws(WALError) -> ErasureReport {
-        let journals = self.journals
+        let (journals, deadLetters) = (self.journals, self.deadLetters)
         let queue = BlockingQueue(name: "wal-erase")
         let result = await queue.run { () -> Result<ErasureReport, WALError> in
-            do throws(WALError) { return .success(try journals.erase(tenant)) } catch { return .failure(error) }
+            do throws(WALError) { return .success(try Self.erase(tenant, journals, deadLetters)) } catch {
+                return .failure(error)
+            }
         }
         return try result.get()
     }

@@ -16,9 +16,12 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     let journals: Journals<Storage>
     /// What opening found in the shared journal.
     public let recoveryReport: RecoveryReport
+    /// The records of the log that receivers refused for good.
+    package let deadLetters: DeadLetterLog<Storage>
 
     init(journals: Journals<Storage>, report: RecoveryReport) {
         self.journals = journals
+        deadLetters = DeadLetterLog(of: journals.root.storage, options: journals.options)
         recoveryReport = report
     }
 
@@ -106,15 +109,26 @@ public final class WriteAheadLogEngine<Storage: JournalStorage>: Sendable {
     /// Makes everything enqueued and acknowledged durable, marks the log as closed, releases it to the next writer.
     /// Later appends throw `.closed`. A second call does nothing.
     public func close() async throws(WALError) {
-        let journals = self.journals
+        let (journals, deadLetters) = (self.journals, self.deadLetters)
         let result = await core.readQueue.run { () -> Result<Void, WALError> in
-            do throws(WALError) { return .success(try journals.close()) } catch { return .failure(error) }
+            do throws(WALError) { return .success(try Self.close(journals, deadLetters)) } catch {
+                return .failure(error)
+            }
         }
         try result.get()
     }
 
     /// The same as `close`, blocking the calling thread.
-    public func closeBlocking() throws(WALError) { try journals.close() }
+    public func closeBlocking() throws(WALError) { try Self.close(journals, deadLetters) }
+
+    private static func close(
+        _ journals: Journals<Storage>, _ deadLetters: DeadLetterLog<Storage>
+    ) throws(WALError) {
+        var failure: WALError?
+        do throws(WALError) { try deadLetters.close() } catch { failure = error }
+        try journals.close()
+        if let failure { throw failure }
+    }
 
     /// Moves all that some subscriber lacks out of the journal into tenant segments, and merges these, whatever
     /// `compactionThreshold` says; blocks the calling thread until that is done. Returns the counters since opening. What

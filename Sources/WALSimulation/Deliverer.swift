@@ -98,7 +98,8 @@ final class Deliverer {
             again.append((position.tenant, position.through))
             actors.kernel.note("\(position.tenant) is to be read again behind \(position.through)")
         }
-        guard machine.room > 0, mayHaveMore || !again.isEmpty || machine.hasRoomAgain(at: now) || random.chance(oneIn: 8)
+        guard machine.room > 0,
+            mayHaveMore || !again.isEmpty || machine.hasRoomAgain(at: now) || random.chance(oneIn: 8)
         else { return true }
         for tenant in unavailable.sorted() where random.chance(oneIn: 2) {
             unavailable.remove(tenant)
@@ -111,7 +112,7 @@ final class Deliverer {
         again = []
         let before = judge.promisedThrough
         let full = machine.full(at: now)
-        let reading: DeliveryFeed<DirectStorage>.Reading
+        let reading: DeliveryReading
         do throws(WALError) {
             reading = try feed.readBlocking(byteLimit: min(machine.room, 1 << random.pick(8...14)), full: full)
         } catch {
@@ -135,7 +136,7 @@ final class Deliverer {
                 }
                 if given[batch.tenant] == nil { acknowledged[batch.tenant] = batch.sequences.lowerBound - 1 }
                 given[batch.tenant] = batch.sequences.upperBound
-                largestBatch = max(largestBatch, batch.byteCount + DeliveryFeed<DirectStorage>.batchOverhead)
+                largestBatch = max(largestBatch, batch.byteCount + DeliveryReading.batchOverhead)
                 machine.add(batch, at: now)
             }
         }
@@ -149,7 +150,9 @@ final class Deliverer {
 
     /// Where the feed says that it has given all, it has.
     private func checkEnd(_ promised: [TenantName: UInt64]) {
-        guard actors.goesOn, !judge.mediaFaults, !actors.log.recoveryReport.hasLoss, !judge.mayHaveSkipped else { return }
+        guard actors.goesOn, !judge.mediaFaults, !actors.log.recoveryReport.hasLoss, !judge.mayHaveSkipped else {
+            return
+        }
         for (tenant, through) in promised.sorted(by: { $0.key < $1.key }) where !judge.mayDrop(tenant) {
             if unavailable.contains(tenant) { continue }
             let has = max(given[tenant] ?? 0, judge.subscribers[name]?.ever[tenant] ?? 0)
@@ -236,13 +239,11 @@ final class Deliverer {
             acknowledged[position.tenant] = position.through
         }
         guard machine.waitsForDurability else { return }
-        machine.waitsForDurability = false
         let positions = machine.acknowledgedPositions
         if random.chance(oneIn: 3) { actors.flush(name) }
         for (tenant, through) in feed.durablyAcknowledged(positions.map(\.tenant)).sorted(by: { $0.key < $1.key }) {
             machine.acknowledged(.init(lane: 0, tenant: tenant, through: through))
         }
-        machine.waitsForDurability = !machine.acknowledgedPositions.isEmpty
     }
 
     private func checkAcknowledgement(_ position: DeliveryMachine.Position) {
@@ -265,6 +266,9 @@ final class Deliverer {
     private func wait() {
         var times = pending.map(\.time) + lettersUnderWay.map(\.time)
         if let time = machine.wakeTime(at: now) { times.append(time) }
+        if times.isEmpty, !machine.isIdle, !machine.waitsForDurability {
+            judge.fail("\(name) stands still: there is something to send, and nothing that it waits for")
+        }
         // Something may become durable meanwhile.
         times.append(now + UInt64(random.pick(50...5000)) * 1000)
         let until = times.min() ?? now

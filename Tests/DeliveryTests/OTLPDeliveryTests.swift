@@ -104,18 +104,40 @@ struct OTLPDeliveryTests {
         try await log.close()
     }
 
-    @Test func refusedTenantStopsAloneAndKeepsItsRecords() async throws {
+    @Test func refusedTenantGoesToTheDeadLettersAlone() async throws {
         let log = try await log(holding: "agent-spans.delimited")
         let receiver = try Receiver("--refuse-tenant", "tenant-03")
-        let summary = try await replay(log, to: receiver)
-        #expect(!summary.isComplete && summary.givenUpRecords > 0)
+        let summary = try await replay(log, to: receiver) { $0.maximumRefusalsInARow = 1000 }
+        #expect(!summary.isComplete && summary.deadLetters > 0)
         #expect(summary.problems.contains { $0.contains("tenant-03") && $0.contains("400") })
         #expect(try receiver.counts().tenants == 40)
         let status = try #require(log.tenants.first { $0.name == "tenant-03" })
-        #expect(status.acknowledgedThrough["collector"] == 0)
+        #expect(status.acknowledgedThrough["collector"] == status.nextSequence - 1)
+        #expect(summary.deadLetters == Int(status.nextSequence) - 1)
         // Its records come when the receiver has changed its mind.
         let other = try Receiver()
-        #expect(try await replay(log, to: other).deliveredRecords == Int(status.nextSequence) - 1)
+        let exporter = OTLPExporter(options: OTLPExporterOptions(endpoint: other.endpoint))
+        let redriven = try await DeadLetterRedrive(log: log, exporter: exporter).run()
+        await exporter.shutdown()
+        #expect(redriven.isComplete && redriven.deliveredRecords == summary.deadLetters)
+        #expect(try other.counts().unique == summary.deadLetters)
+        try await log.close()
+    }
+
+    /// One that refuses everything of a tenant is not given all of it to bury.
+    @Test func refusedTenantIsGivenUpAndKeepsItsRecords() async throws {
+        let log = try await log(holding: "agent-spans.delimited")
+        let receiver = try Receiver("--refuse-tenant", "tenant-03")
+        let summary = try await replay(log, to: receiver) {
+            $0.maximumRefusalsInARow = 3
+            $0.giveUpAfter = .milliseconds(100)
+        }
+        #expect(summary.givenUpRecords > 0 && summary.deadLetters >= 3)
+        let status = try #require(log.tenants.first { $0.name == "tenant-03" })
+        let other = try Receiver()
+        // What was not buried comes when it has changed its mind.
+        let delivered = try await replay(log, to: other).deliveredRecords
+        #expect(delivered > 0 && delivered + summary.deadLetters >= Int(status.nextSequence) - 1)
         try await log.close()
     }
 

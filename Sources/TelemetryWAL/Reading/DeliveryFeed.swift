@@ -17,23 +17,6 @@ import WALStorage
 ///
 /// Safe to share although unchecked: its variables are touched by one caller at a time only, on the reader's thread.
 package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
-    /// Something that was met on the way.
-    package enum Item: Sendable {
-        case batch(RecordBatch)
-        /// Records that cannot be read, or not now: `.damaged`, `.keyForgotten`, `.keyUnavailable`, `.journalUnavailable`,
-        /// `.storage`. `tenant`: whose they are, where that is known; nothing more comes of a tenant whose records
-        /// cannot be had now until `retry`.
-        case failure(WALError, tenant: TenantName?)
-    }
-
-    /// What a call to `read` came to.
-    package struct Reading: Sendable {
-        package var items: [Item] = []
-        package var byteCount = 0
-        /// All that is durable was given, but to those who take nothing, or whose records cannot be had now.
-        package var isAtEnd = false
-    }
-
     /// How far a tenant has come that is not live.
     private enum Stage {
         /// It is read for from its segments.
@@ -44,6 +27,8 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
         case catchingUp
         /// Its records cannot be had now.
         case unavailable
+        /// It was given all that it is to be given.
+        case finished
     }
 
     /// A journal, and the walks through it.
@@ -59,6 +44,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
 
     private let journals: Journals<Storage>
     private let subscriber: TenantName
+    private let ceilings: [TenantName: UInt64]?
     private var sources: [Source] = []
     /// By tenant, the last number that was given or is not to be had. Who is not there has its cursor's.
     private var positions: [TenantName: UInt64] = [:]
@@ -68,19 +54,19 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     private var turns: [TenantName] = []
     private var head = 0
     private var full: Set<TenantName> = []
-    private var reading = Reading()
+    private var reading = DeliveryReading()
     private var hasRegistered = false
     private var beginsWithBacklog = false
     /// Raised when records have become durable.
     package let signal = DurabilitySignal()
-    /// What a batch takes in memory beside its records.
-    package static var batchOverhead: Int { 256 }
     /// Bytes of one tenant that are read from its segments in a turn.
     private static var quantum: Int { 512 << 10 }
 
-    init(journals: Journals<Storage>, subscriber: TenantName) {
+    /// `ceilings`: through which numbers tenants are given records; nobody else is given any. nil: all are, without end.
+    init(journals: Journals<Storage>, subscriber: TenantName, ceilings: [TenantName: UInt64]?) {
         self.journals = journals
         self.subscriber = subscriber
+        self.ceilings = ceilings
         journals.add(signal)
     }
 
@@ -101,7 +87,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     /// Reads on until so many bytes were given or all was. `full`: tenants that take nothing at the moment. Blocks the
     /// calling thread. Throws what keeps everybody from reading: `.closed`, `.failed`, `.storage`, `.journalFull`,
     /// `.tooManySubscribers`; what was read by then is given with the next call.
-    package func readBlocking(byteLimit: Int, full: Set<TenantName>) throws(WALError) -> Reading {
+    package func readBlocking(byteLimit: Int, full: Set<TenantName>) throws(WALError) -> DeliveryReading {
         if !hasRegistered { try journals.register(subscriber) }
         hasRegistered = true
         self.full = full
@@ -112,8 +98,9 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
         for source in sources { try readLive(source, limit: byteLimit) }
         try readBacklog(limit: byteLimit)
         reading.isAtEnd =
-            reading.byteCount < byteLimit && stages.allSatisfy { $0.value == .unavailable || full.contains($0.key) }
-        defer { reading = Reading() }
+            reading.byteCount < byteLimit
+            && stages.allSatisfy { $0.value == .unavailable || $0.value == .finished || full.contains($0.key) }
+        defer { reading = DeliveryReading() }
         return reading
     }
 
@@ -121,8 +108,8 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     /// `again`: see `retryBlocking`.
     package func read(
         byteLimit: Int, full: Set<TenantName>, again: [(tenant: TenantName, behind: UInt64?)] = []
-    ) async throws(WALError) -> Reading {
-        let result = await journals.shared.readQueue.run { [self] () -> Result<Reading, WALError> in
+    ) async throws(WALError) -> DeliveryReading {
+        let result = await journals.shared.readQueue.run { [self] () -> Result<DeliveryReading, WALError> in
             for (tenant, sequence) in again { retryBlocking(tenant, behind: sequence) }
             do throws(WALError) { return .success(try readBlocking(byteLimit: byteLimit, full: full)) } catch {
                 return .failure(error)
@@ -152,16 +139,29 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
         return through.max() ?? 0
     }
 
+    /// Whether a tenant is to be given something behind a number.
+    private func isFinished(_ tenant: TenantName, at position: UInt64) -> Bool {
+        guard let ceilings else { return false }
+        return position >= ceilings[tenant] ?? 0
+    }
+
     private func fallBehind(_ tenant: TenantName) {
+        if isFinished(tenant, at: position(of: tenant)) {
+            stages[tenant] = .finished
+            return
+        }
         guard stages[tenant] != .segments else { return }
         stages[tenant] = .segments
         turns.append(tenant)
     }
 
-    private func give(_ batch: RecordBatch) {
-        positions[batch.tenant] = batch.sequences.upperBound
+    private func give(_ whole: RecordBatch) {
+        positions[whole.tenant] = whole.sequences.upperBound
+        let ceiling = ceilings.map { $0[whole.tenant] ?? 0 } ?? .max
+        if whole.sequences.upperBound >= ceiling { stages[whole.tenant] = .finished }
+        guard let batch = whole.through(ceiling) else { return }
         reading.items.append(.batch(batch))
-        reading.byteCount += batch.byteCount + Self.batchOverhead
+        reading.byteCount += batch.byteCount + DeliveryReading.batchOverhead
     }
 
     /// Notes what could not be read. Throws what nobody can go on from.
@@ -225,8 +225,12 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
         source.generation = core.segmentGeneration
         for (index, tenant) in core.state.tenants.enumerated() {
             let through = positions[tenant.name] ?? core.wantedBehind(subscriber, tenant: index)
-            guard tenant.segmentedThrough > through, stages[tenant.name] != .unavailable else { continue }
-            fallBehind(tenant.name)
+            guard tenant.segmentedThrough > through, stages[tenant.name] != .unavailable,
+                stages[tenant.name] != .finished, !isFinished(tenant.name, at: through)
+            else { continue }
+            if stages[tenant.name] == .segments { continue }
+            stages[tenant.name] = .segments
+            turns.append(tenant.name)
         }
     }
 
@@ -243,6 +247,10 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     /// Whether the walk of those who are live gives a tenant's record of a number. Who does not take it is behind.
     private func takesLive(_ tenant: TenantName, _ sequence: UInt64, from core: LogCore<Storage>) -> Bool {
         guard stages[tenant] == nil else { return false }
+        if isFinished(tenant, at: position(of: tenant)) {
+            stages[tenant] = .finished
+            return false
+        }
         if let residence = journals.residence(of: tenant, at: sequence) {
             // The numbers before it may be elsewhere.
             let next = journals.residence(of: tenant, at: position(of: tenant) + 1)
@@ -340,6 +348,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
                     return true
                 }
                 give(batch)
+                if stages[tenant] == .finished { return true }
             } catch {
                 try note(error, of: tenant)
                 if stages[tenant] == .unavailable { return true }
@@ -410,7 +419,10 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
 
 extension WriteAheadLogEngine {
     /// What a subscriber lacks, for a replayer. Registers the subscriber with the first read.
-    package func deliveryFeed(subscriber: TenantName) -> DeliveryFeed<Storage> {
-        DeliveryFeed(journals: journals, subscriber: subscriber)
+    /// `ceilings`: through which numbers tenants are given records; nobody else is given any.
+    package func deliveryFeed(
+        subscriber: TenantName, ceilings: [TenantName: UInt64]? = nil
+    ) -> DeliveryFeed<Storage> {
+        DeliveryFeed(journals: journals, subscriber: subscriber, ceilings: ceilings)
     }
 }

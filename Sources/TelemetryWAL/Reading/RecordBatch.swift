@@ -55,6 +55,16 @@ public struct RecordBatch: Sendable {
             self, sequences: sequence...sequences.upperBound, bytes: rest.offset..<end, timestamps: timestamps)
     }
 
+    /// The batch without the records behind a number; nil where none is left.
+    package func through(_ sequence: UInt64) -> RecordBatch? {
+        if sequence >= sequences.upperBound { return self }
+        guard sequence >= sequences.lowerBound else { return nil }
+        var rest = Records.Iterator(batch: self, offset: start, sequence: sequences.lowerBound)
+        while rest.sequence <= sequence, rest.next() != nil {}
+        return RecordBatch(
+            self, sequences: sequences.lowerBound...sequence, bytes: start..<rest.offset, timestamps: timestamps)
+    }
+
     /// The batch's records of some times, as batches of records that follow each other.
     func during(_ times: ClosedRange<UInt64>) -> [RecordBatch] {
         if times.contains(timestamps.lowerBound), times.contains(timestamps.upperBound) { return [self] }
@@ -119,6 +129,11 @@ public struct RecordBatch: Sendable {
         /// Nanoseconds since 1970 (UTC); 0 where there is none.
         public let timestamp: UInt64
         public let payload: ArraySlice<UInt8>
+
+        /// A record that comes from elsewhere, as for trying an exporter.
+        public init(sequence: UInt64, kind: RecordKind, timestamp: UInt64, payload: ArraySlice<UInt8>) {
+            (self.sequence, self.kind, self.timestamp, self.payload) = (sequence, kind, timestamp, payload)
+        }
     }
 
     /// The records of a batch, in order.
