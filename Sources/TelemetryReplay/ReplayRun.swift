@@ -96,9 +96,8 @@ final class ReplayRun: @unchecked Sendable {
                 if Task.isCancelled { isStopping = true }
                 read(&group)
                 acknowledge()
-                send(&group)
                 // A section of nothing but numbers that nobody can deliver ends when it is cut off.
-                acknowledge()
+                repeat { send(&group) } while acknowledge()
                 flush(&group)
                 if isAtEnd { break }
                 wait(&group)
@@ -233,10 +232,14 @@ final class ReplayRun: @unchecked Sendable {
         }
     }
 
-    private func acknowledge() {
-        for position in machine.takeAcknowledgements() {
+    /// Returns whether anything was acknowledged, so that more may be sent.
+    @discardableResult
+    private func acknowledge() -> Bool {
+        let positions = machine.takeAcknowledgements()
+        for position in positions {
             lanes[position.lane].source.acknowledge(through: position.through, of: position.tenant)
         }
+        return !positions.isEmpty
     }
 
     /// Makes acknowledgements durable that somebody waits for, if they are not yet.
@@ -358,7 +361,7 @@ final class ReplayRun: @unchecked Sendable {
         summary.rejectedItems = totals.rejectedItems
         summary.deadLetters = totals.deadLetters
         summary.deliveredTenants = machine.counters.count { $0.value.deliveredRecords > 0 }
-        summary.wasStopped = (isStopping || Task.isCancelled) && !machine.isIdle
+        summary.wasStopped = !machine.isIdle
         for (tenant, trouble) in machine.troubles.sorted(by: { $0.key < $1.key }) {
             summary.note("tenant \(tenant): \(trouble)")
         }

@@ -42,10 +42,14 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
     /// Delivers until the service is shut down gracefully, or the task is cancelled. Then it sends what it has read,
     /// for `shutdownTimeout` at most, and returns when what was delivered is durably acknowledged. Throws `WALError` when
     /// the log itself fails; the exporter is not shut down.
-    public func run() async throws {
+    public func run() async throws { _ = try await follow() }
+
+    /// The same; returns what it did. `progress` is told delivered records and bytes after each request. A task that is
+    /// cancelled ends what is under way at once.
+    public func follow(progress: (@Sendable (Int, Int) -> Void)? = nil) async throws -> ReplaySummary {
         let stop = DurabilitySignal()
-        let run = try await makeRun(isFollowing: true, stop: stop, progress: nil)
-        _ = try await withGracefulShutdownHandler {
+        let run = try await makeRun(isFollowing: true, stop: stop, progress: progress)
+        return try await withGracefulShutdownHandler {
             try await run.run()
         } onGracefulShutdown: {
             stop.raise()

@@ -84,6 +84,7 @@ final class Deliverer {
             guard read() else { return }
             send()
             acknowledge()
+            send()
             guard actors.goesOn else { return }
             wait()
             endWhatIsDue()

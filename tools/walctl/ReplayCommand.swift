@@ -1,159 +1,200 @@
 import ArgumentParser
-import FileExporter
 import Foundation
-import OTLPExporter
 import TelemetryReplay
 import TelemetryWAL
+import UnixSignals
 import WALFormat
+import WALStorage
 
 /// `walctl replay`: delivers what a subscriber has not acknowledged yet.
 struct ReplayCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "replay", abstract: "Deliver what a subscriber does not have yet.",
         discussion: """
-            Takes the writer's lock, recovers what a crash left, sends each tenant's records in order, and moves the
-            subscriber's cursors. What is interrupted goes on where it stopped: at least once, at most the requests
-            under way twice.
+            Takes the writer's lock, recovers what a crash left, sends each tenant's records, and moves the
+            subscriber's cursors. What is interrupted goes on where it stopped: at least once, at most
+            --requests-per-tenant batches of each tenant twice. What the receiver refuses for good goes to the dead
+            letters (walctl dead-letters, walctl redrive).
+
+            With --since, --until or --from-sequence it sends what the log holds of these times or from this number of each
+            tenant on, whoever has it: it needs no lock, works beside a living writer, and moves no cursor.
 
             EXAMPLES
               walctl replay wal --to otlp-http://127.0.0.1:4318
-              walctl replay wal --to otlp-https://otlp.example:443 --header authorization="Bearer KEY"
-              walctl replay wal --to file:/srv/export --subscriber archive
-              walctl replay wal --to - --subscriber debug
+              walctl replay wal --to otlp-https://otlp.example:443 --header authorization="Bearer KEY" --rate 20MiB
+              walctl replay wal --to otlp-http://127.0.0.1:4318 --order newest-first --tenant acme --weight acme:3
+              walctl replay wal --to otlp-http://127.0.0.1:4318 --follow
+              walctl replay wal --to file:/srv/export --subscriber archive --dry-run
+              walctl replay wal --to - --since 15m --tenant acme
             """)
 
     @OptionGroup var root: RootArgument
-    @Option(help: "Where to: otlp-http://HOST:PORT, otlp-https://HOST:PORT, file:DIRECTORY, or - for standard output.")
-    var to: String
+    @OptionGroup var destination: DestinationOptions
     @Option(help: "Whose cursors: each subscriber gets everything once.")
     var subscriber = "default"
-    @Option(name: .customLong("header"), help: "A header for each request, as NAME=VALUE; may be repeated.")
-    var headers: [String] = []
-    @Option(help: "Seconds after which a batch that the receiver does not take is left for another time.")
-    var giveUpAfter: Double = 60
-    @Option(help: "Most records in a request.")
-    var batchRecords = 1000
-    @Flag(help: "Send without gzip.")
-    var uncompressed = false
+    @Option(help: "What is sent first: oldest-first, newest-first (what is old fills in behind), interleaved.")
+    var order = ReplayOptions.Order.oldestFirst
+    @Flag(help: "Go on with what is appended, until SIGINT or SIGTERM.")
+    var follow = false
+    @Flag(help: "Send nothing: say what would be.")
+    var dryRun = false
+    @Option(help: "Send again from this number of each tenant on.")
+    var fromSequence: UInt64?
+    @Option(
+        help:
+            "Send again records whose own time is not before this one: 2026-11-28T09:30:00Z, 2026-11-28, or 15m, 2h, 7d ago."
+    )
+    var since: TimeArgument?
+    @Option(help: "Send again records whose own time is before this one.")
+    var until: TimeArgument?
+    @OptionGroup(title: "Delivery") var delivery: DeliveryOptions
     @OptionGroup var output: OutputOptions
     @OptionGroup var writer: WriterOptions
 
+    private var isView: Bool { fromSequence != nil || since != nil || until != nil }
+
     func validate() throws {
-        guard (1...1_000_000).contains(batchRecords) else {
-            throw ValidationError("--batch-records takes 1 to 1000000")
+        guard !(isView && follow) else {
+            throw ValidationError(
+                "--follow goes on from cursors: it does not go with --since, --until, --from-sequence")
         }
-        guard giveUpAfter >= 0, giveUpAfter <= 1e9 else { throw ValidationError("--give-up-after takes seconds") }
+        guard until.map({ $0.nanoseconds > since?.nanoseconds ?? 0 }) ?? true else {
+            throw ValidationError("--until is not behind --since: no time is between them")
+        }
     }
 
     func run() async throws {
         let name = try tenantName(subscriber, option: "--subscriber")
-        if to == "-" {
-            try await run(name, StandardOutputExporter())
-        } else if to.hasPrefix("file:"), to.count > 5 {
-            try await run(name, FileExporter(directory: String(to.dropFirst(5))))
-        } else if let endpoint = httpEndpoint {
-            var options = OTLPExporterOptions(endpoint: endpoint)
-            options.compresses = !uncompressed
-            for header in headers {
-                guard let separator = header.firstIndex(of: "="), separator != header.startIndex else {
-                    throw CommandFailure("--header \(header): give NAME=VALUE", .usage)
-                }
-                options.headers.append(
-                    (String(header[..<separator]), String(header[header.index(after: separator)...])))
-            }
-            try await run(name, OTLPExporter(options: options))
+        var options = try delivery.options()
+        options.order = order
+        if dryRun {
+            try printPlan(name, options)
         } else {
-            throw CommandFailure(
-                "--to \(to): give otlp-http://HOST:PORT, otlp-https://HOST:PORT, file:DIRECTORY or -", .usage)
+            try await run(name, try destination.exporter(), options)
         }
     }
 
-    private var httpEndpoint: String? {
-        for scheme in ["http", "https"] where to.hasPrefix("otlp-\(scheme)://") {
-            let endpoint = String(to.dropFirst("otlp-".count))
-            return URL(string: endpoint)?.host() == nil ? nil : endpoint
-        }
-        return nil
-    }
-
-    private func run(_ name: TenantName, _ exporter: some TelemetryExporter) async throws {
+    private func run(_ name: TenantName, _ exporter: some TelemetryExporter, _ options: ReplayOptions) async throws {
+        if isView { return try await send(to: exporter, options) }
         let log = try writer.open(root.root)
-        var options = ReplayOptions()
-        options.giveUpAfter = .seconds(giveUpAfter)
-        options.maximumBatchRecords = batchRecords
-        let backlog = log.tenants.reduce(UInt64(0)) { sum, tenant in
-            guard let held = tenant.held else { return sum }
-            let from = max((tenant.acknowledgedThrough[name] ?? 0) + 1, held.lowerBound)
-            return from > held.upperBound ? sum : sum + held.upperBound - from + 1
+        let backlog = log.tenants.filter { options.tenants?.contains($0.name) ?? true }.reduce(UInt64(0)) {
+            $0 + Self.backlog(of: $1, name)
         }
-        let bar = ProgressBar("replaying")
+        var options = options
+        if follow { options.giveUpAfter = nil }
         let replayer = Replayer(log: log, subscriber: name, exporter: exporter, options: options)
+        let progress = DeliveryProgress(total: follow ? nil : backlog)
         let start = ContinuousClock.now
         let outcome: Result<ReplaySummary, WALError>
-        do throws(WALError) {
+        do {
             outcome = .success(
-                try await replayer.drain { records, bytes in
-                    bar.update(UInt64(records), of: backlog, detail: readable(bytes: UInt64(bytes)))
+                try await untilSignalled { () async throws in
+                    follow
+                        ? try await replayer.follow { progress.update($0, $1) }
+                        : try await replayer.drain { progress.update($0, $1) }
                 })
-        } catch { outcome = .failure(error) }
-        bar.finish()
+        } catch let error as WALError { outcome = .failure(error) }
+        progress.finish()
         await exporter.shutdown()
         let closing: Result<Void, WALError>
         do throws(WALError) { closing = .success(try log.closeBlocking()) } catch { closing = .failure(error) }
         let summary = try failing { () throws(WALError) in try outcome.get() }
         try report(summary, to: exporter.destination, seconds: (ContinuousClock.now - start) / .seconds(1))
         try failing { () throws(WALError) in try closing.get() }
+        try end(summary)
+    }
+
+    /// Sends what a view shows.
+    private func send(to exporter: some TelemetryExporter, _ options: ReplayOptions) async throws {
+        let view = try view()
+        let times: ClosedRange<UInt64>? =
+            since == nil && until == nil ? nil : (since?.nanoseconds ?? 0)...((until?.nanoseconds ?? .max) - 1)
+        let progress = DeliveryProgress(total: nil)
+        let start = ContinuousClock.now
+        let summary: ReplaySummary
+        do {
+            summary = try await untilSignalled { () async throws in
+                try await Replayer.drain(
+                    view, from: fromSequence ?? 1, during: times, to: exporter, options: options
+                ) { progress.update($0, $1) }
+            }
+        } catch let error as WALError { throw CommandFailure(error) }
+        progress.finish()
+        await exporter.shutdown()
+        try report(summary, to: exporter.destination, seconds: (ContinuousClock.now - start) / .seconds(1))
+        try end(summary)
+    }
+
+    private func view() throws -> WriteAheadLogReader<DirectStorage> {
+        let provider = try writer.keys.provider()
+        let bar = ProgressBar("reading")
+        let view = try failing { () throws(WALError) in
+            try WriteAheadLogReader(at: root.root, keyProvider: provider) { bar.update($0, of: $1) }
+        }
+        bar.finish()
+        if view.hasLoss { Terminal.complain("the log is damaged; run: walctl verify \(root.root)") }
+        return view
+    }
+
+    private func end(_ summary: ReplaySummary) throws {
         if summary.givenUpRecords > 0, summary.deadLetters == 0 { throw ExitStatus.io }
+        // Who follows is stopped in any case.
+        var summary = summary
+        if follow { summary.wasStopped = false }
         if !summary.isComplete { throw ExitStatus.findings }
     }
 
-    private struct Line: Encodable {
-        var destination: String
-        var records: Int
-        var tenants: Int
-        var bytes: Int
-        var requests: Int
-        var retries: Int
-        var rejectedItems: Int
-        var deadLetters: Int
-        var undeliveredRecords: UInt64
-        var unreadablePlaces: Int
-        /// Records that are gone with keys that were forgotten.
-        var forgottenRecords: UInt64
-        /// Tenants whose keys were not given.
-        var lockedTenants: Int
-        var seconds: Double
-        var problems: [String]
+    private static func backlog(of tenant: TenantStatus, _ name: TenantName) -> UInt64 {
+        guard let held = tenant.held else { return 0 }
+        let from = max((tenant.acknowledgedThrough[name] ?? 0) + 1, held.lowerBound)
+        return from > held.upperBound ? 0 : held.upperBound - from + 1
     }
 
-    private func report(_ summary: ReplaySummary, to destination: String, seconds: Double) throws {
-        for problem in summary.problems { Terminal.complain(problem) }
-        if summary.furtherProblems > 0 { Terminal.complain("and \(summary.furtherProblems) more problems") }
-        let line = Line(
-            destination: destination, records: summary.deliveredRecords, tenants: summary.deliveredTenants,
-            bytes: summary.deliveredBytes, requests: summary.requests, retries: summary.retries,
-            rejectedItems: summary.rejectedItems, deadLetters: summary.deadLetters,
-            undeliveredRecords: summary.givenUpRecords, unreadablePlaces: summary.unreadablePlaces,
-            forgottenRecords: summary.forgottenRecords, lockedTenants: summary.lockedTenants,
-            seconds: seconds, problems: summary.problems)
-        if to == "-" {
+    // MARK: - What it tells
+
+    private struct Plan: Encodable {
+        var tenant: String
+        var from: UInt64
+        var through: UInt64
+        var records: UInt64
+    }
+
+    private func printPlan(_ name: TenantName, _ options: ReplayOptions) throws {
+        guard !isView else { throw CommandFailure("--dry-run: walctl cat shows what these options select", .usage) }
+        _ = try destination.exporter()
+        let plans = try view().tenants.filter { options.tenants?.contains($0.name) ?? true }.compactMap { tenant in
+            let records = Self.backlog(of: tenant, name)
+            return tenant.held.flatMap { held in
+                records == 0
+                    ? nil
+                    : Plan(
+                        tenant: readable(name: tenant.name), from: held.upperBound - records + 1,
+                        through: held.upperBound, records: records)
+            }
+        }
+        if output.format == .json { return try printJSON(plans) }
+        var table = Table(headers: ["tenant", "from", "through", "records"], numeric: [1, 2, 3])
+        table.rows = plans.map { [$0.tenant, "\($0.from)", "\($0.through)", "\($0.records)"] }
+        table.print()
+    }
+
+    private func report(_ summary: ReplaySummary, to place: String, seconds: Double) throws {
+        let report = DeliveryReport(summary, to: place, seconds: seconds)
+        if destination.isStandardOutput {
             // Standard output belongs to the records.
-            Terminal.write("replayed \(line.records) records of \(line.tenants) tenants, \(line.bytes) bytes\n")
-        } else if output.format == .json {
-            try printJSON(line)
+            report.complain()
+            Terminal.write("replayed \(report.records) records of \(report.tenants) tenants, \(report.bytes) bytes\n")
         } else {
-            var table = Table(
-                headers: [
-                    "delivered", "tenants", "bytes", "requests", "retries", "rejected", "dead letters", "undelivered",
-                ],
-                numeric: Set(0..<8))
-            table.rows = [
-                [
-                    "\(line.records)", "\(line.tenants)", "\(line.bytes)", "\(line.requests)", "\(line.retries)",
-                    "\(line.rejectedItems)", "\(line.deadLetters)", "\(line.undeliveredRecords)",
-                ]
-            ]
-            table.print()
+            try report.print(output.format)
         }
     }
+}
+
+/// Runs something until it ends, or has it cancelled by SIGINT or SIGTERM: it ends in order then.
+func untilSignalled<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
+    let signals = await UnixSignalsSequence(trapping: .sigint, .sigterm)
+    let work = Task { try await body() }
+    let watch = Task { for await _ in signals { work.cancel() } }
+    defer { watch.cancel() }
+    return try await work.value
 }

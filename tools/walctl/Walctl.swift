@@ -29,8 +29,9 @@ struct Walctl: AsyncParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            AppendCommand.self, CatCommand.self, CompactCommand.self, DoctorCommand.self, EraseCommand.self,
-            InspectCommand.self, KeysCommand.self, PlacementCommand.self, RepairCommand.self, ReplayCommand.self,
+            AppendCommand.self, CatCommand.self, CompactCommand.self, DeadLettersCommand.self, DoctorCommand.self,
+            EraseCommand.self, InspectCommand.self, KeysCommand.self, PlacementCommand.self, RedriveCommand.self,
+            RepairCommand.self, ReplayCommand.self,
             RetentionCommand.self, SegmentsCommand.self, TenantsCommand.self, VerifyCommand.self,
         ])
 

@@ -68,6 +68,11 @@ extension LogCore {
             files: readableFiles(of: wanted, behind: place), throughCommit: durableThrough)
     }
 
+    /// Through which number a tenant's records are in segments, or gone. Under the lock.
+    func segmentedThrough(_ tenant: TenantName) -> UInt64 {
+        state.index(of: tenant).map { state.tenants[$0].segmentedThrough } ?? 0
+    }
+
     func wantedBehind(_ subscriber: TenantName, _ tenant: TenantName) -> UInt64 {
         state.index(of: tenant).map { wantedBehind(subscriber, tenant: $0) } ?? 0
     }

@@ -18,13 +18,13 @@ import WALStorage
 /// Safe to share although unchecked: its variables are touched by one caller at a time only, on the reader's thread.
 package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     /// How far a tenant has come that is not live.
-    private enum Stage {
+    private enum Stage: Equatable {
         /// It is read for from its segments.
         case segments
         /// What is left is in the journal, and the next walk that catches up has it.
         case journal
-        /// The walk that catches up has it.
-        case catchingUp
+        /// The walk of this number that catches up has it.
+        case catchingUp(Int)
         /// Its records cannot be had now.
         case unavailable
         /// It was given all that it is to be given.
@@ -35,7 +35,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     private final class Source {
         let core: LogCore<Storage>
         var live: SubscriberWalk<Storage>?
-        var catchUp: SubscriberWalk<Storage>?
+        var catchUp: (number: Int, walk: SubscriberWalk<Storage>)?
         /// The state of the segments as of which nobody who is live has records there.
         var generation = UInt64.max
 
@@ -52,6 +52,8 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     private var stages: [TenantName: Stage] = [:]
     /// Those in `.segments`, the next one first. `head`: who was before it has had a turn.
     private var turns: [TenantName] = []
+    /// How many walks that catch up there were.
+    private var catchUps = 0
     private var head = 0
     private var full: Set<TenantName> = []
     private var reading = DeliveryReading()
@@ -164,11 +166,13 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
         reading.byteCount += batch.byteCount + DeliveryReading.batchOverhead
     }
 
-    /// Notes what could not be read. Throws what nobody can go on from.
-    private func note(_ error: WALError, of reader: TenantName?) throws(WALError) {
+    /// Notes what could not be read. `reader`: whom it was read for; `takes`: how those stand that the walk serves that read it, nil
+    /// for live. What is met of others, who fell behind since, they will meet again. Throws what nobody can go on from.
+    private func note(_ error: WALError, of reader: TenantName?, takes: Stage?) throws(WALError) {
         switch error {
         case .keyForgotten(let tenant, let sequences, _):
-            positions[tenant] = max(position(of: tenant), sequences.upperBound)
+            if reader == nil, stages[tenant] != takes { return }
+            pass(through: sequences.upperBound, of: tenant, inResidenceOf: sequences.lowerBound)
             reading.items.append(.failure(error, tenant: tenant))
         case .keyUnavailable(let tenant, _, _), .journalUnavailable(let tenant, _, _):
             stages[tenant] = .unavailable
@@ -201,7 +205,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
 
     /// A walk through a journal that asks each time who is given what.
     private func walk(
-        through source: Source, isCatchingUp: Bool = false, wants: @escaping (TenantName, UInt64) -> Bool
+        through source: Source, catchUp: Int? = nil, wants: @escaping (TenantName, UInt64) -> Bool
     ) -> SubscriberWalk<Storage> {
         let core = source.core
         var walk = core.walkSource(of: nil, for: subscriber)
@@ -210,7 +214,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
         walk.supply = { [unowned self, unowned source] place, _, _ in
             core.lock.withLock {
                 notePartition(source)
-                let members = isCatchingUp ? membersOfCatchUp(core) : nil
+                let members = catchUp.flatMap { membersOfCatchUp($0, core) }
                 if let members, members.isEmpty { return .init() }
                 return core.journalSupply(of: members, behind: place)
             }
@@ -236,8 +240,8 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
 
     /// The tenants that a walk catches up for, and what they have; nil for more than it is worth to ask each file for.
     /// Under the journal's lock.
-    private func membersOfCatchUp(_ core: LogCore<Storage>) -> [(index: Int, from: UInt64)]? {
-        let members = stages.filter { $0.value == .catchingUp }
+    private func membersOfCatchUp(_ number: Int, _ core: LogCore<Storage>) -> [(index: Int, from: UInt64)]? {
+        let members = stages.filter { $0.value == .catchingUp(number) }
         if members.count > 64 { return nil }
         return members.compactMap { member in
             core.state.index(of: member.key).map { ($0, (positions[member.key] ?? 0) + 1) }
@@ -278,7 +282,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
                 if stages[batch.tenant] == nil { give(batch) }
             } catch {
                 if isEnding(error, source) { return }
-                try note(error, of: nil)
+                try note(error, of: nil, takes: nil)
             }
         }
     }
@@ -312,15 +316,39 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
         return residence.firstSequence == 0 ? journals.shared : residence.core
     }
 
+    /// Whether a number of a tenant's is in the residence of its next one, and that in a journal: what it has in a later
+    /// one comes later, in the same journal or in another.
+    private func isNext(_ tenant: TenantName, _ sequence: UInt64, in core: LogCore<Storage>) -> Bool {
+        guard let residence = journals.residence(of: tenant, at: sequence) else { return core === journals.shared }
+        return residence.core === core
+            && residence.firstSequence == journals.residence(of: tenant, at: position(of: tenant) + 1)?.firstSequence
+    }
+
+    /// The last number of a tenant's residence that a number is in.
+    private func residenceEnd(of tenant: TenantName, at sequence: UInt64) -> UInt64 {
+        guard journals.mayHavePlacements else { return .max }
+        let starts = journals.table.residences(of: tenant).map(\.firstSequence)
+        return starts.first { $0 > sequence }.map { $0 - 1 } ?? .max
+    }
+
+    /// Notes that a tenant's records through a number were given, or are not to be had, as far as they are in the residence
+    /// of `sequence`.
+    private func pass(through last: UInt64, of tenant: TenantName, inResidenceOf sequence: UInt64) {
+        positions[tenant] = max(position(of: tenant), min(last, residenceEnd(of: tenant, at: sequence)))
+    }
+
     /// Reads from a tenant's segments as much as it has a turn for. Returns whether it leaves those in turn.
     private func readSegments(of tenant: TenantName, limit: Int) throws(WALError) -> Bool {
         guard let core = home(of: tenant) else {
             do throws(WALError) {
                 _ = try journals.cores(with: tenant)
                 stages[tenant] = .unavailable
-            } catch { try note(error, of: tenant) }
+            } catch { try note(error, of: tenant, takes: .segments) }
             return true
         }
+        let first = position(of: tenant) + 1
+        // What is not found of these is gone.
+        let last = core.lock.withLock { core.segmentedThrough(tenant) }
         var source = core.walkSource(of: tenant, for: subscriber)
         var hasBegun = false
         source.supply = { _, _, _ in
@@ -329,9 +357,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
         }
         source.position = { [unowned self] in position(of: $0) }
         if journals.mayHavePlacements {
-            source.wants = { [journals] tenant, sequence in
-                journals.residence(of: tenant, at: sequence).map { $0.core === core } ?? (core === journals.shared)
-            }
+            source.wants = { [unowned self] tenant, sequence in isNext(tenant, sequence, in: core) }
             source.boundaries = { [journals] in journals.table.residences(of: $0).map(\.firstSequence) }
         }
         let walk = SubscriberWalk(core: core, tenant: tenant, source: source)
@@ -340,7 +366,9 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
             do throws(WALError) {
                 guard let batch = try walk.next() else {
                     // What its segments do not have although they say so was told of.
-                    positions[tenant] = max(position(of: tenant), walk.given(of: tenant))
+                    pass(through: max(last, walk.given(of: tenant)), of: tenant, inResidenceOf: first)
+                    // In its next residence it has segments again.
+                    if position(of: tenant) >= residenceEnd(of: tenant, at: first) { return false }
                     stages[tenant] = .journal
                     #if Simulation
                         if DeliberateBug.isActive(.passOverCatchUp) { stages[tenant] = nil }
@@ -350,9 +378,9 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
                 give(batch)
                 if stages[tenant] == .finished { return true }
             } catch {
-                try note(error, of: tenant)
+                try note(error, of: tenant, takes: .segments)
                 if stages[tenant] == .unavailable { return true }
-                positions[tenant] = max(position(of: tenant), walk.given(of: tenant))
+                pass(through: walk.given(of: tenant), of: tenant, inResidenceOf: first)
             }
         }
         return false
@@ -362,37 +390,41 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     private func catchUp(_ source: Source, limit: Int) throws(WALError) {
         let core = source.core
         if source.catchUp == nil {
-            let joining = stages.filter {
+            let ready = stages.filter {
                 $0.value == .journal && !full.contains($0.key) && home(of: $0.key) === core
+            }.keys.sorted()
+            // Some may have come to segments since theirs were read.
+            let segmented = core.lock.withLock { ready.map { core.segmentedThrough($0) } }
+            catchUps += 1
+            let number = catchUps
+            for (tenant, through) in zip(ready, segmented) {
+                if through > position(of: tenant) { fallBehind(tenant) } else { stages[tenant] = .catchingUp(number) }
             }
-            if joining.isEmpty { return }
-            for tenant in joining.keys { stages[tenant] = .catchingUp }
-            source.catchUp = walk(through: source, isCatchingUp: true) { [unowned self] tenant, sequence in
-                guard stages[tenant] == .catchingUp, home(of: tenant) === core else { return false }
-                if let residence = journals.residence(of: tenant, at: sequence), residence.core !== core {
-                    return false
-                }
+            if !stages.values.contains(.catchingUp(number)) { return }
+            let catchUp = walk(through: source, catchUp: number) { [unowned self] tenant, sequence in
+                guard stages[tenant] == .catchingUp(number), isNext(tenant, sequence, in: core) else { return false }
                 if full.contains(tenant) {
                     fallBehind(tenant)
                     return false
                 }
                 return true
             }
+            source.catchUp = (number, catchUp)
         }
-        guard let walk = source.catchUp else { return }
+        guard let (number, walk) = source.catchUp else { return }
         while reading.byteCount < limit {
             do throws(WALError) {
                 guard let batch = try walk.next() else {
                     source.catchUp = nil
-                    let members = stages.filter { $0.value == .catchingUp && home(of: $0.key) === core }
+                    let members = stages.filter { $0.value == .catchingUp(number) }
                     // In an order that does not depend on hashing.
                     for tenant in members.keys.sorted() { endCatchUp(of: tenant, source) }
                     return
                 }
-                if stages[batch.tenant] == .catchingUp { give(batch) }
+                if stages[batch.tenant] == .catchingUp(number) { give(batch) }
             } catch {
                 if isEnding(error, source) { return }
-                try note(error, of: nil)
+                try note(error, of: nil, takes: .catchingUp(number))
             }
         }
     }
@@ -400,9 +432,11 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     /// All of a tenant that is durable in the journal of its next number was given: it is live, or goes on in its next
     /// residence.
     private func endCatchUp(of tenant: TenantName, _ source: Source) {
-        let starts = journals.table.residences(of: tenant).map(\.firstSequence)
-        if let next = starts.first(where: { $0 > position(of: tenant) + 1 }), !starts.isEmpty {
-            positions[tenant] = next - 1
+        // It may have come to the next one with its last record.
+        let isThrough = home(of: tenant) !== source.core
+        let end = residenceEnd(of: tenant, at: position(of: tenant) + 1)
+        if isThrough || end < .max {
+            if !isThrough { positions[tenant] = end }
             fallBehind(tenant)
             return
         }
