@@ -116,6 +116,7 @@ let package = Package(
             dependencies: [
                 "TelemetryReplay", "OTLPProtocol", "CZlib",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ],
@@ -146,7 +147,7 @@ let package = Package(
             name: "walctl",
             dependencies: [
                 "TelemetryWAL", "TelemetryReplay", "OTLPProtocol", "OTLPExporter", "FileExporter",
-                "WALFormat", "WALStorage", "WALKeys",
+                "WALFormat", "WALStorage", "WALKeys", "CWALLinux",
                 .target(name: "WALEncryption", condition: .when(traits: ["Encryption"])),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),

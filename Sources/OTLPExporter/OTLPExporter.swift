@@ -16,7 +16,7 @@ import WALFormat
 /// connection are tried again, not before `Retry-After`. Everything else, redirects included, is a refusal.
 public struct OTLPExporter: TelemetryExporter {
     private let options: OTLPExporterOptions
-    private let client: HTTPClient
+    private let connections: Connections
 
     /// An exporter with connections of its own, opened on the first delivery.
     public init(options: OTLPExporterOptions) {
@@ -29,12 +29,12 @@ public struct OTLPExporter: TelemetryExporter {
         // The client's own deadline ends with the response's head: a body that stalls needs this one.
         configuration.timeout.read = .seconds(options.timeoutSeconds)
         configuration.connectionPool.retryConnectionEstablishment = false
-        client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+        connections = Connections(configuration)
     }
 
     public var destination: String { options.endpoint }
 
-    public func shutdown() async { try? await client.shutdown() }
+    public func shutdown() async { await connections.shutdown() }
 
     public func export(_ batch: ExportBatch) async -> ExportResult {
         let body: [UInt8]
@@ -55,7 +55,7 @@ public struct OTLPExporter: TelemetryExporter {
             body = wrapped
         }
         do {
-            let response = try await client.execute(
+            let response = try await connections.client.execute(
                 request(signal: signal, body: body), timeout: .seconds(options.timeoutSeconds))
             // What a receiver answers is short; a longer answer is none of OTLP's.
             let answer = (try? await response.body.collect(upTo: 1 << 20)) ?? ByteBuffer()
@@ -105,7 +105,8 @@ public struct OTLPExporter: TelemetryExporter {
         case 401, 403, 404, 405, 407, 300..<400:
             return .denied(reason: "\(options.endpoint): HTTP \(status)")
         default:
-            let text = String(decoding: bytes.prefix(200), as: UTF8.self).filter { !$0.isNewline }
+            let type = response.headers.first(name: "content-type").flatMap(OTLPContentType.init(headerValue:))
+            let text = OTLPResponse.refusal(body: bytes, contentType: type)
             return .refused(reason: "\(options.endpoint): HTTP \(status)\(text.isEmpty ? "" : ": \(text)")")
         }
     }

@@ -26,6 +26,36 @@ package enum OTLPResponse {
         return rejected == 0 && message.isEmpty ? nil : (rejected, message)
     }
 
+    /// What a receiver says of a request that it refuses, at most so many bytes of it: the message of a `google.rpc.Status`,
+    /// which OTLP asks for, or the body as text, on one line without control characters.
+    package static func refusal(body: [UInt8], contentType: OTLPContentType?, limit: Int = 200) -> String {
+        let text = (contentType == .protobuf ? statusMessage(body) : nil) ?? body[...]
+        return String(decoding: text.prefix(limit), as: UTF8.self)
+            .filter { !$0.unicodeScalars.contains { $0.properties.generalCategory == .control } }
+    }
+
+    /// The second field of a message, a string, that follows a number at most: `google.rpc.Status` has its code and message
+    /// there. Nil where it is otherwise.
+    private static func statusMessage(_ body: [UInt8]) -> ArraySlice<UInt8>? {
+        var rest = body[...]
+        func varint() -> UInt64? {
+            var value: UInt64 = 0
+            for shift in stride(from: UInt64(0), to: 63, by: 7) {
+                guard let byte = rest.popFirst() else { return nil }
+                value |= UInt64(byte & 0x7F) << shift
+                if byte < 0x80 { return value }
+            }
+            return nil
+        }
+        if rest.first == 0x08 {
+            rest.removeFirst()
+            // A negative number has ten bytes.
+            while let byte = rest.popFirst(), byte >= 0x80 {}
+        }
+        guard rest.popFirst() == 0x12, let length = varint(), length <= UInt64(rest.count) else { return nil }
+        return rest.prefix(Int(length))
+    }
+
     private static func decode<Response: Message>(
         _: Response.Type, _ body: [UInt8], _ contentType: OTLPContentType
     ) -> Response? {

@@ -103,7 +103,7 @@ package struct DeliveryMachine: Sendable {
     private var lastFull: Set<StreamKey> = []
     /// Nothing more comes: what waits is sent however little it is.
     package var isDraining = false
-    /// Bytes that were read and not let go of.
+    /// Bytes of what was read and not let go of, and of requests under way.
     package private(set) var heldBytes = 0
     /// Records that were read of tenants that nothing more is sent of in this run.
     package private(set) var haltedRecords: UInt64 = 0
@@ -240,6 +240,8 @@ package struct DeliveryMachine: Sendable {
         streams[index].counters.requests += 1
         totals.requests += 1
         requestsUnderWay += 1
+        // Whoever sends it makes one piece of it.
+        heldBytes += flight.batch.payloadLength
         // What a record takes beside its payload is not for nothing either.
         streams[index].deficit -= flight.batch.payloadLength + 64 * flight.batch.records.count
         byteRate?.take(flight.batch.payloadLength)
@@ -274,6 +276,7 @@ package struct DeliveryMachine: Sendable {
                 let (section, runs) = streams[index].cut(
                     records: options.maximumBatchRecords, bytes: options.maximumBatchBytes, at: now)
             else { return nil }
+            heldBytes += runs.reduce(0) { $0 + $1.records.count } * DeliveryStream.recordOverhead
             if streams[index].isSlow, streams[index].queuedBytes < options.maximumBatchBytes {
                 streams[index].isSlow = false
                 updateTrouble(index)
@@ -319,6 +322,7 @@ package struct DeliveryMachine: Sendable {
         guard let flight = flights[identifier], flight.phase == .underWay else { return }
         let index = flight.stream
         requestsUnderWay -= 1
+        heldBytes -= flight.batch.payloadLength
         streams[index].requestsUnderWay -= 1
         switch result {
         case .delivered(let rejected, let message):

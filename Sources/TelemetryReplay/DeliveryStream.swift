@@ -35,6 +35,8 @@ struct DeliveryStream: Sendable {
 
     /// What a batch takes in memory beside its records.
     static var batchOverhead: Int { DeliveryReading.batchOverhead }
+    /// What a record takes in memory that was cut off.
+    static var recordOverhead: Int { MemoryLayout<RecordBatch.Record>.stride }
 
     let lane: Int
     let tenant: TenantName
@@ -155,6 +157,7 @@ struct DeliveryStream: Sendable {
             }
         }
         queuedRecords -= section.records
+        section.heldBytes += section.records * Self.recordOverhead
         if head == pieces.count {
             pieces.removeAll(keepingCapacity: pieces.count < 64)
             head = 0

@@ -28,8 +28,8 @@ public struct ReplayOptions: Sendable {
     public var maximumBatchBytes = 1 << 20
     /// How long a record may wait for others to be sent with.
     public var maximumBatchAge: Duration = .milliseconds(200)
-    /// Most bytes that are read and not yet delivered; each request under way takes its payload once or twice more while it
-    /// is sent.
+    /// Most bytes in memory of records that are not yet delivered, what requests under way take included; what is
+    /// under way when this is reached may add `maximumConcurrentRequests` batches, and compression half as much again.
     public var maximumBufferedBytes = 64 << 20
     /// Most requests under way at a time. Fewer are while the receiver cannot take them.
     public var maximumConcurrentRequests = 8

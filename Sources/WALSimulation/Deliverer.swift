@@ -142,7 +142,7 @@ final class Deliverer {
             }
         }
         mayHaveMore = !reading.isAtEnd
-        if machine.heldBytes > bufferLimit + largestBatch {
+        if machine.heldBytes > bufferLimit + largestBatch + 6 * (2 * largestBatch + 1024) {
             judge.fail("\(name) holds \(machine.heldBytes) bytes of \(bufferLimit)")
         }
         if reading.isAtEnd, isWhole, full.isEmpty, !sawDamage { checkEnd(before) }

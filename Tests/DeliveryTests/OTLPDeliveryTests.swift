@@ -181,6 +181,64 @@ struct OTLPDeliveryTests {
         await exporter.shutdown()
     }
 
+    @Test func deadLettersAreListedAndRedrivenByCommand() throws {
+        let root = directory.appending("wal")
+        let walctl = builtProduct("walctl")
+        let sample = projectFolder + "/Tests/Fixtures/agent-spans.delimited"
+        #expect(try run(walctl, ["append", root, sample]).status == 0)
+        let receiver = try Receiver("--refuse-tenant", "tenant-03")
+        func to(_ receiver: Receiver) -> String {
+            receiver.endpoint.replacingOccurrences(of: "http://", with: "otlp-http://")
+        }
+        func lines(_ arguments: String...) throws -> (count: Int, status: Int32) {
+            let outcome = try run(walctl, arguments)
+            let lines = try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [[String: Any]]
+            return (lines?.count ?? -1, outcome.status)
+        }
+        // What would be sent: a line for each tenant, and no lock is needed for it.
+        #expect(try lines("replay", root, "--to", to(receiver), "--dry-run", "--format", "json") == (40, 0))
+        #expect(try lines("dead-letters", root, "--format", "json") == (0, 0))
+        let replayed = try run(walctl, ["replay", root, "--to", to(receiver), "--give-up-after", "0.1"])
+        #expect(replayed.status == 1, "\(replayed.output)")
+        let letters = try lines("dead-letters", root, "--format", "json")
+        #expect(letters.count >= 16 && letters.status == 1)
+        #expect(try run(walctl, ["verify", root]).status == 0, "they are no damage")
+        #expect(try run(walctl, ["dead-letters", root, "--tenant", "tenant-04"]).status == 0)
+        // The rest of the tenant's, and its dead letters.
+        let other = try Receiver()
+        #expect(try run(walctl, ["replay", root, "--to", to(other)]).status == 0)
+        #expect(try run(walctl, ["redrive", root, "--to", to(other), "--format", "json"]).status == 0)
+        #expect(try lines("dead-letters", root, "--format", "json") == (0, 0))
+        #expect(try other.counts().unique + receiver.counts().unique == 1000)
+        // Again from a number on, of one tenant, past all cursors.
+        let third = try Receiver()
+        let again = ["replay", root, "--to", to(third), "--from-sequence", "3", "--tenant", "tenant-03"]
+        #expect(try run(walctl, again).status == 0)
+        #expect(try third.counts().tenants == 1)
+    }
+
+    @Test func followingReplayEndsInOrderWhenItIsAskedTo() throws {
+        let root = directory.appending("wal")
+        let sample = projectFolder + "/Tests/Fixtures/agent-spans.delimited"
+        #expect(try run(builtProduct("walctl"), ["append", root, sample]).status == 0)
+        let receiver = try Receiver()
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: builtProduct("walctl"))
+        process.arguments = [
+            "replay", root, "--to", receiver.endpoint.replacingOccurrences(of: "http://", with: "otlp-http://"),
+            "--follow",
+        ]
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        try waitUntil { try receiver.counts().unique == 1000 }
+        process.terminate()
+        process.waitUntilExit()
+        #expect(process.terminationReason == .exit && process.terminationStatus == 0)
+        let view = try WriteAheadLogReader(at: root)
+        #expect(view.tenants.allSatisfy { $0.acknowledgedThrough["default"] == $0.nextSequence - 1 })
+    }
+
     /// The replayer dies with requests under way: what was delivered and not yet acknowledged comes twice, and no more.
     @Test func killedReplayGoesOnWithFewDuplicates() throws {
         let root = directory.appending("wal")

@@ -122,7 +122,7 @@ struct RedriveCommand: AsyncParsableCommand {
     }
 
     private func run(_ name: TenantName?, _ exporter: some TelemetryExporter, _ options: ReplayOptions) async throws {
-        let log = try writer.open(root.root)
+        let log = try writer.openToDeliver(root.root)
         let start = ContinuousClock.now
         let progress = DeliveryProgress(total: nil)
         let redrive = DeadLetterRedrive(log: log, exporter: exporter, subscriber: name, options: options)

@@ -23,8 +23,8 @@ struct DeliveryOptions: ParsableArguments {
     var requests = 8
     @Option(help: "Most batches of a tenant under way: as many may come twice after a crash.")
     var requestsPerTenant = 4
-    @Option(help: "Most MiB that are read ahead.")
-    var memoryMib = 64
+    @Option(help: "Most MiB of records in memory.")
+    var memoryMib = 40
     @Option(help: ArgumentHelp("Most payload a second, in bytes, or with KiB, MiB or GiB behind.", valueName: "bytes"))
     var rate: ByteRate?
     @Option(help: ArgumentHelp("Most records a second.", valueName: "records"))
@@ -37,7 +37,9 @@ struct DeliveryOptions: ParsableArguments {
         var bytesPerSecond: Double
 
         init?(argument: String) {
-            let units: [(String, Double)] = [("GiB", 1_073_741_824), ("MiB", 1_048_576), ("KiB", 1024), ("B", 1), ("", 1)]
+            let units: [(String, Double)] = [
+                ("GiB", 1_073_741_824), ("MiB", 1_048_576), ("KiB", 1024), ("B", 1), ("", 1),
+            ]
             var text = argument
             if text.hasSuffix("/s") { text.removeLast(2) }
             guard let (unit, factor) = units.first(where: { text.hasSuffix($0.0) }),

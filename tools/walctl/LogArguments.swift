@@ -47,6 +47,11 @@ struct WriterOptions: ParsableArguments {
         return options
     }
 
+    /// Opens the log to deliver what it holds: what is about to go is not moved into segments before.
+    func openToDeliver(_ root: String) throws(CommandFailure) -> WriteAheadLog {
+        try open(root) { $0.compactionThreshold = max($0.compactionThreshold, $0.journalLimit / 2) }
+    }
+
     /// Opens the log for writing and says on standard error what recovery found, where it found anything.
     func open(
         _ root: String, _ change: (inout WriteAheadLogOptions) -> Void = { _ in }

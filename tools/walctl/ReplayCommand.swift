@@ -76,7 +76,7 @@ struct ReplayCommand: AsyncParsableCommand {
 
     private func run(_ name: TenantName, _ exporter: some TelemetryExporter, _ options: ReplayOptions) async throws {
         if isView { return try await send(to: exporter, options) }
-        let log = try writer.open(root.root)
+        let log = try writer.openToDeliver(root.root)
         let backlog = log.tenants.filter { options.tenants?.contains($0.name) ?? true }.reduce(UInt64(0)) {
             $0 + Self.backlog(of: $1, name)
         }

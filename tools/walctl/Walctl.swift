@@ -1,4 +1,5 @@
 import ArgumentParser
+import CWALLinux
 import Foundation
 import Logging
 
@@ -36,6 +37,8 @@ struct Walctl: AsyncParsableCommand {
         ])
 
     static func main() async {
+        // What one thread reads another lets go of: an arena for each would keep much that nobody uses.
+        cwal_share_memory_arenas()
         LoggingSystem.bootstrap { label in
             var handler = StreamLogHandler.standardError(label: label)
             handler.logLevel = .error

@@ -72,5 +72,6 @@ uint32_t cwal_crc32c_instruction(uint32_t state, const void *bytes, size_t lengt
 
 #include "CWALRingProbe.h"
 #include "CWALDoctor.h"
+#include "CWALMemory.h"
 
 #endif
