@@ -545,7 +545,8 @@ package struct DeliveryMachine: Sendable {
     /// Looks at all streams again: what is asked of them has changed.
     package mutating func wakeAll() { for index in unfinished.sorted() { enqueue(index) } }
 
-    /// When something may be possible that is not now; nil: not before something else happens.
+    /// When something may be possible that is not now; nil: not before something else happens. To be asked when there was
+    /// no next request.
     package mutating func wakeTime(at now: UInt64) -> UInt64? {
         var times: [UInt64] = []
         if let alarm = alarms.min { times.append(alarm.time) }

@@ -14,6 +14,7 @@ struct LogRoot<Storage: JournalStorage> {
         [
             "LOCK", "FORMAT", "FORMAT.tmp", "journal", "tenants", "quarantine", "lost+found",
             PlacementRoot<Storage>.fileName, PlacementRoot<Storage>.fileName + ".tmp", PlacementRoot<Storage>.directory,
+            DeadLetterLog<Storage>.directory,
         ]
     }
 

@@ -1,6 +1,5 @@
 import Foundation
 import ServiceLifecycleTestKit
-import Synchronization
 import TelemetryReplay
 import TelemetryWAL
 import TestSupport
@@ -82,18 +81,18 @@ import WALFormat
 
     @Test func receiverThatComesBackGetsEverything() async throws {
         let log = try await open()
-        let isUp = Mutex(false)
+        let isUp = Shared(false)
         var options = ReplayOptions()
         options.maximumBackoff = .milliseconds(50)
         options.maximumBatchAge = .zero
         let exporter = TestExporter { batch in
-            isUp.withLock { $0 } ? await TestExporter.takes(batch) : .retry(reason: "down", after: nil)
+            isUp.value ? await TestExporter.takes(batch) : .retry(reason: "down", after: nil)
         }
         let service = Task { try await Replayer(log: log, subscriber: "s", exporter: exporter, options: options).run() }
         for number in 1...100 { try await log.append(numberedRecord(number), tenant: try TenantName("t\(number % 5)")) }
         await patiently { exporter.batches.count >= 10 }
         #expect(log.tenants.allSatisfy { ($0.acknowledgedThrough["s"] ?? 0) == 0 })
-        isUp.withLock { $0 = true }
+        isUp.value = true
         await patiently { (0..<5).allSatisfy { exporter.sequences(try! TenantName("t\($0)")).count == 20 } }
         for tenant in 0..<5 { #expect(exporter.sequences(try TenantName("t\(tenant)")).sorted() == Array(1...20)) }
         service.cancel()

@@ -1,5 +1,4 @@
 import Foundation
-import Synchronization
 import TelemetryReplay
 import TelemetryWAL
 import TestSupport

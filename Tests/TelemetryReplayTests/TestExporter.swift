@@ -1,6 +1,6 @@
-import Synchronization
 import TelemetryReplay
 import TelemetryWAL
+import TestSupport
 import WALFormat
 
 /// A receiver in the test's own process: keeps what it takes, and answers as it is told.
@@ -16,7 +16,7 @@ final class TestExporter: TelemetryExporter {
         var underWayOf: [TenantName: Int] = [:]
         var mostOfOne = 0
     }
-    private let state = Mutex(State())
+    private let state = Shared(State())
 
     /// Takes everything.
     static let takes: @Sendable (ExportBatch) async -> ExportResult = { _ in .delivered(rejected: 0, message: nil) }
@@ -25,15 +25,15 @@ final class TestExporter: TelemetryExporter {
         (self.deliversInOrder, self.answer) = (deliversInOrder, answer)
     }
 
-    func sequences(_ tenant: TenantName) -> [UInt64] { state.withLock { $0.taken[tenant]?.map(\.sequence) ?? [] } }
-    func records(_ tenant: TenantName) -> [RecordBatch.Record] { state.withLock { $0.taken[tenant] ?? [] } }
+    func sequences(_ tenant: TenantName) -> [UInt64] { state.value.taken[tenant]?.map(\.sequence) ?? [] }
+    func records(_ tenant: TenantName) -> [RecordBatch.Record] { state.value.taken[tenant] ?? [] }
     /// All that were sent, whatever became of them, in order.
-    var batches: [ExportBatch] { state.withLock { $0.batches } }
-    var mostUnderWay: Int { state.withLock { $0.mostUnderWay } }
-    var mostOfOne: Int { state.withLock { $0.mostOfOne } }
+    var batches: [ExportBatch] { state.value.batches }
+    var mostUnderWay: Int { state.value.mostUnderWay }
+    var mostOfOne: Int { state.value.mostOfOne }
 
     func export(_ batch: ExportBatch) async -> ExportResult {
-        state.withLock {
+        state.change {
             $0.batches.append(batch)
             $0.underWay += 1
             $0.mostUnderWay = max($0.mostUnderWay, $0.underWay)
@@ -42,7 +42,7 @@ final class TestExporter: TelemetryExporter {
         }
         try? await Task.sleep(for: .milliseconds(1))
         let result = await answer(batch)
-        state.withLock {
+        state.change {
             $0.underWay -= 1
             $0.underWayOf[batch.tenant, default: 0] -= 1
             if case .delivered = result { $0.taken[batch.tenant, default: []] += batch.records }
