@@ -30,6 +30,7 @@ struct Backfill<Storage: JournalStorage>: Sendable {
         try log.register(subscriber: backfill)
         try log.register(subscriber: boundary)
         var ceilings: [TenantName: UInt64] = [:]
+        var boundaries: [TenantName: UInt64] = [:]
         func through(_ status: TenantStatus, _ name: TenantName) -> UInt64 { status.acknowledgedThrough[name] ?? 0 }
         for status in log.tenants {
             let own = through(status, subscriber)
@@ -41,9 +42,12 @@ struct Backfill<Storage: JournalStorage>: Sendable {
             }
             let last = begins ? status.nextSequence - 1 : own
             log.acknowledge(through: own, of: status.name, subscriber: backfill)
-            log.acknowledge(through: last, of: status.name, subscriber: boundary)
+            boundaries[status.name] = last
             if own < last { ceilings[status.name] = last }
         }
+        // Each behind the one before: a boundary without where its backlog begins would have all sent again.
+        try await log.flushAcknowledgements()
+        for (tenant, end) in boundaries { log.acknowledge(through: end, of: tenant, subscriber: boundary) }
         try await log.flushAcknowledgements()
         for (tenant, end) in ceilings { log.acknowledge(through: end, of: tenant, subscriber: subscriber) }
         try await log.flushAcknowledgements()

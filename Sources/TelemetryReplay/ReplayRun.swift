@@ -25,6 +25,8 @@ final class ReplayRun: @unchecked Sendable {
         var isReading = false
         /// There may be more to read; else nothing is until something becomes durable.
         var mayHaveMore = true
+        /// When it may be read again, after a failure.
+        var readsFrom: UInt64 = 0
         /// Read again, or for again, with the next read.
         var again: [(tenant: TenantName, behind: UInt64?)] = []
         /// Tenants whose records cannot be had now, and when that is tried again.
@@ -45,6 +47,7 @@ final class ReplayRun: @unchecked Sendable {
     private var lanes: [Lane]
     private var failure: WALError?
     private var isStopping = false
+    private var isOutOfTime = false
     private var isFlushing = false
     private var lastFlush: UInt64 = 0
     private var nextAlarm = UInt64.max
@@ -54,10 +57,11 @@ final class ReplayRun: @unchecked Sendable {
     private var told: Set<String> = []
     private var toldTroubles: [TenantName: String] = [:]
 
-    /// Bytes that are read at a time, and the time that must pass between two flushes of acknowledgements, and before what
-    /// has become durable is looked at: more may come.
+    /// Bytes that are read at a time, the time that must pass between two flushes of acknowledgements, that before
+    /// another attempt where the device failed, and that before what has become durable is looked at: more may come.
     private static var readLength: Int { 4 << 20 }
     private static var flushInterval: UInt64 { 2_000_000 }
+    private static var patience: UInt64 { 1_000_000_000 }
     private static var gatheringTime: Duration { .milliseconds(5) }
 
     /// `sources`: what is new, and what was there before, if that is apart; `atEndOfBacklog` is called when all of that is
@@ -106,8 +110,13 @@ final class ReplayRun: @unchecked Sendable {
             }
             group.cancelAll()
             // What was delivered meanwhile is acknowledged.
-            for await case .finished(let identifier, let result) in group {
-                if case .delivered = result { machine.finish(identifier, with: result, at: now) }
+            for await event in group {
+                switch event {
+                case .finished(let identifier, .delivered(let rejected, let message)):
+                    machine.finish(identifier, with: .delivered(rejected: rejected, message: message), at: now)
+                case .buried(let identifier, failure: nil): machine.finishDeadLetter(identifier, failure: nil, at: now)
+                default: break
+                }
             }
             acknowledge()
         }
@@ -120,6 +129,7 @@ final class ReplayRun: @unchecked Sendable {
 
     /// Whether nothing is left to do, or is to be done any more.
     private var isAtEnd: Bool {
+        if isOutOfTime { return true }
         if failure != nil || Task.isCancelled { return machine.requestCount == 0 || Task.isCancelled }
         if !machine.isIdle || lanes.contains(where: \.isReading) { return false }
         if isStopping { return true }
@@ -146,7 +156,7 @@ final class ReplayRun: @unchecked Sendable {
                 }
             }
         }
-        for lane in lanes.indices where !lanes[lane].isReading && machine.room > 0 {
+        for lane in lanes.indices where !lanes[lane].isReading && machine.room > 0 && lanes[lane].readsFrom <= now {
             guard lanes[lane].mayHaveMore || !lanes[lane].again.isEmpty || machine.hasRoomAgain(at: now) else {
                 continue
             }
@@ -257,7 +267,8 @@ final class ReplayRun: @unchecked Sendable {
         guard machine.waitsForDurability else { return }
         isFlushing = true
         let source = lanes[0].source
-        let pause = Self.flushInterval - min(Self.flushInterval, now - lastFlush)
+        let due = lastFlush + Self.flushInterval
+        let pause = due - min(due, now)
         group.addTask {
             if pause > 0 { try? await Task.sleep(for: .nanoseconds(Int64(pause))) }
             do throws(WALError) {
@@ -267,12 +278,24 @@ final class ReplayRun: @unchecked Sendable {
         }
     }
 
+    /// Whether a service goes on after a failure: the device's may pass, and room comes.
+    private func outlives(_ error: WALError) -> Bool {
+        guard isFollowing else { return false }
+        switch error {
+        case .storage, .journalFull: break
+        default: return false
+        }
+        options.logger.error("delivery has to wait", metadata: ["error": "\(error)"])
+        return true
+    }
+
     // MARK: - Waiting
 
     private func wait(_ group: inout TaskGroup<Event>) {
         var wake = machine.wakeTime(at: now)
         for lane in lanes {
             if let time = lane.unavailable.values.min(), isFollowing { wake = min(wake ?? .max, time) }
+            if lane.readsFrom > now { wake = min(wake ?? .max, lane.readsFrom) }
         }
         guard let wake, wake < nextAlarm else { return }
         nextAlarm = wake
@@ -290,7 +313,9 @@ final class ReplayRun: @unchecked Sendable {
             lanes[lane].isReading = false
             switch result {
             case .success(let reading): take(reading, of: lane)
-            case .failure(let error): failure = failure ?? error
+            case .failure(let error):
+                if !outlives(error) { failure = failure ?? error }
+                lanes[lane].readsFrom = now + Self.patience
             }
             if isFollowing, lane == 0, !lanes[lane].mayHaveMore { follow(lane, &group) }
             endBacklog()
@@ -303,7 +328,10 @@ final class ReplayRun: @unchecked Sendable {
         case .flushed(let result):
             isFlushing = false
             lastFlush = now
-            if case .failure(let error) = result { failure = failure ?? error }
+            if case .failure(let error) = result {
+                if !outlives(error) { failure = failure ?? error }
+                lastFlush = now + Self.patience
+            }
         case .durable(let lane): lanes[lane].mayHaveMore = true
         case .alarm(let time): if time == nextAlarm { nextAlarm = .max }
         case .stop:
@@ -315,7 +343,7 @@ final class ReplayRun: @unchecked Sendable {
                 try? await Task.sleep(for: timeout)
                 return .timeout
             }
-        case .timeout: group.cancelAll()
+        case .timeout: isOutOfTime = true
         }
     }
 
