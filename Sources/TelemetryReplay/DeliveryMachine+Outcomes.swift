@@ -24,23 +24,26 @@ extension DeliveryMachine {
             } else if streams[index].failures > 0 {
                 troubles[streams[index].tenant] = nil
             }
-            if streams[index].failures > 0 || streams[index].refusals > 0 || streams[index].blockedUntil > 0 {
+            streams[index].refusals = 0
+            // What was sent before the last failure says nothing of what came after it.
+            if streams[index].failures > 0 || streams[index].blockedUntil > 0,
+                flight.sentIn == streams[index].blockCount
+            {
                 streams[index].failures = 0
                 streams[index].failingSince = nil
-                streams[index].refusals = 0
                 streams[index].blockedUntil = 0
                 updateTrouble(index)
             }
             settle(identifier, flight)
         case .retry(let reason, let after):
-            lowerLimit(identifier)
+            lowerLimit(flight)
             note(index) { $0.retries += 1 }
             fail(identifier, flight, reason, after: after, at: now)
         case .denied(let reason):
-            lowerLimit(identifier)
+            lowerLimit(flight)
             note(index) { $0.retries += 1 }
             // Nothing changes until somebody does something about it.
-            if options.giveUpAfter != nil {
+            if options.giveUpAfter != nil, isDraining {
                 putBack(identifier, flight)
                 halt(index, reason)
             } else {
@@ -58,26 +61,33 @@ extension DeliveryMachine {
         change(&totals)
     }
 
-    mutating func tell(_ index: Int, _ trouble: String) { troubles[streams[index].tenant] = trouble }
+    mutating func tell(_ index: Int, _ trouble: String) {
+        let tenant = streams[index].tenant
+        if troubles.updateValue(trouble, forKey: tenant) != trouble { changedTroubles.insert(tenant) }
+    }
 
     /// The receiver may have too much to do. Requests that were sent before it was given less count once.
-    mutating func lowerLimit(_ identifier: UInt64) {
-        guard identifier > lastBeforeLowering else { return }
+    mutating func lowerLimit(_ flight: Flight) {
+        guard flight.send > lastBeforeLowering else { return }
         requestLimit = max(1, requestLimit / 2)
-        lastBeforeLowering = lastIdentifier
+        lastBeforeLowering = sends
     }
 
     mutating func settle(_ identifier: UInt64, _ flight: Flight) {
         flights[identifier] = nil
-        streams[flight.stream].change(openRequestsOf: flight.section, by: -1)
+        streams[flight.stream].endRequest(of: flight.section)
         ended.append(flight.stream)
     }
 
     mutating func putBack(_ identifier: UInt64, _ flight: Flight) {
         flights[identifier]?.phase = .waiting
         // In their order, as they were cut off.
-        let place = streams[flight.stream].waiting.firstIndex { $0 > identifier }
-        streams[flight.stream].waiting.insert(identifier, at: place ?? streams[flight.stream].waiting.count)
+        func place(_ flight: Flight) -> (UInt64, UInt64) {
+            (flight.section, flight.batch.records.first?.sequence ?? 0)
+        }
+        let own = place(flight)
+        let before = streams[flight.stream].waiting.firstIndex { flights[$0].map { place($0) > own } ?? false }
+        streams[flight.stream].waiting.insert(identifier, at: before ?? streams[flight.stream].waiting.count)
     }
 
     /// The receiver cannot take a request now.
@@ -107,7 +117,8 @@ extension DeliveryMachine {
         }
         let most = UInt64(max(1, options.maximumBackoff.nanoseconds))
         let doublings = UInt64(min(streams[index].failures - 1, 30))
-        let pause = min(most, UInt64(max(1, options.initialBackoff.nanoseconds)) << doublings)
+        let initial = UInt64(max(1, options.initialBackoff.nanoseconds))
+        let pause = initial > most >> doublings ? most : initial << doublings
         let jittered = pause / 2 + random.next(below: pause / 2 + 1)
         let asked = UInt64(max(0, after?.nanoseconds ?? 0))
         streams[index].blockedUntil = max(streams[index].blockedUntil, now + max(jittered, asked))
@@ -150,6 +161,7 @@ extension DeliveryMachine {
             tell(index, "refused: \(reason)")
             flights[identifier]?.phase = .beingBuried
             lettersUnderWay += 1
+            streams[index].lettersUnderWay += 1
             letters.append(DeadLetter(identifier: identifier, batch: flight.batch, reason: reason))
             return
         }
@@ -168,7 +180,7 @@ extension DeliveryMachine {
             }
         #endif
         streams[index].waiting.insert(contentsOf: halves, at: 0)
-        streams[index].change(openRequestsOf: flight.section, by: 1)
+        streams[index].addRequest(to: flight.section)
     }
 
     /// Records that are to go to the dead letters. Each is under way until `finishDeadLetter`.
@@ -181,6 +193,7 @@ extension DeliveryMachine {
     package mutating func finishDeadLetter(_ identifier: UInt64, failure: String?, at now: UInt64) {
         guard let flight = flights[identifier], flight.phase == .beingBuried else { return }
         lettersUnderWay -= 1
+        streams[flight.stream].lettersUnderWay -= 1
         if let failure {
             fail(identifier, flight, failure, after: nil, at: now)
         } else {

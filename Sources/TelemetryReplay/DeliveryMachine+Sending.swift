@@ -53,6 +53,8 @@ extension DeliveryMachine {
         guard var flight = flights[identifier] else { return nil }
         flight.phase = .underWay
         flight.sentIn = streams[index].blockCount
+        sends += 1
+        flight.send = sends
         flights[identifier] = flight
         streams[index].waiting.removeFirst()
         streams[index].requestsUnderWay += 1

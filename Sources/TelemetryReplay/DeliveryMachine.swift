@@ -54,6 +54,8 @@ package struct DeliveryMachine: Sendable {
         var phase = Phase.waiting
         /// The stream's `blockCount` when it was sent.
         var sentIn: UInt64 = 0
+        /// The how manieth request it was.
+        var send: UInt64 = 0
     }
 
     struct StreamKey: Hashable, Sendable {
@@ -84,6 +86,10 @@ package struct DeliveryMachine: Sendable {
     /// How many may be under way at the moment, and the last request that was made before it was lowered.
     var requestLimit: Int
     var lastBeforeLowering: UInt64 = 0
+    var sends: UInt64 = 0
+    var changedTroubles: Set<TenantName> = []
+    /// When it is looked again for room to be taken.
+    var nextLookForRoom: UInt64 = 0
     var byteRate: TokenBucket?
     var recordRate: TokenBucket?
     var random: DeliveryRandom
@@ -169,8 +175,21 @@ package struct DeliveryMachine: Sendable {
             full.insert(streams[index].tenant)
         }
         lastFull = lastFull.filter { $0.lane != lane }
-        for tenant in full { lastFull.insert(StreamKey(lane: lane, tenant: tenant)) }
+        for tenant in full {
+            let key = StreamKey(lane: lane, tenant: tenant)
+            // Who is halted stays so.
+            if let index = indices[key], streams[index].haltReason == nil { lastFull.insert(key) }
+        }
         return full
+    }
+
+    /// Nothing more is read of a lane.
+    package mutating func end(lane: Int) { lastFull = lastFull.filter { $0.lane != lane } }
+
+    /// Tenants whose trouble is another one since this was asked last, and what it is.
+    package mutating func takeTroubles() -> [(tenant: TenantName, trouble: String)] {
+        defer { changedTroubles = [] }
+        return changedTroubles.sorted().compactMap { tenant in troubles[tenant].map { (tenant, $0) } }
     }
 
     /// Whether somebody can take something who could not when `full` was asked last.
@@ -179,7 +198,7 @@ package struct DeliveryMachine: Sendable {
     }
 
     func isFull(_ index: Int, at now: UInt64) -> Bool {
-        streams[index].haltReason != nil
+        streams[index].haltReason != nil || streams[index].isSlow && streams[index].blockedUntil > now
             || (streams[index].failures > 0 || streams[index].isSlow || streams[index].blockedUntil > now)
                 && streams[index].queuedBytes >= options.maximumBatchBytes
     }

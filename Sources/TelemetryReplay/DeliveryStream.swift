@@ -26,7 +26,10 @@ struct DeliveryStream: Sendable {
     /// A run of records that was cut off.
     struct Section: Sendable {
         var through: UInt64
-        /// Requests that have not ended.
+        /// The last number in front of it.
+        var behind: UInt64
+        /// Requests that it has, and those of them that have not ended.
+        var requests = 0
         var openRequests = 0
         /// Bytes that are let go of when it and all before it have ended.
         var heldBytes = 0
@@ -54,6 +57,7 @@ struct DeliveryStream: Sendable {
     private(set) var waitsSince: UInt64 = 0
     /// The last number that was cut off, or that was not given any more.
     private(set) var cutThrough: UInt64 = 0
+    private var hasBegun = false
 
     /// Sections that were cut off, from the first that has not ended. `firstSection`: its number.
     private(set) var sections: [Section] = []
@@ -64,6 +68,7 @@ struct DeliveryStream: Sendable {
     /// Requests that were made and are to be sent, or sent again, the next one first.
     var waiting: [UInt64] = []
     var requestsUnderWay = 0
+    var lettersUnderWay = 0
     /// What it may still send before it is others' turn, in bytes.
     var deficit = 0
     var isInRing = false
@@ -104,7 +109,8 @@ struct DeliveryStream: Sendable {
 
     mutating func add(_ piece: Piece, at now: UInt64) {
         if isQueueEmpty { waitsSince = now }
-        if cutThrough == 0 { cutThrough = piece.firstSequence - 1 }
+        if !hasBegun { cutThrough = piece.firstSequence - 1 }
+        hasBegun = true
         pieces.append(piece)
         guard case .batch(let batch) = piece else { return }
         queuedBytes += batch.byteCount + Self.batchOverhead
@@ -125,7 +131,7 @@ struct DeliveryStream: Sendable {
         records mostRecords: Int, bytes mostBytes: Int, at now: UInt64
     ) -> (number: UInt64, runs: [(kind: RecordKind, records: [RecordBatch.Record])])? {
         if isQueueEmpty { return nil }
-        var section = Section(through: cutThrough)
+        var section = Section(through: cutThrough, behind: cutThrough)
         var runs: [(kind: RecordKind, records: [RecordBatch.Record])] = []
         var bytes = 0
         filling: while head < pieces.count {
@@ -168,13 +174,18 @@ struct DeliveryStream: Sendable {
         waitsSince = now
         cutThrough = section.through
         section.openRequests = runs.count
+        section.requests = runs.count
         sections.append(section)
         return (firstSection + UInt64(sections.count) - 1, runs)
     }
 
-    /// Changes a section's number of open requests.
-    mutating func change(openRequestsOf section: UInt64, by difference: Int) {
-        sections[Int(section - firstSection)].openRequests += difference
+    /// A request of a section has ended.
+    mutating func endRequest(of section: UInt64) { sections[Int(section - firstSection)].openRequests -= 1 }
+
+    /// A section has a request more.
+    mutating func addRequest(to section: UInt64) {
+        sections[Int(section - firstSection)].requests += 1
+        sections[Int(section - firstSection)].openRequests += 1
     }
 
     /// Takes the sections that have ended with all before them. Returns through which number there is nothing left to
@@ -214,6 +225,20 @@ struct DeliveryStream: Sendable {
         pieces = Array(pieces[head..<head + kept])
         head = 0
         return (through, bytes)
+    }
+
+    /// Drops all that waits, and the last sections of which no request has ended, so that they can be read again; none is under
+    /// way. Returns the last number that is kept, the first section's number that is gone, and the bytes let go of; nil where
+    /// there is nothing to drop.
+    mutating func dropUnsent() -> (keptThrough: UInt64, from: UInt64, bytes: Int)? {
+        let kept =
+            sections.count - sections.reversed().prefix { $0.openRequests == $0.requests && $0.requests > 0 }.count
+        guard kept < sections.count else { return nil }
+        cutThrough = sections[kept].behind
+        let bytes = queuedBytes + sections[kept...].reduce(0) { $0 + $1.heldBytes }
+        sections.removeLast(sections.count - kept)
+        (pieces, head, rest, peeked, queuedBytes, queuedRecords) = ([], 0, nil, nil, 0, 0)
+        return (cutThrough, firstSection + UInt64(kept), bytes)
     }
 
     /// Lets go of all that waits, and of all that was cut off and does not end any more. Returns the bytes.

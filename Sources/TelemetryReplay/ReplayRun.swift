@@ -27,10 +27,15 @@ final class ReplayRun: @unchecked Sendable {
         var mayHaveMore = true
         /// When it may be read again, after a failure.
         var readsFrom: UInt64 = 0
+        /// Somebody waits for something to become durable; something has while it was read.
+        var isFollowed = false
+        var hasNews = false
         /// Read again, or for again, with the next read.
         var again: [(tenant: TenantName, behind: UInt64?)] = []
         /// Tenants whose records cannot be had now, and when that is tried again.
         var unavailable: [TenantName: UInt64] = [:]
+        /// The first of these times, or an earlier one.
+        var unavailableFrom = UInt64.max
     }
 
     private let subscriber: TenantName
@@ -55,7 +60,6 @@ final class ReplayRun: @unchecked Sendable {
     private var summary = ReplaySummary()
     /// What was told of: a walk comes by the same places again.
     private var told: Set<String> = []
-    private var toldTroubles: [TenantName: String] = [:]
 
     /// Bytes that are read at a time, the time that must pass between two flushes of acknowledgements, that before
     /// another attempt where the device failed, and that before what has become durable is looked at: more may come.
@@ -149,11 +153,12 @@ final class ReplayRun: @unchecked Sendable {
             }
         }
         if isFollowing {
-            for lane in lanes.indices {
+            for lane in lanes.indices where lanes[lane].unavailableFrom <= now {
                 for (tenant, time) in lanes[lane].unavailable where time <= now {
                     lanes[lane].unavailable[tenant] = nil
                     lanes[lane].again.append((tenant, nil))
                 }
+                lanes[lane].unavailableFrom = lanes[lane].unavailable.values.min() ?? .max
             }
         }
         for lane in lanes.indices where !lanes[lane].isReading && machine.room > 0 && lanes[lane].readsFrom <= now {
@@ -182,7 +187,8 @@ final class ReplayRun: @unchecked Sendable {
             case .failure(let error, let tenant): note(error, of: tenant, lane: lane, at: now)
             }
         }
-        lanes[lane].mayHaveMore = !reading.isAtEnd
+        lanes[lane].mayHaveMore = !reading.isAtEnd || lanes[lane].hasNews
+        lanes[lane].hasNews = false
     }
 
     private func note(_ error: WALError, of tenant: TenantName?, lane: Int, at now: UInt64) {
@@ -201,6 +207,7 @@ final class ReplayRun: @unchecked Sendable {
         default:
             guard let tenant else { return }
             let pause = UInt64(max(0, options.maximumBackoff.nanoseconds))
+            lanes[lane].unavailableFrom = min(lanes[lane].unavailableFrom, now + pause)
             if lanes[lane].unavailable.updateValue(now + pause, forKey: tenant) == nil, isNews {
                 summary.lockedTenants += 1
             }
@@ -294,7 +301,7 @@ final class ReplayRun: @unchecked Sendable {
     private func wait(_ group: inout TaskGroup<Event>) {
         var wake = machine.wakeTime(at: now)
         for lane in lanes {
-            if let time = lane.unavailable.values.min(), isFollowing { wake = min(wake ?? .max, time) }
+            if isFollowing, !lane.unavailable.isEmpty { wake = min(wake ?? .max, lane.unavailableFrom) }
             if lane.readsFrom > now { wake = min(wake ?? .max, lane.readsFrom) }
         }
         guard let wake, wake < nextAlarm else { return }
@@ -316,8 +323,9 @@ final class ReplayRun: @unchecked Sendable {
             case .failure(let error):
                 if !outlives(error) { failure = failure ?? error }
                 lanes[lane].readsFrom = now + Self.patience
+                lanes[lane].mayHaveMore = true
             }
-            if isFollowing, lane == 0, !lanes[lane].mayHaveMore { follow(lane, &group) }
+            if isFollowing, lane == 0, !lanes[lane].mayHaveMore, !lanes[lane].isFollowed { follow(lane, &group) }
             endBacklog()
         case .finished(let identifier, let result):
             machine.finish(identifier, with: result, at: now)
@@ -332,7 +340,10 @@ final class ReplayRun: @unchecked Sendable {
                 if !outlives(error) { failure = failure ?? error }
                 lastFlush = now + Self.patience
             }
-        case .durable(let lane): lanes[lane].mayHaveMore = true
+        case .durable(let lane):
+            lanes[lane].isFollowed = false
+            lanes[lane].mayHaveMore = true
+            lanes[lane].hasNews = lanes[lane].isReading
         case .alarm(let time): if time == nextAlarm { nextAlarm = .max }
         case .stop:
             isStopping = true
@@ -350,6 +361,7 @@ final class ReplayRun: @unchecked Sendable {
     /// Waits until there is something new to read.
     private func follow(_ lane: Int, _ group: inout TaskGroup<Event>) {
         let source = lanes[lane].source
+        lanes[lane].isFollowed = true
         group.addTask {
             await source.waitForMore()
             try? await Task.sleep(for: Self.gatheringTime)
@@ -363,7 +375,9 @@ final class ReplayRun: @unchecked Sendable {
             now > lastLookAtBacklog + 1_000_000_000
         else { return }
         lastLookAtBacklog = now
-        if atEndOfBacklog() { lanes.removeLast() }
+        guard atEndOfBacklog() else { return }
+        lanes.removeLast()
+        machine.end(lane: 1)
     }
 
     private func flushAll() async throws(WALError) { try await lanes[0].source.flush() }
@@ -372,12 +386,9 @@ final class ReplayRun: @unchecked Sendable {
 
     /// Each trouble is told once, and then when it is another one.
     private func tellTroubles() {
-        guard machine.troubles != toldTroubles else { return }
-        for (tenant, trouble) in machine.troubles.sorted(by: { $0.key < $1.key }) where toldTroubles[tenant] != trouble
-        {
+        for (tenant, trouble) in machine.takeTroubles() {
             options.logger.warning("delivery", metadata: ["tenant": "\(tenant)", "trouble": "\(trouble)"])
         }
-        toldTroubles = machine.troubles
     }
 
     private func conclude() {

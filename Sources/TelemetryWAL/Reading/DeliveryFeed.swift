@@ -52,6 +52,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
     private var stages: [TenantName: Stage] = [:]
     /// Those in `.segments`, the next one first. `head`: who was before it has had a turn.
     private var turns: [TenantName] = []
+    private var inTurns: Set<TenantName> = []
     /// How many walks that catch up there were.
     private var catchUps = 0
     private var head = 0
@@ -126,7 +127,17 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
         #if Simulation
             if sequence != nil, DeliberateBug.isActive(.forgetDroppedQueue) { return }
         #endif
-        if let sequence { positions[tenant] = min(position(of: tenant), sequence) }
+        if let sequence {
+            positions[tenant] = min(position(of: tenant), sequence)
+            // What a call that failed has read comes again.
+            let isOfTenant = { (item: DeliveryReading.Item) in
+                if case .batch(let batch) = item { batch.tenant == tenant } else { false }
+            }
+            for case .batch(let batch) in reading.items where batch.tenant == tenant {
+                reading.byteCount -= batch.byteCount + DeliveryReading.batchOverhead
+            }
+            reading.items.removeAll(where: isOfTenant)
+        }
         if sequence != nil || stages[tenant] == .unavailable { fallBehind(tenant) }
     }
 
@@ -154,11 +165,11 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
         }
         guard stages[tenant] != .segments else { return }
         stages[tenant] = .segments
-        turns.append(tenant)
+        if inTurns.insert(tenant).inserted { turns.append(tenant) }
     }
 
     private func give(_ whole: RecordBatch) {
-        positions[whole.tenant] = whole.sequences.upperBound
+        positions[whole.tenant] = max(position(of: whole.tenant), whole.sequences.upperBound)
         let ceiling = ceilings.map { $0[whole.tenant] ?? 0 } ?? .max
         if whole.sequences.upperBound >= ceiling { stages[whole.tenant] = .finished }
         guard let batch = whole.through(ceiling) else { return }
@@ -189,7 +200,11 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
 
     private func layOutSources() {
         let cores = journals.all
-        sources.removeAll { source in !cores.contains { $0 === source.core } }
+        sources.removeAll { source in
+            if cores.contains(where: { $0 === source.core }) { return false }
+            endCatchUp(source)
+            return true
+        }
         for core in cores where !sources.contains(where: { $0.core === core }) {
             let source = Source(core: core)
             source.live = walk(through: source) { [unowned self, unowned source] tenant, sequence in
@@ -234,7 +249,7 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
             else { continue }
             if stages[tenant.name] == .segments { continue }
             stages[tenant.name] = .segments
-            turns.append(tenant.name)
+            if inTurns.insert(tenant.name).inserted { turns.append(tenant.name) }
         }
     }
 
@@ -279,7 +294,8 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
             do throws(WALError) {
                 guard let batch = try walk.next() else { return }
                 // It fell behind since the batch's commit was read.
-                if stages[batch.tenant] == nil { give(batch) }
+                // Or it did, and has caught up: then it has the batch.
+                if stages[batch.tenant] == nil, batch.sequences.upperBound > position(of: batch.tenant) { give(batch) }
             } catch {
                 if isEnding(error, source) { return }
                 try note(error, of: nil, takes: nil)
@@ -300,9 +316,10 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
                 turns.removeFirst(head)
                 head = 0
             }
+            inTurns.remove(tenant)
             guard stages[tenant] == .segments else { continue }
             let isDone = full.contains(tenant) ? false : try readSegments(of: tenant, limit: limit)
-            if !isDone { turns.append(tenant) }
+            if !isDone, inTurns.insert(tenant).inserted { turns.append(tenant) }
         }
         for source in sources where reading.byteCount < limit { try catchUp(source, limit: limit) }
     }
@@ -423,10 +440,17 @@ package final class DeliveryFeed<Storage: JournalStorage>: @unchecked Sendable {
                 }
                 if stages[batch.tenant] == .catchingUp(number) { give(batch) }
             } catch {
-                if isEnding(error, source) { return }
+                if isEnding(error, source) { return endCatchUp(source) }
                 try note(error, of: nil, takes: .catchingUp(number))
             }
         }
+    }
+
+    /// A walk that catches up will not come to its end: its journal is no more.
+    private func endCatchUp(_ source: Source) {
+        guard let number = source.catchUp?.number else { return }
+        source.catchUp = nil
+        for tenant in stages.filter({ $0.value == .catchingUp(number) }).keys.sorted() { fallBehind(tenant) }
     }
 
     /// All of a tenant that is durable in the journal of its next number was given: it is live, or goes on in its next
