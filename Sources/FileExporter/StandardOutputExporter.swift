@@ -22,9 +22,12 @@ public actor StandardOutputExporter: TelemetryExporter {
                 }
                 if count > 0 {
                     done += count
+                } else if errno == EAGAIN {
+                    // Whoever reads the other end has it that way.
+                    try? await Task.sleep(for: .milliseconds(5))
                 } else if errno != EINTR {
-                    // A part of a line may be out: to begin again would put the same records behind it.
-                    return .refused(reason: "writing to standard output failed (error \(errno))")
+                    // No fault of the records. A part of a line may be out: to begin again puts the same behind it.
+                    return .denied(reason: "writing to standard output failed (error \(errno))")
                 }
             }
             return .delivered(rejected: 0, message: nil)

@@ -9,18 +9,28 @@ import WALStorage
 ///
 /// A tenant whose earlier backlog is not through is given no new boundary: what has come since is sent from where
 /// its own cursor is. The log keeps what a tenant was sent behind its boundary until its backlog is through.
-struct Backfill<Storage: JournalStorage>: Sendable {
+struct Backfill<Storage: JournalStorage>: BacklogAccount {
     let log: WriteAheadLogEngine<Storage>
     let subscriber: TenantName
     let backfill: TenantName
     let boundary: TenantName
-    /// By tenant, through which number its backlog goes.
+    /// By tenant, through which number its backlog goes, of those that are asked for, and of all.
     let ceilings: [TenantName: UInt64]
+    private let allCeilings: [TenantName: UInt64]
+    private let progress = Progress()
 
-    /// Throws `.invalidOption` where the name is too long for two more of its kind; as registering and flushing do.
-    /// `begins`: who has no backlog under way gets a boundary; else what is under way is gone on with.
+    /// How far backlogs have come.
+    ///
+    /// Safe to share although unchecked: touched by the task only that runs the replay.
+    private final class Progress: @unchecked Sendable {
+        var filledThrough: [TenantName: UInt64] = [:]
+    }
+
+    /// `begins`: who has no backlog under way gets a boundary; else what is under way is gone on with. `tenants`: of whom;
+    /// nil: of all. Throws `.invalidOption` where the name is too long for two more of its kind; as registering and flushing
+    /// do.
     init(
-        _ log: WriteAheadLogEngine<Storage>, _ subscriber: TenantName, begins: Bool
+        _ log: WriteAheadLogEngine<Storage>, _ subscriber: TenantName, of tenants: Set<TenantName>?, begins: Bool
     ) async throws(WALError) {
         self.log = log
         self.subscriber = subscriber
@@ -29,29 +39,34 @@ struct Backfill<Storage: JournalStorage>: Sendable {
         try log.register(subscriber: subscriber)
         try log.register(subscriber: backfill)
         try log.register(subscriber: boundary)
-        var ceilings: [TenantName: UInt64] = [:]
+        var pending: [TenantName: UInt64] = [:]
         var boundaries: [TenantName: UInt64] = [:]
-        func through(_ status: TenantStatus, _ name: TenantName) -> UInt64 { status.acknowledgedThrough[name] ?? 0 }
         for status in log.tenants {
-            let own = through(status, subscriber)
-            let (filled, end) = isNew ? (0, 0) : (through(status, backfill), through(status, boundary))
-            if filled < end {
+            let own = Self.through(status, subscriber)
+            let end = isNew ? 0 : status.acknowledgedThrough[boundary] ?? 0
+            if !isNew, Self.through(status, backfill) < end {
                 // It goes on; where a crash came before the subscriber was moved, it is now.
-                ceilings[status.name] = end
+                pending[status.name] = end
                 continue
             }
-            let last = begins ? status.nextSequence - 1 : own
+            let last = begins && tenants?.contains(status.name) ?? true ? status.nextSequence - 1 : own
             log.acknowledge(through: own, of: status.name, subscriber: backfill)
             boundaries[status.name] = last
-            if own < last { ceilings[status.name] = last }
+            if own < last { pending[status.name] = last }
         }
         // Each behind the one before: a boundary without where its backlog begins would have all sent again.
         try await log.flushAcknowledgements()
         for (tenant, end) in boundaries { log.acknowledge(through: end, of: tenant, subscriber: boundary) }
         try await log.flushAcknowledgements()
-        for (tenant, end) in ceilings { log.acknowledge(through: end, of: tenant, subscriber: subscriber) }
+        for (tenant, end) in pending { log.acknowledge(through: end, of: tenant, subscriber: subscriber) }
         try await log.flushAcknowledgements()
-        self.ceilings = ceilings
+        allCeilings = pending
+        ceilings = pending.filter { tenants?.contains($0.key) ?? true }
+    }
+
+    /// Through which number a subscriber has a tenant's records, or nobody has them any more.
+    private static func through(_ status: TenantStatus, _ name: TenantName) -> UInt64 {
+        max(status.acknowledgedThrough[name] ?? 0, status.droppedThrough)
     }
 
     private static func names(of subscriber: TenantName) throws(WALError) -> (TenantName, TenantName) {
@@ -62,20 +77,37 @@ struct Backfill<Storage: JournalStorage>: Sendable {
         }
     }
 
-    /// Has them keep nothing of who has no backlog.
+    /// Takes note of how far a tenant's backlog is delivered.
+    func noteFilled(_ tenant: TenantName, through sequence: UInt64) {
+        progress.filledThrough[tenant] = max(progress.filledThrough[tenant] ?? 0, sequence)
+    }
+
+    /// The subscriber has a tenant's records through a number: the log keeps nothing of them for who has no backlog, or none
+    /// any more.
     func follow(_ tenant: TenantName, through sequence: UInt64) {
-        guard ceilings[tenant] == nil else { return }
+        if let end = allCeilings[tenant], progress.filledThrough[tenant] ?? 0 < end { return }
         log.acknowledge(through: sequence, of: tenant, subscriber: backfill)
         log.acknowledge(through: sequence, of: tenant, subscriber: boundary)
     }
 
+    /// All that is old was delivered, or cannot be.
+    func acknowledgeAll() {
+        for (tenant, end) in ceilings {
+            noteFilled(tenant, through: end)
+            log.acknowledge(through: end, of: tenant, subscriber: backfill)
+        }
+    }
+
     /// Ends the account, if all that is old is durably acknowledged. Returns whether it is.
     func endIfDone() -> Bool {
-        let cursors = Dictionary(
-            uniqueKeysWithValues: log.tenants.map { ($0.name, $0.acknowledgedThrough[backfill] ?? 0) })
-        guard ceilings.allSatisfy({ (cursors[$0.key] ?? .max) >= $0.value }) else { return false }
-        log.unregister(subscriber: backfill)
+        // Who cannot be looked at may have a backlog.
+        guard log.residences().allSatisfy({ $0.fault == nil }) else { return false }
+        let statuses = log.tenants
+        let filled = Dictionary(uniqueKeysWithValues: statuses.map { ($0.name, Self.through($0, backfill)) })
+        guard allCeilings.allSatisfy({ filled[$0.key] ?? 0 >= $0.value }) else { return false }
+        // First what a crash may leave alone: without a boundary there is no backlog.
         log.unregister(subscriber: boundary)
+        log.unregister(subscriber: backfill)
         return true
     }
 
@@ -84,4 +116,12 @@ struct Backfill<Storage: JournalStorage>: Sendable {
         guard let (backfill, _) = try? names(of: subscriber) else { return false }
         return log.subscribers.contains(backfill)
     }
+}
+
+/// Who keeps account of what is old.
+protocol BacklogAccount: Sendable {
+    /// All that is old was delivered, or cannot be.
+    func acknowledgeAll()
+    /// Ends the account, if all that is old is durably acknowledged. Returns whether it is.
+    func endIfDone() -> Bool
 }

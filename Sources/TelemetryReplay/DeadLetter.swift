@@ -88,8 +88,11 @@ struct LogDeadLetters<Storage: JournalStorage>: DeadLetterStore {
     let log: WriteAheadLogEngine<Storage>
 
     func store(_ letter: DeadLetter) async throws {
+        // What was erased meanwhile must not come back here.
+        if log.isErased(letter.tenant, through: letter.sequence) { return }
         let record = try letter.encoded()
         let letters = try await log.deadLetters.open(fitting: record.payload.count)
         try await letters.append(record, tenant: letter.tenant)
+        if log.isErased(letter.tenant, through: letter.sequence) { _ = try await letters.erase(letter.tenant) }
     }
 }

@@ -22,7 +22,8 @@ public struct DeadLetterRedrive<Storage: JournalStorage, Exporter: TelemetryExpo
     /// opening the log of dead letters does, and where it fails.
     public func run(progress: (@Sendable (Int, Int) -> Void)? = nil) async throws(WALError) -> ReplaySummary {
         guard try log.deadLetters.exists() else { return ReplaySummary() }
-        let letters = try await log.deadLetters.open()
+        // Any of them may have to be written again.
+        let letters = try await log.deadLetters.open(fitting: FormatLimits.maximumFrameRawLength - RecordHeader.length)
         var ceilings: [TenantName: UInt64] = [:]
         for tenant in letters.tenants where options.tenants?.contains(tenant.name) ?? true {
             ceilings[tenant.name] = tenant.nextSequence - 1
@@ -32,7 +33,7 @@ public struct DeadLetterRedrive<Storage: JournalStorage, Exporter: TelemetryExpo
         let source = SubscriberSource(letters, DeadLetterLog<Storage>.subscriber, ceilings: ceilings)
         var summary = try await ReplayRun(
             sources: [source], subscriber: DeadLetterLog<Storage>.subscriber, exporter: envelope, deadLetters: store,
-            options: options, isFollowing: false, stop: nil, progress: progress, atEndOfBacklog: { true }
+            options: options, isFollowing: false, stop: nil, progress: progress
         ).run()
         let others = await store.others
         summary.deliveredRecords -= others
@@ -65,19 +66,15 @@ private struct LetterExporter<Storage: JournalStorage, Exporter: TelemetryExport
                 kinds.append((letter.kind, [letter.record]))
             }
         }
-        var rejected = 0
-        var message: String?
-        for (kind, records) in kinds {
-            let result = await exporter.export(ExportBatch(tenant: batch.tenant, kind: kind, records: records))
-            guard case .delivered(let count, let text) = result else { return result }
-            rejected += count
-            message = text ?? message
+        // What one request cannot be for is halved until it can: a part that fails must not have the others sent again.
+        guard kinds.count + (others.isEmpty ? 0 : 1) == 1 else { return .refused(reason: "letters of several kinds") }
+        if let (kind, records) = kinds.first {
+            return await exporter.export(ExportBatch(tenant: batch.tenant, kind: kind, records: records))
         }
-        // Last: what is sent again comes to nothing if this fails, and is sent once more.
         do { try await store.keep(others, of: batch.tenant) } catch {
             return .retry(reason: "a dead letter of another subscriber cannot be kept: \(error)", after: nil)
         }
-        return .delivered(rejected: rejected, message: message)
+        return .delivered(rejected: 0, message: nil)
     }
 }
 
@@ -105,7 +102,9 @@ private actor Reburial<Storage: JournalStorage>: DeadLetterStore {
     }
 
     func keep(_ records: [TelemetryRecord], of tenant: TenantName) async throws {
-        for record in records { try await letters.append(record, tenant: tenant) }
-        others += records.count
+        for record in records {
+            try await letters.append(record, tenant: tenant)
+            others += 1
+        }
     }
 }

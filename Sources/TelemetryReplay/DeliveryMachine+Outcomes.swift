@@ -98,12 +98,14 @@ extension DeliveryMachine {
         tell(index, reason)
         putBack(identifier, flight)
         block(index, after: after, sentIn: flight.sentIn, at: now)
-        giveUpIfLate(index, reason, at: now)
+        giveUpIfLate(index, reason, at: now, asked: after)
     }
 
-    mutating func giveUpIfLate(_ index: Int, _ reason: String, at now: UInt64) {
+    /// `asked`: for how long the receiver wants nothing.
+    mutating func giveUpIfLate(_ index: Int, _ reason: String, at now: UInt64, asked: Duration? = nil) {
         guard let patience = options.giveUpAfter, let since = streams[index].failingSince else { return }
-        if now - since >= UInt64(max(0, patience.nanoseconds)) { halt(index, reason) }
+        let failing = now - since + UInt64(max(0, asked?.nanoseconds ?? 0))
+        if failing >= UInt64(max(0, patience.nanoseconds)) { halt(index, reason) }
     }
 
     /// Has a tenant wait, longer with each time: between half and all of what it would be, so that those who were refused

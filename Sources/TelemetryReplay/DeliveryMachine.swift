@@ -183,6 +183,9 @@ package struct DeliveryMachine: Sendable {
         return full
     }
 
+    /// Whether somebody had no room when `full` was asked last: there may be more of him.
+    package var holdsBack: Bool { !lastFull.isEmpty }
+
     /// Nothing more is read of a lane.
     package mutating func end(lane: Int) { lastFull = lastFull.filter { $0.lane != lane } }
 

@@ -41,7 +41,7 @@ final class ReplayRun: @unchecked Sendable {
     private let subscriber: TenantName
     private let exporter: any TelemetryExporter
     private let deadLetters: (any DeadLetterStore)?
-    private let atEndOfBacklog: @Sendable () -> Bool
+    private let backlog: (any BacklogAccount)?
     private let options: ReplayOptions
     private let isFollowing: Bool
     private let stop: DurabilitySignal?
@@ -53,6 +53,8 @@ final class ReplayRun: @unchecked Sendable {
     private var failure: WALError?
     private var isStopping = false
     private var isOutOfTime = false
+    /// There was more to read when it ended.
+    private var wasCut = false
     private var isFlushing = false
     private var lastFlush: UInt64 = 0
     private var nextAlarm = UInt64.max
@@ -68,18 +70,20 @@ final class ReplayRun: @unchecked Sendable {
     private static var patience: UInt64 { 1_000_000_000 }
     private static var gatheringTime: Duration { .milliseconds(5) }
 
-    /// `sources`: what is new, and what was there before, if that is apart; `atEndOfBacklog` is called when all of that is
-    /// delivered, until it says that it has taken note. `deadLetters`: nil where what is refused stays where it is.
+    /// `sources`: what is new, and what was there before, if that is apart; `backlog` keeps account of the latter. `deadLetters`: nil where what is refused stays where it is.
     init(
         sources: [any ReplaySource], subscriber: TenantName, exporter: any TelemetryExporter,
         deadLetters: (any DeadLetterStore)?, options given: ReplayOptions, isFollowing: Bool, stop: DurabilitySignal?,
-        progress: (@Sendable (Int, Int) -> Void)?, atEndOfBacklog: @escaping @Sendable () -> Bool
+        progress: (@Sendable (Int, Int) -> Void)?, backlog: (any BacklogAccount)? = nil
     ) {
         (self.subscriber, self.exporter, self.deadLetters) = (subscriber, exporter, deadLetters)
         (self.isFollowing, self.stop, self.progress) = (isFollowing, stop, progress)
-        self.atEndOfBacklog = atEndOfBacklog
+        self.backlog = backlog
         var options = given
-        options.maximumBatchBytes = min(options.maximumBatchBytes, max(1, options.maximumBufferedBytes / 2))
+        options.maximumBufferedBytes = max(2, options.maximumBufferedBytes)
+        options.maximumBatchBytes = max(1, min(options.maximumBatchBytes, options.maximumBufferedBytes / 2, 1 << 30))
+        options.maximumBatchRecords = max(1, options.maximumBatchRecords)
+        options.tenantWeights = options.tenantWeights.mapValues { min(max($0, 1), 1000) }
         self.options = options
         start = clock.now
         machine = DeliveryMachine(
@@ -107,11 +111,15 @@ final class ReplayRun: @unchecked Sendable {
                 // A section of nothing but numbers that nobody can deliver ends when it is cut off.
                 repeat { send(&group) } while acknowledge()
                 flush(&group)
-                if isAtEnd { break }
+                if isAtEnd {
+                    acknowledgeBacklog()
+                    break
+                }
                 wait(&group)
                 guard let event = await group.next() else { break }
                 take(event, &group)
             }
+            wasCut = lanes.contains { $0.isReading || $0.mayHaveMore || !$0.again.isEmpty }
             group.cancelAll()
             // What was delivered meanwhile is acknowledged.
             for await event in group {
@@ -125,7 +133,7 @@ final class ReplayRun: @unchecked Sendable {
             acknowledge()
         }
         do throws(WALError) { try await flushAll() } catch { failure = failure ?? error }
-        if failure == nil { _ = atEndOfBacklog() }
+        if failure == nil { _ = backlog?.endIfDone() }
         conclude()
         if let failure { throw failure }
         return summary
@@ -138,7 +146,8 @@ final class ReplayRun: @unchecked Sendable {
         if !machine.isIdle || lanes.contains(where: \.isReading) { return false }
         if isStopping { return true }
         if isFollowing { return false }
-        return lanes.allSatisfy { !$0.mayHaveMore && $0.again.isEmpty } && !machine.hasRoomAgain(at: now)
+        // Who had no room comes to have some.
+        return lanes.allSatisfy { !$0.mayHaveMore && $0.again.isEmpty } && !machine.holdsBack
     }
 
     // MARK: - Reading
@@ -340,11 +349,14 @@ final class ReplayRun: @unchecked Sendable {
                 if !outlives(error) { failure = failure ?? error }
                 lastFlush = now + Self.patience
             }
+            endBacklog()
         case .durable(let lane):
             lanes[lane].isFollowed = false
             lanes[lane].mayHaveMore = true
             lanes[lane].hasNews = lanes[lane].isReading
-        case .alarm(let time): if time == nextAlarm { nextAlarm = .max }
+        case .alarm(let time):
+            if time == nextAlarm { nextAlarm = .max }
+            endBacklog()
         case .stop:
             isStopping = true
             machine.isDraining = true
@@ -375,9 +387,18 @@ final class ReplayRun: @unchecked Sendable {
             now > lastLookAtBacklog + 1_000_000_000
         else { return }
         lastLookAtBacklog = now
-        guard atEndOfBacklog() else { return }
+        acknowledgeBacklog()
+        guard backlog?.endIfDone() ?? true else { return }
         lanes.removeLast()
         machine.end(lane: 1)
+    }
+
+    /// What is old is through: numbers at its end that nobody can deliver are, too.
+    private func acknowledgeBacklog() {
+        guard lanes.count > 1, !lanes[1].isReading, !lanes[1].mayHaveMore, lanes[1].again.isEmpty,
+            lanes[1].unavailable.isEmpty, machine.isIdle, !machine.holdsBack, machine.halted.isEmpty
+        else { return }
+        backlog?.acknowledgeAll()
     }
 
     private func flushAll() async throws(WALError) { try await lanes[0].source.flush() }
@@ -400,7 +421,7 @@ final class ReplayRun: @unchecked Sendable {
         summary.rejectedItems = totals.rejectedItems
         summary.deadLetters = totals.deadLetters
         summary.deliveredTenants = machine.counters.count { $0.value.deliveredRecords > 0 }
-        summary.wasStopped = !machine.isIdle
+        summary.wasStopped = !machine.isIdle || wasCut
         for (tenant, trouble) in machine.troubles.sorted(by: { $0.key < $1.key }) {
             summary.note("tenant \(tenant): \(trouble)")
         }

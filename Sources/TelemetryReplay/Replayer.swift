@@ -72,19 +72,20 @@ public struct Replayer<Storage: JournalStorage, Exporter: TelemetryExporter>: Se
         }
         var live = SubscriberSource(log, subscriber, ceilings: only)
         var sources: [any ReplaySource] = []
-        var atEndOfBacklog: @Sendable () -> Bool = { true }
+        var backlog: Backfill<Storage>?
         if options.order != .oldestFirst || Backfill.isPending(log, subscriber) {
-            let account = try await Backfill(log, subscriber, begins: options.order != .oldestFirst)
-            atEndOfBacklog = { account.endIfDone() }
+            let account = try await Backfill(
+                log, subscriber, of: options.tenants, begins: options.order != .oldestFirst)
+            backlog = account
             live.alsoAcknowledges = { account.follow($0, through: $1) }
-            var ceilings = account.ceilings
-            if let tenants = options.tenants { ceilings = ceilings.filter { tenants.contains($0.key) } }
-            sources.append(SubscriberSource(log, account.backfill, ceilings: ceilings))
+            var old = SubscriberSource(log, account.backfill, ceilings: account.ceilings)
+            old.alsoAcknowledges = { account.noteFilled($0, through: $1) }
+            sources.append(old)
         }
         sources.insert(live, at: 0)
         return ReplayRun(
             sources: sources, subscriber: subscriber, exporter: exporter, deadLetters: deadLetters, options: options,
-            isFollowing: isFollowing, stop: stop, progress: progress, atEndOfBacklog: atEndOfBacklog)
+            isFollowing: isFollowing, stop: stop, progress: progress, backlog: backlog)
     }
 }
 
@@ -103,7 +104,7 @@ extension Replayer {
         let feed = ViewFeed(view, of: options.tenants, from: sequence, during: times)
         return try await ReplayRun(
             sources: [ViewSource(feed: feed)], subscriber: "view", exporter: exporter, deadLetters: nil,
-            options: options, isFollowing: false, stop: nil, progress: progress, atEndOfBacklog: { true }
+            options: options, isFollowing: false, stop: nil, progress: progress
         ).run()
     }
 }

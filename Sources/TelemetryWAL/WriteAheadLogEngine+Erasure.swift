@@ -33,13 +33,19 @@ extension WriteAheadLogEngine {
     private static func erase(
         _ tenant: TenantName, _ journals: Journals<Storage>, _ deadLetters: DeadLetterLog<Storage>
     ) throws(WALError) -> ErasureReport {
-        guard let letters = try deadLetters.erase(tenant) else { return try journals.erase(tenant) }
+        guard let letters = try deadLetters.erase(tenant) else {
+            let report = try journals.erase(tenant)
+            // One that was on its way.
+            _ = try deadLetters.erase(tenant)
+            return report
+        }
         // Their numbers are others.
         let erased = ErasureReport(
             tenant: tenant, through: 0, undelivered: 0
         ).joined(by: letters.report, in: letters.directory)
         do throws(WALError) {
             var report = try journals.erase(tenant)
+            _ = try deadLetters.erase(tenant)
             report.files += erased.files
             report.leftAlone += erased.leftAlone
             report.notOverwritten += erased.notOverwritten
@@ -48,6 +54,15 @@ extension WriteAheadLogEngine {
             if case .unknownTenant = error { return erased }
             throw error
         }
+    }
+
+    /// Whether a tenant's record of a number was erased, or is about to be.
+    package func isErased(_ tenant: TenantName, through sequence: UInt64) -> Bool {
+        let inJournals = journals.openCores(with: tenant).map { core in
+            core.lock.withLock { core.state.erasedThrough(of: tenant) }
+        }
+        let inTable = journals.table.accounts.filter { $0.tenant == tenant && $0.cause == nil }.map(\.through)
+        return sequence <= (inJournals + inTable).max() ?? 0
     }
 
     /// The same as `eraseBlocking`, suspending.

@@ -123,7 +123,11 @@ import WALFormat
         let summary = try await Replayer(log: log, subscriber: "s", exporter: refusing([1])).drain()
         #expect(summary.deadLetters == 1)
         try await log.close()
-        let letter = try #require(try letters().first)
+        let again = try await WriteAheadLog.open(at: directory.path, options: smallOptions(fileSize: 8 << 20))
+        #expect(try await DeadLetterRedrive(log: again, exporter: refusing([1])).run().deadLetters == 1)
+        try await again.close()
+        let letter = try #require(try letters().last)
+        #expect(letter.attempts == 2)
         #expect(letter.payload == payload && letter.kind == .span && letter.timestamp == 9)
     }
 

@@ -186,6 +186,53 @@ import WALFormat
         try await log.close()
     }
 
+    @Test func accountOfWhatIsOldEndsWhereATenantWasErased() async throws {
+        let log = try await log(tenants: 2, records: 50, length: 100)
+        try log.register(subscriber: "s")
+        try await log.erase("t0")
+        var options = ReplayOptions()
+        options.order = .newestFirst
+        let exporter = TestExporter()
+        let summary = try await Replayer(log: log, subscriber: "s", exporter: exporter, options: options).drain()
+        #expect(summary.isComplete && exporter.sequences("t1").sorted() == Array(1...50))
+        #expect(log.subscribers == ["s"])
+        try await log.close()
+    }
+
+    @Test func newestFirstOfSomeTenantsLeavesTheOthersAlone() async throws {
+        let log = try await log(tenants: 2, records: 50, length: 100)
+        try log.register(subscriber: "s")
+        var options = ReplayOptions()
+        options.order = .newestFirst
+        options.tenants = ["t0"]
+        let exporter = TestExporter()
+        let summary = try await Replayer(log: log, subscriber: "s", exporter: exporter, options: options).drain()
+        #expect(summary.isComplete && exporter.sequences("t0").sorted() == Array(1...50))
+        #expect(cursor(log, "t0") == 50 && cursor(log, "t1") == 0 && log.subscribers == ["s"])
+        try await log.close()
+    }
+
+    /// A tenant whose records were given up for others' room is waited for, not forgotten.
+    @Test func runDoesNotEndBeforeWhoWasGivenNoRoom() async throws {
+        let log = try await log(tenants: 4, records: 100, length: 1000)
+        var options = ReplayOptions()
+        options.maximumBufferedBytes = 60_000
+        options.maximumBatchBytes = 10_000
+        options.initialBackoff = .milliseconds(300)
+        let failures = Shared(0)
+        let exporter = TestExporter { batch in
+            if batch.tenant == "t0", failures.value < 4 {
+                failures.change { $0 += 1 }
+                return .retry(reason: "busy", after: .milliseconds(400))
+            }
+            return await TestExporter.takes(batch)
+        }
+        let summary = try await Replayer(log: log, subscriber: "s", exporter: exporter, options: options).drain()
+        #expect(summary.isComplete && summary.deliveredRecords == 400)
+        #expect(exporter.sequences("t0").sorted() == Array(1...100))
+        try await log.close()
+    }
+
     @Test func oldIsGoneOnWithAfterAnInterruption() async throws {
         let log = try await log(tenants: 2, records: 100, length: 100)
         try log.register(subscriber: "s")

@@ -39,8 +39,9 @@ struct DeadLettersCommand: ParsableCommand {
         let name = try tenant.map { try tenantName($0, option: "--tenant") }
         let directory = root.root + "/dead-letters"
         var lines: [Line] = []
+        var isIncomplete = false
         if FileManager.default.fileExists(atPath: directory + "/FORMAT") {
-            lines = try letters(in: directory, of: name)
+            (lines, isIncomplete) = try letters(in: directory, of: name)
         } else {
             // Whether there is a log at all.
             _ = try failing { () throws(WALError) in try WriteAheadLogReader(at: root.root) }
@@ -59,17 +60,18 @@ struct DeadLettersCommand: ParsableCommand {
             }
             table.print()
         }
-        if !lines.isEmpty { throw ExitStatus.findings }
+        if !lines.isEmpty || isIncomplete { throw ExitStatus.findings }
     }
 
-    /// Those that were not sent again with success, in their order.
-    private func letters(in directory: String, of name: TenantName?) throws -> [Line] {
+    /// Those that were not sent again with success, in their order, and whether there are more that cannot be read.
+    private func letters(in directory: String, of name: TenantName?) throws -> ([Line], Bool) {
         let provider = try keys.provider()
         let view = try failing { () throws(WALError) in try WriteAheadLogReader(at: directory, keyProvider: provider) }
         let done = Dictionary(
             uniqueKeysWithValues: view.tenants.map { ($0.name, $0.acknowledgedThrough["redrive"] ?? 0) })
         var lines: [Line] = []
         var records = view.records(of: name)
+        var isIncomplete = view.hasLoss
         while true {
             let batch: RecordBatch?
             do throws(WALError) { batch = try records.next() } catch {
@@ -77,11 +79,17 @@ struct DeadLettersCommand: ParsableCommand {
                 case .damaged, .keyUnavailable, .keyForgotten, .journalUnavailable: Terminal.complain("\(error)")
                 default: throw CommandFailure(error)
                 }
+                isIncomplete = true
                 continue
             }
-            guard let batch else { return lines }
+            guard let batch else { return (lines, isIncomplete) }
             for record in batch.records where record.sequence > done[batch.tenant] ?? 0 {
-                guard let letter = DeadLetter(record, of: batch.tenant) else { continue }
+                guard let letter = DeadLetter(record, of: batch.tenant) else {
+                    Terminal.complain(
+                        "record \(record.sequence) of tenant \(readable(name: batch.tenant)) is no dead letter")
+                    isIncomplete = true
+                    continue
+                }
                 lines.append(
                     Line(
                         tenant: readable(name: letter.tenant), sequence: letter.sequence,
@@ -126,13 +134,16 @@ struct RedriveCommand: AsyncParsableCommand {
         let start = ContinuousClock.now
         let progress = DeliveryProgress(total: nil)
         let redrive = DeadLetterRedrive(log: log, exporter: exporter, subscriber: name, options: options)
-        let summary: ReplaySummary
+        let outcome: Result<ReplaySummary, WALError>
         do {
-            summary = try await untilSignalled { try await redrive.run { progress.update($0, $1) } }
-        } catch let error as WALError { throw CommandFailure(error) }
+            outcome = .success(try await untilSignalled { try await redrive.run { progress.update($0, $1) } })
+        } catch let error as WALError { outcome = .failure(error) }
         progress.finish()
         await exporter.shutdown()
-        try failing { () throws(WALError) in try log.closeBlocking() }
+        let closing: Result<Void, WALError>
+        do throws(WALError) { closing = .success(try log.closeBlocking()) } catch { closing = .failure(error) }
+        let summary = try failing { () throws(WALError) in try outcome.get() }
+        try failing { () throws(WALError) in try closing.get() }
         let report = DeliveryReport(
             summary, to: exporter.destination, seconds: (ContinuousClock.now - start) / .seconds(1))
         if destination.isStandardOutput { report.complain() } else { try report.print(output.format) }

@@ -44,7 +44,10 @@ struct DestinationOptions: ParsableArguments {
     private var httpEndpoint: String? {
         for scheme in ["http", "https"] where to.hasPrefix("otlp-\(scheme)://") {
             let endpoint = String(to.dropFirst("otlp-".count))
-            return URL(string: endpoint)?.host() == nil ? nil : endpoint
+            guard let url = URL(string: endpoint), url.host() != nil, (1...65535).contains(url.port ?? 1) else {
+                return nil
+            }
+            return endpoint
         }
         return nil
     }

@@ -50,9 +50,10 @@ package final class DeadLetterLog<Storage: JournalStorage>: Sendable {
             }
             options.journalLimit = max(options.journalLimit, options.journalFileSize * UInt64(options.spareFiles + 2))
             if let open = unsafe log {
-                if open.core.options.journalFileSize >= options.journalFileSize { return open }
-                try open.closeBlocking()
+                let hasFailed = open.core.lock.withLock { open.core.refusal != nil }
+                if !hasFailed, open.core.options.journalFileSize >= options.journalFileSize { return open }
                 unsafe log = nil
+                do throws(WALError) { try open.closeBlocking() } catch { if !hasFailed { throw error } }
             }
             let opened = try WriteAheadLogEngine.open(storage: storage, options: options)
             // From the first one on: it holds them until they were sent again.
