@@ -94,11 +94,9 @@ package struct DeliveryMachine: Sendable {
     var recordRate: TokenBucket?
     var random: DeliveryRandom
     var ended: [Int] = []
-    /// Streams with something that was read and has not ended; such that fail, are slow or were halted; such with
-    /// acknowledgements whose durability is not known.
+    /// Streams with something that was read and has not ended; such that fail, are slow or were halted.
     var unfinished: Set<Int> = []
     var troubled: Set<Int> = []
-    var undurable: Set<Int> = []
     var lettersUnderWay = 0
     /// Streams that wait for nothing but the durability of their acknowledgements.
     var durabilityWaiters: Set<Int> = []
@@ -113,7 +111,7 @@ package struct DeliveryMachine: Sendable {
     package internal(set) var heldBytes = 0
     /// Records that were read of tenants that nothing more is sent of in this run.
     package internal(set) var haltedRecords: UInt64 = 0
-    /// Bytes and records of each batch that was delivered since this was taken.
+    /// What came of all records.
     package internal(set) var totals = DeliveryCounters()
     /// What was worth a line: tenant and reason, the latest of each.
     package internal(set) var troubles: [TenantName: String] = [:]
@@ -215,16 +213,15 @@ package struct DeliveryMachine: Sendable {
         return ended.compactMap { index in
             guard let (through, bytes) = streams[index].takeEnded() else { return nil }
             heldBytes -= bytes
-            undurable.insert(index)
             enqueue(index)
             if streams[index].isEmpty { unfinished.remove(index) }
             return Position(lane: streams[index].lane, tenant: streams[index].tenant, through: through)
         }
     }
 
-    /// Acknowledgements whose durability is not known, the last of each tenant.
+    /// Of tenants that wait for the durability of acknowledgements, the last of these.
     package var acknowledgedPositions: [Position] {
-        undurable.sorted().compactMap { index in
+        durabilityWaiters.sorted().compactMap { index in
             streams[index].acknowledged.last.map {
                 Position(lane: streams[index].lane, tenant: streams[index].tenant, through: $0)
             }
@@ -238,7 +235,6 @@ package struct DeliveryMachine: Sendable {
     package mutating func acknowledged(_ position: Position) {
         guard let index = indices[StreamKey(lane: position.lane, tenant: position.tenant)] else { return }
         streams[index].acknowledged.removeAll { $0 <= position.through }
-        if streams[index].acknowledged.isEmpty { undurable.remove(index) }
         if streams[index].outstanding < window { durabilityWaiters.remove(index) }
         enqueue(index)
     }

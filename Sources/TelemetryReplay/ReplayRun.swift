@@ -70,7 +70,8 @@ final class ReplayRun: @unchecked Sendable {
     private static var patience: UInt64 { 1_000_000_000 }
     private static var gatheringTime: Duration { .milliseconds(5) }
 
-    /// `sources`: what is new, and what was there before, if that is apart; `backlog` keeps account of the latter. `deadLetters`: nil where what is refused stays where it is.
+    /// `sources`: what is new, and what was there before, if that is apart; `backlog` keeps account of the latter.
+    /// `deadLetters`: nil where what is refused stays where it is.
     init(
         sources: [any ReplaySource], subscriber: TenantName, exporter: any TelemetryExporter,
         deadLetters: (any DeadLetterStore)?, options given: ReplayOptions, isFollowing: Bool, stop: DurabilitySignal?,
@@ -116,7 +117,11 @@ final class ReplayRun: @unchecked Sendable {
                     break
                 }
                 wait(&group)
-                guard let event = await group.next() else { break }
+                guard let event = await group.next() else {
+                    // It would be a mistake of ours; what is not delivered stays in the log, and comes with the next run.
+                    summary.note("the replayer stands still: there is something to send, and nothing that it waits for")
+                    break
+                }
                 take(event, &group)
             }
             wasCut = lanes.contains { $0.isReading || $0.mayHaveMore || !$0.again.isEmpty }

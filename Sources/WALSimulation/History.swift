@@ -29,12 +29,15 @@ public final class History {
     let hasMover: Bool
     /// The keys of tenants that are encrypted: from their first record on, or from some moment on.
     let keys = SimulatedKeys()
-    private let encrypted: Set<TenantName>
-    private let rotatesOneIn: Int?
-    private var keyRandom: SimulationRandom
-    private let losesKeysOneIn: Int?
-    private let forgetsOneIn: Int?
-    private var awayRandom: SimulationRandom
+    let encrypted: Set<TenantName>
+    let rotatesOneIn: Int?
+    var keyRandom: SimulationRandom
+    let losesKeysOneIn: Int?
+    let forgetsOneIn: Int?
+    var awayRandom: SimulationRandom
+    /// Of whom nobody can say at the moment which keys they have, and when that ended.
+    var tenantsWhoseKeysAreAway: Set<TenantName> = []
+    var keysCameBack: [TenantName: UInt64] = [:]
     /// Draws when a subscriber delivers what it reads; nil: never.
     private var deliveries: SimulationRandom?
     /// Receivers have records that they never take.
@@ -127,54 +130,10 @@ public final class History {
         return result
     }
 
-    /// Gives a tenant another key now and then.
-    func rotateSometimes() {
-        guard let rotatesOneIn, keyRandom.chance(oneIn: rotatesOneIn) else { return }
-        let tenant = keyRandom.pick(tenants)
-        let identifier = keys.rotate(tenant)
-        kernel.note("\(tenant) gets key \(identifier)")
-    }
-
     var losesKeys: Bool { losesKeysOneIn != nil }
-
-    /// Nobody can say for a while which keys a tenant has.
-    func loseKeysSometimes() {
-        guard let losesKeysOneIn, awayRandom.chance(oneIn: losesKeysOneIn) else { return }
-        let tenant = awayRandom.pick(tenants)
-        let areAway = awayRandom.chance(oneIn: 2)
-        setKeys(of: tenant, areAway: areAway)
-        kernel.note("the keys of \(tenant) are \(areAway ? "away" : "there")")
-    }
-
-    private func setKeys(of tenant: TenantName, areAway: Bool) {
-        keys.setFailing(areAway, tenant)
-        let wereAway = tenantsWhoseKeysAreAway.contains(tenant)
-        if areAway { tenantsWhoseKeysAreAway.insert(tenant) } else { tenantsWhoseKeysAreAway.remove(tenant) }
-        if wereAway, !areAway { keysCameBack[tenant] = scheduler.wallClock }
-    }
-    private var tenantsWhoseKeysAreAway: Set<TenantName> = []
-    private var keysCameBack: [TenantName: UInt64] = [:]
 
     /// Whether a subscriber delivers this time what it reads.
     func delivers(_ name: TenantName) -> Bool { deliveries?.chance(oneIn: 2) ?? false }
-
-    /// Whether a tenant's keys have been away at any moment since a time.
-    func wereKeysAway(_ tenant: TenantName, since time: UInt64) -> Bool {
-        tenantsWhoseKeysAreAway.contains(tenant) || keysCameBack[tenant].map { $0 >= time } ?? false
-    }
-
-    /// A key is destroyed, and what was encrypted with it.
-    func forgetSometimes() {
-        guard let forgetsOneIn, awayRandom.chance(oneIn: forgetsOneIn) else { return }
-        let tenant = awayRandom.pick(tenants)
-        let retired = keys.retiredIdentifiers(of: tenant)
-        guard !retired.isEmpty else { return }
-        let identifier = awayRandom.pick(retired)
-        keys.forget(identifier)
-        registry.forgottenKeys[identifier] = judge.attempts.count
-        judge.tenantsWithoutKeys.insert(tenant)
-        kernel.note("key \(identifier) of \(tenant) is destroyed")
-    }
 
     var hasFailed: Bool { judge.failure != nil || kernel.violation != nil }
 

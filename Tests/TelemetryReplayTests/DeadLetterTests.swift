@@ -131,6 +131,39 @@ import WALFormat
         #expect(letter.payload == payload && letter.kind == .span && letter.timestamp == 9)
     }
 
+    /// What SPEC.md says of a letter, read without the project's own reader of it.
+    @Test func letterIsALineOfJSONAndThePayload() async throws {
+        let log = try await log()
+        _ = try await Replayer(log: log, subscriber: "s", exporter: refusing([5])).drain()
+        try await log.close()
+        var records = try WriteAheadLogReader(at: directory.path + "/dead-letters").records(of: "t0")
+        let record = try #require(try records.next()?.records.first { _ in true })
+        let end = try #require(record.payload.firstIndex(of: 0x0A))
+        let header = try #require(
+            try JSONSerialization.jsonObject(with: Data(record.payload[..<end])) as? [String: Any])
+        #expect(Set(header.keys) == ["subscriber", "sequence", "kind", "timestamp", "reason", "refused", "attempts"])
+        #expect(header["subscriber"] as? String == "s" && header["kind"] as? String == "opaque")
+        #expect(header["sequence"] as? Int == 5 && header["timestamp"] as? Int == 5 && header["attempts"] as? Int == 1)
+        #expect(Array(record.payload[(end + 1)...]) == numberedRecord(5).payload && record.kind == .opaque)
+    }
+
+    /// A request was under way while its tenant was erased, and is refused then.
+    @Test func noLetterIsWrittenBehindAnErasure() async throws {
+        let log = try await log(tenants: 1)
+        let isErased = Shared(false)
+        let exporter = TestExporter { _ in
+            if !isErased.value { _ = try? await log.erase("t0") }
+            isErased.value = true
+            return .refused(reason: "no")
+        }
+        var options = ReplayOptions()
+        options.maximumRefusalsInARow = 1000
+        _ = try await Replayer(log: log, subscriber: "s", exporter: exporter, options: options).drain()
+        try await log.close()
+        let scan = PayloadScan((1...100).map { numberedRecord($0).payload })
+        #expect(try scan.places(below: directory.path).isEmpty)
+    }
+
     @Test func erasureTakesDeadLettersAsWell() async throws {
         let log = try await log()
         _ = try await Replayer(log: log, subscriber: "s", exporter: refusing([5, 6])).drain()

@@ -131,22 +131,13 @@ struct RedriveCommand: AsyncParsableCommand {
 
     private func run(_ name: TenantName?, _ exporter: some TelemetryExporter, _ options: ReplayOptions) async throws {
         let log = try writer.openToDeliver(root.root)
-        let start = ContinuousClock.now
         let progress = DeliveryProgress(total: nil)
         let redrive = DeadLetterRedrive(log: log, exporter: exporter, subscriber: name, options: options)
-        let outcome: Result<ReplaySummary, WALError>
-        do {
-            outcome = .success(try await untilSignalled { try await redrive.run { progress.update($0, $1) } })
-        } catch let error as WALError { outcome = .failure(error) }
-        progress.finish()
-        await exporter.shutdown()
-        let closing: Result<Void, WALError>
-        do throws(WALError) { closing = .success(try log.closeBlocking()) } catch { closing = .failure(error) }
-        let summary = try failing { () throws(WALError) in try outcome.get() }
-        try failing { () throws(WALError) in try closing.get() }
-        let report = DeliveryReport(
-            summary, to: exporter.destination, seconds: (ContinuousClock.now - start) / .seconds(1))
+        let (report, summary, closing) = try await deliver(from: log, to: exporter, progress) {
+            try await redrive.run { progress.update($0, $1) }
+        }
         if destination.isStandardOutput { report.complain() } else { try report.print(output.format) }
+        try failing { () throws(WALError) in try closing.get() }
         if summary.givenUpRecords > 0, summary.deadLetters == 0 { throw ExitStatus.io }
         if !summary.isComplete { throw ExitStatus.findings }
     }

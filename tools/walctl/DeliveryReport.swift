@@ -1,5 +1,6 @@
 import Foundation
 import TelemetryReplay
+import TelemetryWAL
 
 /// What a delivery came to, as `replay` and `redrive` print it.
 struct DeliveryReport: Encodable {
@@ -56,6 +57,25 @@ struct DeliveryReport: Encodable {
         ]
         table.print()
     }
+}
+
+/// Delivers out of a log until it is through or a signal comes, and ends exporter and log, whatever came of it. `closing`:
+/// how the log's end went, to be told behind the report.
+func deliver(
+    from log: WriteAheadLog, to exporter: some TelemetryExporter, _ progress: DeliveryProgress,
+    _ body: @escaping @Sendable () async throws -> ReplaySummary
+) async throws -> (report: DeliveryReport, summary: ReplaySummary, closing: Result<Void, WALError>) {
+    let start = ContinuousClock.now
+    let outcome: Result<ReplaySummary, any Error>
+    do { outcome = .success(try await untilSignalled(body)) } catch { outcome = .failure(error) }
+    progress.finish()
+    await exporter.shutdown()
+    let closing: Result<Void, WALError>
+    do throws(WALError) { closing = .success(try log.closeBlocking()) } catch { closing = .failure(error) }
+    let summary: ReplaySummary
+    do { summary = try outcome.get() } catch let error as WALError { throw CommandFailure(error) }
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    return (DeliveryReport(summary, to: exporter.destination, seconds: seconds), summary, closing)
 }
 
 /// A line that shows how far a delivery is, how fast it is, and what time is left.

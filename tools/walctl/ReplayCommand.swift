@@ -84,22 +84,12 @@ struct ReplayCommand: AsyncParsableCommand {
         if follow { options.giveUpAfter = nil }
         let replayer = Replayer(log: log, subscriber: name, exporter: exporter, options: options)
         let progress = DeliveryProgress(total: follow ? nil : backlog)
-        let start = ContinuousClock.now
-        let outcome: Result<ReplaySummary, WALError>
-        do {
-            outcome = .success(
-                try await untilSignalled { () async throws in
-                    follow
-                        ? try await replayer.follow { progress.update($0, $1) }
-                        : try await replayer.drain { progress.update($0, $1) }
-                })
-        } catch let error as WALError { outcome = .failure(error) }
-        progress.finish()
-        await exporter.shutdown()
-        let closing: Result<Void, WALError>
-        do throws(WALError) { closing = .success(try log.closeBlocking()) } catch { closing = .failure(error) }
-        let summary = try failing { () throws(WALError) in try outcome.get() }
-        try report(summary, to: exporter.destination, seconds: (ContinuousClock.now - start) / .seconds(1))
+        let (report, summary, closing) = try await deliver(from: log, to: exporter, progress) {
+            follow
+                ? try await replayer.follow { progress.update($0, $1) }
+                : try await replayer.drain { progress.update($0, $1) }
+        }
+        try print(report)
         try failing { () throws(WALError) in try closing.get() }
         try end(summary)
     }
@@ -121,7 +111,8 @@ struct ReplayCommand: AsyncParsableCommand {
         } catch let error as WALError { throw CommandFailure(error) }
         progress.finish()
         await exporter.shutdown()
-        try report(summary, to: exporter.destination, seconds: (ContinuousClock.now - start) / .seconds(1))
+        let seconds = (ContinuousClock.now - start) / .seconds(1)
+        try print(DeliveryReport(summary, to: exporter.destination, seconds: seconds))
         try end(summary)
     }
 
@@ -178,8 +169,7 @@ struct ReplayCommand: AsyncParsableCommand {
         table.print()
     }
 
-    private func report(_ summary: ReplaySummary, to place: String, seconds: Double) throws {
-        let report = DeliveryReport(summary, to: place, seconds: seconds)
+    private func print(_ report: DeliveryReport) throws {
         if destination.isStandardOutput {
             // Standard output belongs to the records.
             report.complain()
